@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: Apache-2.0
+// The one place that asks who is compiling and for which instruction set.
+#pragma once
+
+#if defined(__CUDACC__)
+#define COREMATCHING_HOST_DEVICE __host__ __device__
+#else
+#define COREMATCHING_HOST_DEVICE
+#endif
+
+// A header-only library is compiled with its user's flags. Everything whose code depends on the instruction
+// set lives in an inline namespace of this name, so that two translation units built with different -march
+// flags never share one weak symbol.
+#if defined(__AVX2__) && defined(__FMA__) && defined(__F16C__) && !defined(COREMATCHING_NO_SIMD)
+#define COREMATCHING_CPU_ISA avx2
+#define COREMATCHING_HAS_AVX2 1
+#else
+#define COREMATCHING_CPU_ISA scalar
+#define COREMATCHING_HAS_AVX2 0
+#endif
