@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Write the reference data of the tests with transformers: `python tests/reference/make_reference.py [--case NAME ...]`."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Callable
+
+import preprocess_reference
+import storage
+
+CASES: dict[str, Callable[[], None]] = {
+    "preprocess": preprocess_reference.make,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--case", nargs="+", choices=list(CASES), default=list(CASES), metavar="NAME", help="default: all")
+    arguments = parser.parse_args()
+    print(", ".join(f"{name} {number}" for name, number in storage.versions().items()))
+    for case in arguments.case:
+        CASES[case]()
+        print(f"{case}: {storage.directory_size(storage.DATA / case) / 1e6:.2f} MB")
+    print(f"all: {storage.directory_size(storage.DATA) / 1e6:.2f} MB")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where reference data lives and how it is written: safetensors for numbers, JSON for everything that names them."""
+
+from __future__ import annotations
+
+import json
+import platform
+import shutil
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import save_file
+
+DATA = Path(__file__).resolve().parent / "data"
+LINE = 180  # characters
+
+
+def fresh_directory(case: str) -> Path:
+    """An empty directory for a case: a renamed run must not leave its old file behind."""
+    path = DATA / case
+    if path.exists():
+        shutil.rmtree(path)
+    path.mkdir(parents=True)
+    return path
+
+
+def versions() -> dict[str, str]:
+    packages = ("torch", "transformers", "numpy", "pillow", "safetensors")
+    return {"python": platform.python_version()} | {name: version(name) for name in packages}
+
+
+def _layout(value: Any, depth: int) -> str:
+    """JSON with whatever fits on one line on one line: readable, and a diff shows one entry per line."""
+    line = json.dumps(value, ensure_ascii=False)
+    if len(line) + depth <= LINE or not isinstance(value, (dict, list)) or not value:
+        return line
+    indent = " " * (depth + 1)
+    if isinstance(value, dict):
+        entries = [f"{indent}{json.dumps(key)}: {_layout(item, depth + 1)}" for key, item in value.items()]
+        return "{\n" + ",\n".join(entries) + "\n" + " " * depth + "}"
+    return "[\n" + ",\n".join(indent + _layout(item, depth + 1) for item in value) + "\n" + " " * depth + "]"
+
+
+def write_json(path: Path, value: dict[str, Any]) -> None:
+    path.write_text(_layout(value, 0) + "\n", encoding="utf-8")
+
+
+def write_tensors(path: Path, tensors: dict[str, np.ndarray]) -> None:
+    save_file({name: np.ascontiguousarray(array) for name, array in tensors.items()}, str(path))
+    path.chmod(0o644)  # safetensors makes its files private
+
+
+def directory_size(path: Path) -> int:
+    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
