@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+# One INTERFACE target per part of the library. A part states its headers and what it needs, nothing else: warnings,
+# sanitizers and -march belong to whoever compiles (here: CMakePresets.json).
+
+# corematching_component(<name> HEADERS <pattern>... LINK <target>...)
+# Headers are globbed: in a header-only library a list would have nothing to add but a way to be stale, and a test
+# compiles every header on its own.
+function(corematching_component name)
+  cmake_parse_arguments(PARSE_ARGV 1 part "" "" "HEADERS;LINK")
+  list(TRANSFORM part_HEADERS PREPEND ${PROJECT_SOURCE_DIR}/include/corematching/)
+  file(GLOB_RECURSE headers CONFIGURE_DEPENDS ${part_HEADERS})
+  add_library(corematching_${name} INTERFACE)
+  add_library(corematching::${name} ALIAS corematching_${name})
+  set_target_properties(corematching_${name} PROPERTIES EXPORT_NAME ${name})
+  target_compile_features(corematching_${name} INTERFACE cxx_std_20)
+  target_sources(corematching_${name} INTERFACE
+    FILE_SET HEADERS BASE_DIRS ${PROJECT_SOURCE_DIR}/include FILES ${headers})
+  target_link_libraries(corematching_${name} INTERFACE ${part_LINK})
+  set_property(GLOBAL APPEND PROPERTY corematching_parts ${name})
+  set_property(GLOBAL APPEND PROPERTY corematching_headers ${headers})
+endfunction()
+
+# corematching_need(<component> <package> <version> <target> <Debian package>)
+macro(corematching_need component package version target debian)
+  if(NOT TARGET ${target})
+    find_package(${package} ${version} QUIET)
+  endif()
+  if(NOT TARGET ${target})
+    message(FATAL_ERROR "Component '${component}' of corematching needs ${package} ${version} (Debian: ${debian}). "
+      "Install it, or leave the component out of COREMATCHING_COMPONENTS (now: ${COREMATCHING_COMPONENTS}).")
+  endif()
+endmacro()
+
+set(wanted ${COREMATCHING_COMPONENTS})
+foreach(component IN LISTS wanted)
+  if(NOT component MATCHES "^(select|io|cpu)$")
+    message(FATAL_ERROR "COREMATCHING_COMPONENTS names '${component}'; corematching has select, io and cpu.")
+  endif()
+endforeach()
+if("cpu" IN_LIST wanted)
+  list(APPEND wanted select io)
+endif()
+
+corematching_component(core HEADERS core/*.hpp)
+if("select" IN_LIST wanted)
+  corematching_component(select HEADERS select/*.hpp select.hpp LINK corematching_core)
+endif()
+if("io" IN_LIST wanted)
+  corematching_need(io nlohmann_json 3.11 nlohmann_json::nlohmann_json nlohmann-json3-dev)
+  corematching_component(io HEADERS io/*.hpp LINK corematching_core nlohmann_json::nlohmann_json)
+endif()
+if("cpu" IN_LIST wanted)
+  corematching_need(cpu Eigen3 3.4 Eigen3::Eigen libeigen3-dev)
+  set(THREADS_PREFER_PTHREAD_FLAG ON)
+  find_package(Threads REQUIRED)
+  corematching_component(cpu HEADERS backend/*.hpp nn/*.hpp hooks/*.hpp model/*.hpp cpu.hpp
+    LINK corematching_select corematching_io Eigen3::Eigen nlohmann_json::nlohmann_json Threads::Threads)
+endif()

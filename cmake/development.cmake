@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: Apache-2.0
+# What our own executables share; nothing in here is exported.
+if(PROJECT_IS_TOP_LEVEL AND NOT DEFINED CMAKE_CXX_COMPILER_LAUNCHER)
+  find_program(COREMATCHING_CCACHE ccache)
+  if(COREMATCHING_CCACHE)
+    set(CMAKE_CXX_COMPILER_LAUNCHER ${COREMATCHING_CCACHE})
+  endif()
+endif()
+
+# The instruction set of this machine, for the executables that do not ask for the portable path.
+add_library(corematching_native INTERFACE)
+if(COREMATCHING_NATIVE)
+  target_compile_options(corematching_native INTERFACE -march=native)
+endif()
+
+# corematching_tool(<what> <package> <target> <Debian package>): a dependency of our executables, not of the library.
+macro(corematching_tool what package target debian)
+  find_package(${package} QUIET)
+  if(NOT TARGET ${target})
+    message(FATAL_ERROR "${what} of corematching need ${package} (Debian: ${debian}).")
+  endif()
+endmacro()

@@ -1,0 +1,19 @@
+# SPDX-License-Identifier: Apache-2.0
+# Headers, one export per part (so that a consumer of one part never meets the dependencies of another), and the
+# package files.
+include(CMakePackageConfigHelpers)
+include(GNUInstallDirs)
+
+set(package_dir ${CMAKE_INSTALL_DATADIR}/cmake/corematching)
+get_property(parts GLOBAL PROPERTY corematching_parts)
+foreach(part IN LISTS parts)
+  install(TARGETS corematching_${part} EXPORT corematching-${part} FILE_SET HEADERS)
+  install(EXPORT corematching-${part} NAMESPACE corematching:: DESTINATION ${package_dir})
+endforeach()
+
+configure_package_config_file(cmake/corematchingConfig.cmake.in ${PROJECT_BINARY_DIR}/corematchingConfig.cmake
+  INSTALL_DESTINATION ${package_dir})
+write_basic_package_version_file(${PROJECT_BINARY_DIR}/corematchingConfigVersion.cmake
+  COMPATIBILITY SameMinorVersion ARCH_INDEPENDENT)
+install(FILES ${PROJECT_BINARY_DIR}/corematchingConfig.cmake ${PROJECT_BINARY_DIR}/corematchingConfigVersion.cmake
+  DESTINATION ${package_dir})
