@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: Apache-2.0
+// The one tensor interface. A backend is a type that owns its context (threads; or stream, handles, workspace)
+// and offers the operations below on views of its own memory space. Model code is templated on it; nothing here
+// is virtual.
+//
+// Shapes: T tokens, D hidden size, N neurons, H heads. Activations are row-major [T, ...]. Weights are
+// [out, in], except the transposed down projection, which is [N, D] so that a neuron is one contiguous row in
+// each of its three matrices.
+#pragma once
+
+#include <concepts>
+#include <cstdint>
+#include <memory>
+#include <optional>
+
+#include "corematching/core/core_count.hpp"
+#include "corematching/core/view.hpp"
+
+namespace corematching {
+
+/// Pointwise nonlinearities. quick_gelu: x * sigmoid(1.702 x). gelu_erf: x * Phi(x). gelu_tanh: its tanh
+/// approximation. silu: x * sigmoid(x).
+enum class activation : std::uint8_t { silu, gelu_erf, gelu_tanh, quick_gelu };
+
+/// How `heads` query heads share `kv_heads` key/value heads of `head_dim` elements each.
+struct attention_shape {
+  index heads = 0;
+  index kv_heads = 0;
+  index head_dim = 0;
+  float scale = 1;     // multiplies query-key products: 1 / sqrt(head_dim)
+  bool causal = true;  // query i of t sees the first (keys - t + i + 1) keys; otherwise all
+
+  constexpr index query_size() const { return heads * head_dim; }
+  constexpr index kv_size() const { return kv_heads * head_dim; }
+};
+
+/// What the operations did since the counters were last reset. Multiplications and additions of matrix
+/// products and attention; bytes of weight matrices and of the KV cache that had to be read at least once.
+struct work_counters {
+  std::uint64_t flops = 0;
+  std::uint64_t weight_bytes = 0;
+  std::uint64_t kv_bytes = 0;
+
+  friend work_counters operator-(work_counters a, const work_counters& b) {
+    return {a.flops - b.flops, a.weight_bytes - b.weight_bytes, a.kv_bytes - b.kv_bytes};
+  }
+  friend bool operator==(const work_counters&, const work_counters&) = default;
+};
+
+/// A weight matrix and whatever keeps its memory alive (a file mapping, a heap block, device memory).
+template <class Space = host_space>
+struct weight {
+  weight_view<Space> view;
+  std::shared_ptr<const void> owner;
+};
+
+/// Which neurons a feed-forward block computes: those listed, ascending, or all of them when empty.
+template <class Space>
+using neuron_selection = std::optional<index_view<Space>>;
+
+/// Memory of `B` with `rows` x `cols` elements, freed with the object.
+template <class B, class T = typename B::value_type>
+class matrix {
+ public:
+  using view_type = matrix_view<T, typename B::space>;
+
+  matrix() = default;
+  matrix(B& be, index rows, index cols)
+      : storage_(be.template allocate<T>(rows * cols)), rows_(rows), cols_(cols) {}
+
+  view_type view() { return {storage_.data(), rows_, cols_, cols_}; }
+  view_type top_rows(index count) { return view().top_rows(count); }
+  matrix_view<const T, typename B::space> view() const { return {storage_.data(), rows_, cols_, cols_}; }
+  index rows() const { return rows_; }
+  index cols() const { return cols_; }
+  std::size_t bytes() const { return static_cast<std::size_t>(rows_ * cols_) * sizeof(T); }
+
+ private:
+  typename B::template buffer<T> storage_;
+  index rows_ = 0;
+  index cols_ = 0;
+};
+
+namespace detail {
+
+template <class B>
+struct backend_types {
+  using space = typename B::space;
+  using value = typename B::value_type;
+  using out = matrix_view<value, space>;
+  using in = matrix_view<const value, space>;
+  using vec = vector_view<const float, space>;
+  using ids = index_view<space>;
+  using neurons = neuron_selection<space>;
+  using wt = weight_view<space>;
+  using words = matrix_view<std::uint64_t, space>;
+  using counts = vector_view<std::int32_t, space>;
+};
+
+// Dense linear algebra and pointwise operations of a transformer layer.
+template <class B, class V = backend_types<B>>
+concept layer_operations =
+    requires(B& be, typename V::out y, typename V::in x, typename V::vec v, typename V::ids ids,
+             typename V::wt w, typename V::neurons neurons, attention_shape shape, float eps, activation act,
+             matrix_view<float, typename B::space> probabilities) {
+      be.embed(y, w, ids);                      // y[i] = table[ids[i]]
+      be.rms_norm(y, x, v, eps);                // y = x / sqrt(mean(x^2) + eps) * weight
+      be.layer_norm(y, x, v, v, eps);           // y = (x - mean) / sqrt(var + eps) * weight + bias
+      be.matmul(y, x, w, v);                    // y = x W^T + bias (bias may be empty)
+      be.gated_up(y, x, w, w, act, neurons);    // y = act(x Wgate^T) * (x Wup^T), columns = neurons
+      be.weighted_rows(y, x, w, neurons);       // y = sum over neurons of x[:, n] * Wdown^T[n]
+      be.rotary(y, ids, v, std::int32_t{1});    // rotates every head of y by position * frequency
+      be.attention(y, x, x, x, shape);          // y = softmax(q k^T * scale) v
+      be.attention_probabilities(probabilities, x, x, shape);  // one query row -> [heads, keys]
+      be.activate(y, act);                      // in place
+      be.add(y, x);                             // y += x
+      be.copy(y, x);
+      be.gather_rows(y, x, ids);                // y[i] = x[ids[i]]; ids ascending, y may be x
+      be.zero_rows(y, ids);
+    };
+
+// What core neurons and core tokens are found with (the rules themselves live in select/).
+template <class B, class V = backend_types<B>>
+concept selection_operations =
+    requires(B& be, typename V::in x, typename V::words bits, typename V::counts counts,
+             vector_view<const std::uint64_t, typename B::space> set, double rho, std::optional<typename V::ids> rows,
+             vector_view<const std::int32_t, typename B::space> frequency, core_count rule, double beta) {
+      be.activated_neurons(bits, counts, x);                          // Γ of every row, and its size
+      be.count_core_neurons(counts, x, counts, rho, rule, rows);      // f(n) += rows x with n in C_rho(x)
+      { be.core_neurons(frequency, beta).indices() } -> std::convertible_to<typename V::ids>;
+      { be.core_neurons(frequency, beta).bits() } -> std::convertible_to<decltype(set)>;
+      be.overlap(counts, bits, set);                                  // m(x) = |Γ(x) ∩ set|
+    };
+
+}  // namespace detail
+
+/// A type that model code can be templated on.
+template <class B>
+concept backend = detail::layer_operations<B> && detail::selection_operations<B> &&
+                  requires(B& be, weight<host_space> w, vector_view<std::int32_t, typename B::space> ints,
+                           vector_view<std::int32_t, host_space> host_ints) {
+                    { be.template allocate<std::int32_t>(index{1}).view() } -> std::convertible_to<decltype(ints)>;
+                    { be.place_weight(w) } -> std::same_as<weight<typename B::space>>;
+                    be.upload(ints, host_ints);
+                    be.download(host_ints, ints);
+                    { be.counters() } -> std::convertible_to<work_counters>;
+                  };
+
+}  // namespace corematching

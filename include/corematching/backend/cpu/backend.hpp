@@ -1,0 +1,253 @@
+// SPDX-License-Identifier: Apache-2.0
+// The CPU backend: host memory, a thread pool, Eigen for products with many tokens, own kernels for the rest.
+// Shapes and formulas of the operations stand beside their names in corematching/backend/backend.hpp.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <type_traits>
+#include <vector>
+
+#include "corematching/backend/backend.hpp"
+#include "corematching/backend/cpu/attention.hpp"
+#include "corematching/backend/cpu/buffer.hpp"
+#include "corematching/backend/cpu/pointwise.hpp"
+#include "corematching/backend/cpu/products.hpp"
+#include "corematching/backend/cpu/selection.hpp"
+#include "corematching/backend/cpu/thread_pool.hpp"
+
+namespace corematching::cpu {
+inline namespace COREMATCHING_CPU_ISA {
+
+class backend {
+ public:
+  using space = host_space;
+  using value_type = float;
+  template <class T>
+  using buffer = cpu::buffer<T>;
+  using out = matrix_view<float>;
+  using in = matrix_view<const float>;
+  using vec = vector_view<const float>;
+  using neurons = neuron_selection<space>;
+
+  /// `threads`: how many threads work on each operation, the caller's included; 0 takes the system's count.
+  /// Results are the same in every run with the same number of threads.
+  explicit backend(int threads = 0) : pool_(threads), scratch_(per_thread()), second_scratch_(per_thread()) {}
+
+  int threads() const { return pool_.size(); }
+  const work_counters& counters() const { return counters_; }
+
+  template <class T>
+  buffer<T> allocate(index size) {
+    return buffer<T>(size);
+  }
+  /// Weights stay where they are, in a file mapping as well as on the heap.
+  weight<space> place_weight(weight<host_space> host) { return host; }
+  template <class T>
+  void upload(vector_view<T> to, std::type_identity_t<vector_view<const T>> from) {
+    assert(to.size == from.size);
+    if (from.size > 0) std::memcpy(to.data, from.data, static_cast<std::size_t>(from.size) * sizeof(T));
+  }
+  template <class T>
+  void download(vector_view<T> to, std::type_identity_t<vector_view<const T>> from) {
+    upload(to, from);
+  }
+
+  void embed(out y, weight_view<> table, index_view<> ids) {
+    assert(y.rows == ids.size && y.cols == table.cols);
+    visit_dtype(table.type, [&]<class T>(const T*) {
+      for (index i = 0; i < ids.size; ++i) widen(typed_row<T>(table, ids[i]), table.cols, y.row(i).data);
+    });
+  }
+
+  void rms_norm(out y, in x, vec weight, float eps) {
+    for_rows(x, [&](index i) { detail::rms_norm_row(y.row(i), x.row(i), weight, eps); });
+  }
+
+  void layer_norm(out y, in x, vec weight, vec bias, float eps) {
+    for_rows(x, [&](index i) { detail::layer_norm_row(y.row(i), x.row(i), weight, bias, eps); });
+  }
+
+  void matmul(out y, in x, weight_view<> w, vec bias = {}) {
+    assert(x.cols == w.cols && y.cols == w.rows && y.rows == x.rows);
+    count_product(x.rows, w.rows, w);
+    for_columns(w.rows, [&](int thread, index first, index last) {
+      if (x.rows > detail::few_tokens)
+        return detail::multiply_panels(y, x, w, {}, bias, first, last, scratch_[index_of(thread)]);
+      visit_dtype(w.type, [&]<class T>(const T*) { detail::multiply_rows<T>(y, x, w, {}, bias, first, last); });
+    });
+  }
+
+  void gated_up(out y, in x, weight_view<> gate, weight_view<> up, activation act, neurons selection = {}) {
+    const index columns = detail::count_of(selection, gate.rows);
+    assert(y.cols == columns && x.cols == gate.cols && gate.type == up.type);
+    count_product(x.rows, columns, gate);
+    count_product(x.rows, columns, up);
+    for_columns(columns, [&](int thread, index first, index last) {
+      if (x.rows > detail::few_tokens)
+        return detail::gated_panels(y, x, gate, up, act, selection, first, last, scratch_[index_of(thread)],
+                                    second_scratch_[index_of(thread)]);
+      visit_dtype(gate.type, [&]<class T>(const T*) {
+        detail::gated_rows<T>(y, x, gate, up, act, selection, first, last);
+      });
+    });
+  }
+
+  void weighted_rows(out y, in x, weight_view<> w, neurons selection = {}) {
+    assert(x.cols == detail::count_of(selection, w.rows) && y.cols == w.cols && y.rows == x.rows);
+    count_product(x.rows, x.cols, w);
+    if (x.rows <= detail::few_tokens) return sum_weighted_rows(y, x, w, selection);
+    for_columns(w.cols, [&](int thread, index first, index last) {
+      detail::combine_panels(y, x, w, selection, first, last, scratch_[index_of(thread)]);
+    });
+  }
+
+  void rotary(out x, index_view<> positions, vec frequencies, index heads) {
+    const index half = frequencies.size;
+    assert(x.rows == positions.size && x.cols == 2 * half * heads);
+    pool_.for_ranges(x.rows, 1, [&](int thread, index first, index last) {
+      float* cosines = scratch_[index_of(thread)].at_least(2 * half);
+      float* sines = cosines + half;
+      for (index i = first; i < last; ++i) {
+        for (index j = 0; j < half; ++j) {
+          const float angle = static_cast<float>(positions[i]) * frequencies[j];
+          cosines[j] = std::cos(angle);
+          sines[j] = std::sin(angle);
+        }
+        detail::rotate_heads(x.row(i), cosines, sines, half);
+      }
+    });
+  }
+
+  void attention(out y, in q, in k, in v, attention_shape shape) {
+    assert(k.rows == v.rows && (!shape.causal || k.rows >= q.rows));
+    const auto pairs = detail::attended_pairs(shape, q.rows, k.rows);
+    counters_.flops += 4 * pairs * static_cast<std::uint64_t>(shape.query_size());
+    counters_.kv_bytes += static_cast<std::uint64_t>(2 * k.rows * shape.kv_size()) * sizeof(float);
+    if (q.rows <= detail::few_tokens) return attend_few(y, q, k, v, shape);
+    const index blocks = (q.rows + detail::query_block - 1) / detail::query_block;
+    pool_.for_tasks(blocks * shape.heads, [&](int thread, index task) {
+      const index first = task % blocks * detail::query_block;
+      const index count = std::min(detail::query_block, q.rows - first);
+      detail::attend_block(y, q, k, v, shape, task / blocks, first, count, scratch_[index_of(thread)]);
+    });
+  }
+
+  /// The weights that one query row gives to every key, [heads, keys]; not counted as work of the model.
+  void attention_probabilities(out probabilities, in q, in k, attention_shape shape) {
+    assert(q.rows == 1 && probabilities.rows == shape.heads && probabilities.cols == k.rows);
+    pool_.for_ranges(shape.heads, 1, [&](int, index first, index last) {
+      for (index head = first; head < last; ++head)
+        detail::attend_keys(probabilities.row(head).data, q.data, k, head, shape, k.rows);
+    });
+  }
+
+  void activate(out x, activation act) {
+    for_rows(x, [&](index i) { detail::activate_row(act, x.row(i)); });
+  }
+
+  void add(out y, in x) {
+    for_rows(x, [&](index i) { detail::eigen_row(y.row(i).data, y.cols) += detail::eigen_const_row(x.row(i).data, x.cols); });
+  }
+
+  void copy(out y, in x) {
+    assert(y.rows == x.rows && y.cols == x.cols);
+    for (index i = 0; i < x.rows; ++i) std::copy_n(x.row(i).data, x.cols, y.row(i).data);
+  }
+
+  void gather_rows(out y, in x, index_view<> rows) {
+    assert(y.rows == rows.size && y.cols == x.cols);
+    // Ascending rows never overtake the place they are written to, so y may be x.
+    for (index i = 0; i < rows.size; ++i)
+      if (y.row(i).data != x.row(rows[i]).data) std::copy_n(x.row(rows[i]).data, x.cols, y.row(i).data);
+  }
+
+  void zero_rows(out x, index_view<> rows) {
+    for (const std::int32_t row : rows) std::fill_n(x.row(row).data, x.cols, 0.0f);
+  }
+
+  void activated_neurons(matrix_view<std::uint64_t> bits, vector_view<std::int32_t> counts, in x) {
+    pool_.for_ranges(x.rows, 1, [&](int, index first, index last) {
+      detail::mark_activated(bits, counts, x, first, last);
+    });
+  }
+
+  void count_core_neurons(vector_view<std::int32_t> frequency, in x, vector_view<const std::int32_t> counts, double rho,
+                          core_count rule, std::optional<index_view<>> rows = {}) {
+    detail::count_core(pool_, tallies_, frequency, x, counts, rho, rule, rows);
+  }
+
+  neuron_set core_neurons(vector_view<const std::int32_t> frequency, double beta) {
+    return neuron_set(select::core_neurons(frequency, beta), frequency.size);
+  }
+
+  void overlap(vector_view<std::int32_t> scores, matrix_view<const std::uint64_t> bits,
+               vector_view<const std::uint64_t> set) {
+    select::overlap(bits.data, bits.rows, bits.stride, set.data, set.size, scores.data);
+  }
+
+ private:
+  static std::size_t index_of(int thread) { return static_cast<std::size_t>(thread); }
+  std::vector<growing_buffer> per_thread() const { return std::vector<growing_buffer>(index_of(pool_.size())); }
+
+  void count_product(index tokens, index rows, const weight_view<>& w) {
+    counters_.flops += 2 * static_cast<std::uint64_t>(tokens * rows * w.cols);
+    counters_.weight_bytes += static_cast<std::uint64_t>(rows) * static_cast<std::uint64_t>(w.cols) * size_of(w.type);
+  }
+
+  template <class Body>
+  void for_rows(in x, Body&& body) {
+    // Below this many elements waking the other threads costs more than they save.
+    constexpr index worth_sharing = 16384;
+    const index grain = std::max<index>(1, worth_sharing / std::max<index>(1, x.cols));
+    pool_.for_ranges(x.rows, grain, [&](int, index first, index last) {
+      for (index i = first; i < last; ++i) body(i);
+    });
+  }
+
+  template <class Body>
+  void for_columns(index columns, Body&& body) {
+    pool_.for_ranges(columns, detail::column_grain, body);
+  }
+
+  void attend_few(out y, in q, in k, in v, const attention_shape& shape) {
+    pool_.for_ranges(shape.kv_heads, 1, [&](int thread, index first, index last) {
+      for (index i = 0; i < q.rows; ++i) {
+        const index visible = detail::visible_keys(shape, i, q.rows, k.rows);
+        for (index head = first; head < last; ++head)
+          detail::attend_one(y.row(i), q.row(i).data, k, v, shape, head, visible, scratch_[index_of(thread)]);
+      }
+    });
+  }
+
+  // Each thread sums its own rows; the partial sums are then added in the order of the threads.
+  void sum_weighted_rows(out y, in x, const weight_view<>& w, const neurons& selection) {
+    for (index t = 0; t < x.rows; ++t) {
+      partials_.assign(index_of(pool_.size()), nullptr);
+      pool_.for_ranges(x.cols, detail::column_grain, [&](int thread, index first, index last) {
+        float* partial = scratch_[index_of(thread)].at_least(w.cols);
+        std::fill_n(partial, w.cols, 0.0f);
+        visit_dtype(w.type, [&]<class T>(const T*) {
+          detail::accumulate_rows<T>(partial, x.row(t).data, w, selection, first, last);
+        });
+        partials_[index_of(thread)] = partial;
+      });
+      std::fill_n(y.row(t).data, y.cols, 0.0f);
+      for (const float* partial : partials_)
+        if (partial != nullptr) detail::eigen_row(y.row(t).data, y.cols) += detail::eigen_const_row(partial, y.cols);
+    }
+  }
+
+  thread_pool pool_;
+  std::vector<growing_buffer> scratch_;         // one per thread
+  std::vector<growing_buffer> second_scratch_;  // one per thread
+  std::vector<detail::core_tally> tallies_;     // one per thread
+  std::vector<float*> partials_;                // of the current weighted_rows, one per thread
+  work_counters counters_;
+};
+
+static_assert(corematching::backend<backend>);
+
+}  // namespace COREMATCHING_CPU_ISA
+}  // namespace corematching::cpu

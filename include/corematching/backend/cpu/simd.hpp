@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+// Eight binary32 lanes: AVX2 registers where the compiler targets them, an array otherwise. Loads widen every
+// storage type, so a kernel is written once for all of them.
+#pragma once
+
+#include <cmath>
+
+#include "corematching/core/config.hpp"
+#include "corematching/core/dtype.hpp"
+
+#if COREMATCHING_HAS_AVX2
+#include <immintrin.h>
+#endif
+
+namespace corematching::cpu {
+inline namespace COREMATCHING_CPU_ISA {
+
+#if COREMATCHING_HAS_AVX2
+
+struct f32x8 {
+  __m256 lanes;
+
+  static f32x8 zero() { return {_mm256_setzero_ps()}; }
+  static f32x8 broadcast(float value) { return {_mm256_set1_ps(value)}; }
+  static f32x8 load(const float* from) { return {_mm256_loadu_ps(from)}; }
+  static f32x8 load(const f16* from) {
+    return {_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)))};
+  }
+  static f32x8 load(const bf16* from) {
+    const __m256i wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
+    return {_mm256_castsi256_ps(_mm256_slli_epi32(wide, 16))};
+  }
+  void store(float* to) const { _mm256_storeu_ps(to, lanes); }
+
+  /// a * b + c, rounded once.
+  friend f32x8 fma(f32x8 a, f32x8 b, f32x8 c) { return {_mm256_fmadd_ps(a.lanes, b.lanes, c.lanes)}; }
+  friend f32x8 operator+(f32x8 a, f32x8 b) { return {_mm256_add_ps(a.lanes, b.lanes)}; }
+
+  float sum() const {
+    const __m128 quad = _mm_add_ps(_mm256_castps256_ps128(lanes), _mm256_extractf128_ps(lanes, 1));
+    const __m128 pair = _mm_add_ps(quad, _mm_movehl_ps(quad, quad));
+    return _mm_cvtss_f32(_mm_add_ss(pair, _mm_movehdup_ps(pair)));
+  }
+};
+
+#else
+
+struct f32x8 {
+  float lanes[8];
+
+  static f32x8 zero() { return broadcast(0); }
+  static f32x8 broadcast(float value) {
+    return {{value, value, value, value, value, value, value, value}};
+  }
+  template <class T>
+  static f32x8 load(const T* from) {
+    f32x8 result;
+    for (int i = 0; i < 8; ++i) result.lanes[i] = to_float(from[i]);
+    return result;
+  }
+  void store(float* to) const {
+    for (int i = 0; i < 8; ++i) to[i] = lanes[i];
+  }
+
+  /// a * b + c; without a fused instruction the product is rounded too.
+  friend f32x8 fma(f32x8 a, f32x8 b, f32x8 c) {
+    for (int i = 0; i < 8; ++i) c.lanes[i] += a.lanes[i] * b.lanes[i];
+    return c;
+  }
+  friend f32x8 operator+(f32x8 a, f32x8 b) {
+    for (int i = 0; i < 8; ++i) a.lanes[i] += b.lanes[i];
+    return a;
+  }
+
+  float sum() const {
+    return ((lanes[0] + lanes[4]) + (lanes[2] + lanes[6])) + ((lanes[1] + lanes[5]) + (lanes[3] + lanes[7]));
+  }
+};
+
+#endif
+
+}  // namespace COREMATCHING_CPU_ISA
+}  // namespace corematching::cpu
