@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+// Captures what a decoder computes, in host memory: hidden states and FFN activations of every layer, for dumps
+// and for tests against reference activations.
+#pragma once
+
+#include <map>
+#include <vector>
+
+#include "corematching/nn/hook.hpp"
+
+namespace corematching {
+
+/// A matrix in host memory.
+struct recorded_matrix {
+  index rows = 0;
+  index cols = 0;
+  std::vector<float> values;
+};
+
+/// What one pass through all layers showed.
+struct layer_recording {
+  std::map<index, recorded_matrix> outputs;      // by layer: hidden states that leave it, [T, D]
+  std::map<index, recorded_matrix> activations;  // by layer: inputs of the down projection, [T, N]
+};
+
+/// Refers to a recording that outlives it.
+template <backend B>
+class record_hook {
+ public:
+  using attends = sites<site::ffn_activation, site::layer_output>;
+  using view = matrix_view<const typename B::value_type, typename B::space>;
+
+  explicit record_hook(layer_recording& recording) : recording_(&recording) {}
+
+  void operator()(site::ffn_activation, const layer_context<B>& at, view activation) {
+    if (at.first_row == 0) recording_->activations.erase(at.layer);
+    append(at.be, recording_->activations[at.layer], activation);
+  }
+  void operator()(site::layer_output, const layer_context<B>& at, view x) {
+    recording_->outputs.erase(at.layer);
+    append(at.be, recording_->outputs[at.layer], x);
+  }
+
+ private:
+  static void append(B& be, recorded_matrix& to, view from) {
+    to.cols = from.cols;
+    for (index i = 0; i < from.rows; ++i) {
+      to.values.resize(to.values.size() + static_cast<std::size_t>(from.cols));
+      be.download(vector_view<float>{to.values.data() + (to.rows + i) * from.cols, from.cols}, from.row(i));
+    }
+    to.rows += from.rows;
+  }
+
+  layer_recording* recording_;
+};
+
+}  // namespace corematching

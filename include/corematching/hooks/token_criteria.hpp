@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+// Scores of image tokens other than shared neurons: for comparison, and for the control that every accuracy
+// table needs. They are read from attention in host memory, at matching layers only.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <vector>
+
+#include "corematching/nn/hook.hpp"
+
+namespace corematching::detail {
+
+/// The finaliser of splitmix64 (Steele, Lea, Flood 2014): a counter goes in, a random word comes out.
+constexpr std::uint64_t splitmix64(std::uint64_t x) {
+  x += 0x9E3779B97F4A7C15u;
+  x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9u;
+  x = (x ^ (x >> 27)) * 0x94D049BB133111EBu;
+  return x ^ (x >> 31);
+}
+
+/// A score in 0..2^31-1 that depends on seed, layer and original position alone.
+constexpr std::int32_t random_score(std::uint64_t seed, index layer, std::int32_t position) {
+  const std::uint64_t place = (static_cast<std::uint64_t>(layer) << 32) | static_cast<std::uint32_t>(position);
+  return static_cast<std::int32_t>(splitmix64(seed ^ place) >> 33);
+}
+
+/// Copies a whole matrix whose rows lie without gaps.
+template <backend B>
+std::vector<float> to_host(B& be, matrix_view<const float, typename B::space> m) {
+  assert(m.stride == m.cols);
+  std::vector<float> host(static_cast<std::size_t>(m.rows * m.cols));
+  be.download(vector_view<float>{host.data(), std::ssize(host)}, {m.data, m.rows * m.cols});
+  return host;
+}
+
+/// Attention weights of the last query row, [heads, keys], in host memory.
+template <backend B>
+std::vector<float> last_row_attention(B& be, const attention_inputs<B>& in) {
+  matrix<B, float> weights(be, in.shape.heads, in.keys.rows);
+  be.attention_probabilities(weights.view(), in.queries.middle_rows(in.queries.rows - 1, 1), in.keys, in.shape);
+  return to_host(be, std::as_const(weights).view());
+}
+
+/// FastV: mean over heads of the attention that the last token pays to each of the last `rows` keys.
+template <backend B>
+std::vector<double> attention_scores(B& be, const attention_inputs<B>& in, index rows) {
+  const std::vector<float> weights = last_row_attention(be, in);
+  const index keys = in.keys.rows;
+  std::vector<double> scores(static_cast<std::size_t>(rows), 0.0);
+  for (index head = 0; head < in.shape.heads; ++head)
+    for (index i = 0; i < rows; ++i)
+      scores[static_cast<std::size_t>(i)] += weights[static_cast<std::size_t>(head * keys + keys - rows + i)];
+  for (double& score : scores) score /= static_cast<double>(in.shape.heads);
+  return scores;
+}
+
+/// With u_i the concatenation over heads of α_{h,i} v_{h,i} and o = sum_i u_i: <u_i, o> / |o| for each of the
+/// last `rows` keys.
+template <backend B>
+std::vector<double> projection_scores(B& be, const attention_inputs<B>& in, index rows) {
+  const std::vector<float> weights = last_row_attention(be, in);
+  const std::vector<float> values = to_host(be, in.values);
+  const index keys = in.keys.rows, d = in.shape.head_dim, group = in.shape.heads / in.shape.kv_heads;
+  const auto weighted_value = [&](index head, index key, index j) {
+    return static_cast<double>(weights[static_cast<std::size_t>(head * keys + key)]) *
+           static_cast<double>(values[static_cast<std::size_t>(key * in.shape.kv_size() + head / group * d + j)]);
+  };
+  std::vector<double> output(static_cast<std::size_t>(in.shape.query_size()), 0.0);
+  for (index key = 0; key < keys; ++key)
+    for (index c = 0; c < in.shape.query_size(); ++c)
+      output[static_cast<std::size_t>(c)] += weighted_value(c / d, key, c % d);
+  double norm = 0;
+  for (const double value : output) norm += value * value;
+  norm = std::sqrt(norm);
+
+  std::vector<double> scores(static_cast<std::size_t>(rows), 0.0);
+  for (index i = 0; i < rows; ++i) {
+    for (index c = 0; c < in.shape.query_size(); ++c)
+      scores[static_cast<std::size_t>(i)] +=
+          weighted_value(c / d, keys - rows + i, c % d) * output[static_cast<std::size_t>(c)];
+    scores[static_cast<std::size_t>(i)] /= norm;
+  }
+  return scores;
+}
+
+}  // namespace corematching::detail

@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0
+// One LLaMA decoder layer: x += attention(norm(x)); x += ffn(norm(x)), with hooks inside. The same function
+// serves prefill (many rows; a hook observes activations and chooses which rows go on) and decode (one row; a
+// hook says which neurons to compute).
+#pragma once
+
+#include <algorithm>
+
+#include "corematching/nn/hook.hpp"
+#include "corematching/nn/scratch.hpp"
+
+namespace corematching {
+
+/// A learned vector of a layer, binary32 in the backend's memory; empty where the model has none.
+template <backend B>
+using parameters = typename B::template buffer<float>;
+
+/// Weights of one layer. Projections are [out, in]; gate, up and down are [N, D]: row n of each is neuron n.
+template <backend B>
+struct decoder_weights {
+  using matrix_weight = weight<typename B::space>;
+  parameters<B> attention_norm, ffn_norm;                       // [D]
+  matrix_weight query, key, value, output;                      // [Hq, D], [Hkv, D], [Hkv, D], [D, Hq]
+  parameters<B> query_bias, key_bias, value_bias, output_bias;  // may be empty
+  matrix_weight gate, up, down_transposed;                      // [N, D]
+};
+
+template <backend B>
+class decoder_layer {
+ public:
+  using space = typename B::space;
+  using view = matrix_view<typename B::value_type, space>;
+
+  decoder_layer(decoder_weights<B> weights, attention_shape shape, activation act, float eps)
+      : weights_(std::move(weights)), shape_(shape), act_(act), eps_(eps) {}
+
+  /// Runs the layer on the rows x [T, D], in place, and appends their keys and values to at.cache.
+  /// `positions` [T] and `frequencies` [head_dim / 2] turn queries and keys. Returns what the hook wants kept;
+  /// the caller drops the rows.
+  template <hook H = no_hook>
+  token_selection forward(layer_context<B> at, scratch<B>& s, view x, index_view<space> positions,
+                          vector_view<const float, space> frequencies, H&& hook = {}) const {
+    add_attention(at, s, x, positions, frequencies, hook);
+    add_feed_forward(at, s, x, hook);
+    if constexpr (attends<H, site::layer_output>) hook(site::layer_output{}, at, x);
+    if constexpr (attends<H, site::keep_tokens>) return hook(site::keep_tokens{}, at);
+    return {};
+  }
+
+  index neurons() const { return weights_.gate.view.rows; }
+
+ private:
+  // x += attention(rotate(norm(x) Wq), rotate(norm(x) Wk), norm(x) Wv) Wo
+  template <class H>
+  void add_attention(layer_context<B>& at, scratch<B>& s, view x, index_view<space> positions,
+                     vector_view<const float, space> frequencies, H& hook) const {
+    B& be = at.be;
+    const auto& w = weights_;
+    const view normed = s.normed(x.rows), q = s.queries(x.rows), k = s.keys(x.rows), v = s.values(x.rows);
+    be.rms_norm(normed, x, w.attention_norm.view(), eps_);
+    be.matmul(q, normed, w.query.view, w.query_bias.view());
+    be.matmul(k, normed, w.key.view, w.key_bias.view());
+    be.matmul(v, normed, w.value.view, w.value_bias.view());
+    be.rotary(q, positions, frequencies, shape_.heads);
+    be.rotary(k, positions, frequencies, shape_.kv_heads);
+    at.cache.append(be, k, v);
+
+    const view attended = s.attended(x.rows), projected = s.projected(x.rows);
+    be.attention(attended, q, at.cache.keys(), at.cache.values(), shape_);
+    if constexpr (attends<H, site::attention>)
+      hook(site::attention{}, at, attention_inputs<B>{q, at.cache.keys(), at.cache.values(), shape_});
+    be.matmul(projected, attended, w.output.view, w.output_bias.view());
+    be.add(x, projected);
+  }
+
+  // x += sum over neurons n of act(norm(x) . gate_n) (norm(x) . up_n) down_n
+  template <class H>
+  void add_feed_forward(layer_context<B> at, scratch<B>& s, view x, H& hook) const {
+    B& be = at.be;
+    const auto& w = weights_;
+    neuron_selection<space> neurons;
+    if constexpr (attends<H, site::ffn_neurons>) neurons = hook(site::ffn_neurons{}, at);
+    const index columns = neurons ? neurons->size : w.gate.view.rows;
+
+    for (index first = 0; first < x.rows; first += s.ffn_rows()) {
+      const view rows = x.middle_rows(first, std::min(s.ffn_rows(), x.rows - first));
+      const view normed = s.normed(rows.rows), projected = s.projected(rows.rows);
+      const view activation = s.activation(rows.rows, columns);
+      be.rms_norm(normed, rows, w.ffn_norm.view(), eps_);
+      be.gated_up(activation, normed, w.gate.view, w.up.view, act_, neurons);
+      if constexpr (attends<H, site::ffn_activation>) {
+        at.first_row = first;
+        hook(site::ffn_activation{}, at, matrix_view<const typename B::value_type, space>(activation));
+      }
+      be.weighted_rows(projected, activation, w.down_transposed.view, neurons);
+      be.add(rows, projected);
+    }
+  }
+
+  decoder_weights<B> weights_;
+  attention_shape shape_;
+  activation act_;
+  float eps_;
+};
+
+}  // namespace corematching

@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+// One CLIP encoder layer: x += attention(norm(x)); x += fc2(act(fc1(norm(x)))), everything with bias, every
+// token seeing every other.
+#pragma once
+
+#include <utility>
+
+#include "corematching/nn/decoder_layer.hpp"
+
+namespace corematching {
+
+/// A matrix [out, in] with its bias [out].
+template <backend B>
+struct linear {
+  weight<typename B::space> matrix;
+  parameters<B> bias;
+
+  void operator()(B& be, matrix_view<typename B::value_type, typename B::space> y,
+                  matrix_view<const typename B::value_type, typename B::space> x) const {
+    be.matmul(y, x, matrix.view, bias.view());
+  }
+};
+
+/// Scale and shift of a layer normalisation, [D] each.
+template <backend B>
+struct layer_norm {
+  parameters<B> weight, bias;
+
+  void operator()(B& be, matrix_view<typename B::value_type, typename B::space> y,
+                  matrix_view<const typename B::value_type, typename B::space> x, float eps) const {
+    be.layer_norm(y, x, weight.view(), bias.view(), eps);
+  }
+};
+
+template <backend B>
+struct encoder_weights {
+  layer_norm<B> attention_norm, mlp_norm;
+  linear<B> query, key, value, output;  // [D, D]
+  linear<B> fc1, fc2;                   // [M, D], [D, M]
+};
+
+/// Intermediate activations of an encoder layer.
+template <backend B>
+struct encoder_scratch {
+  encoder_scratch(B& be, index tokens, index hidden, index mlp)
+      : normed(be, tokens, hidden), q(be, tokens, hidden), k(be, tokens, hidden), v(be, tokens, hidden),
+        attended(be, tokens, hidden), inner(be, tokens, mlp) {}
+  matrix<B> normed, q, k, v, attended, inner;
+};
+
+template <backend B>
+class encoder_layer {
+ public:
+  encoder_layer(encoder_weights<B> weights, attention_shape shape, activation act, float eps)
+      : weights_(std::move(weights)), shape_(shape), act_(act), eps_(eps) {}
+
+  /// Runs the layer on x [T, D], in place.
+  void forward(B& be, encoder_scratch<B>& s, matrix_view<typename B::value_type, typename B::space> x) const {
+    const auto& w = weights_;
+    w.attention_norm(be, s.normed.view(), x, eps_);
+    w.query(be, s.q.view(), s.normed.view());
+    w.key(be, s.k.view(), s.normed.view());
+    w.value(be, s.v.view(), s.normed.view());
+    be.attention(s.attended.view(), s.q.view(), s.k.view(), s.v.view(), shape_);
+    w.output(be, s.normed.view(), s.attended.view());
+    be.add(x, s.normed.view());
+
+    w.mlp_norm(be, s.normed.view(), x, eps_);
+    w.fc1(be, s.inner.view(), s.normed.view());
+    be.activate(s.inner.view(), act_);
+    w.fc2(be, s.normed.view(), s.inner.view());
+    be.add(x, s.normed.view());
+  }
+
+ private:
+  encoder_weights<B> weights_;
+  attention_shape shape_;
+  activation act_;
+  float eps_;
+};
+
+}  // namespace corematching

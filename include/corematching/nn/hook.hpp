@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+// Hooks: code of the user's that a decoder layer runs at named sites. A hook is a type that lists the sites it
+// attends; the layer asks at compile time, so a site that nobody attends costs nothing. A hook is called as
+//
+//   hook(site::ffn_activation{}, at, activation)   told:  act(x Wgate) * (x Wup) of rows at.first_row...
+//   hook(site::ffn_neurons{}, at)                  asked: which neurons to compute -> neuron_selection<space>
+//   hook(site::attention{}, at, attended)          told:  queries, keys and values of this layer
+//   hook(site::keep_tokens{}, at)                  asked: which rows go on to the next layer -> token_selection
+//   hook(site::layer_output{}, at, x)              told:  the hidden states that leave the layer, before dropping
+//
+// where `at` is a layer_context. A misspelt site or a call that does not fit is a compile error.
+#pragma once
+
+#include <concepts>
+#include <optional>
+#include <type_traits>
+
+#include "corematching/backend/backend.hpp"
+#include "corematching/nn/kv_cache.hpp"
+
+namespace corematching {
+
+namespace site {
+
+struct tag {};
+struct ffn_activation : tag {};
+struct ffn_neurons : tag {};
+struct attention : tag {};
+struct keep_tokens : tag {};
+struct layer_output : tag {};
+
+}  // namespace site
+
+/// The sites that a hook attends.
+template <std::derived_from<site::tag>... Sites>
+struct sites {
+  template <class Site>
+  static constexpr bool has = (std::same_as<Site, Sites> || ...);
+};
+
+template <class H>
+concept hook = requires { typename std::remove_cvref_t<H>::attends; };
+
+template <class H, class Site>
+inline constexpr bool attends = std::remove_cvref_t<H>::attends::template has<Site>;
+
+/// Attends nothing; a layer with it compiles to the same code as a layer without hooks.
+struct no_hook {
+  using attends = sites<>;
+};
+
+/// Where a hook is called.
+template <backend B>
+struct layer_context {
+  B& be;
+  index layer;                 // counted from 0
+  index_view<> positions;      // original position of every row that is alive in this layer, in host memory
+  kv_layer<B>& cache;          // of this layer; this call's rows are its last ones
+  index first_row = 0;         // of the rows handed over, where a site is called for a part of them
+};
+
+/// What attention saw: queries [T, heads * head_dim], keys and values [cached, kv_heads * head_dim].
+template <backend B>
+struct attention_inputs {
+  using view = matrix_view<const typename B::value_type, typename B::space>;
+  view queries;
+  view keys;
+  view values;
+  attention_shape shape;
+};
+
+/// Whose cache entries of dropped tokens go: all layers', or only those of the layers after this one.
+enum class cache_scope : std::uint8_t { every_layer, later_layers };
+
+/// The answer at site::keep_tokens: rows of the current call, ascending, in host memory that stays valid until
+/// the hook is called again; nothing means all.
+struct token_selection {
+  std::optional<index_view<>> rows;
+  cache_scope scope = cache_scope::every_layer;
+  bool renumber = false;  // survivors get the positions 0, 1, ...
+};
+
+}  // namespace corematching
