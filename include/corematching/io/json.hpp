@@ -112,6 +112,12 @@ class json_object {
     fail(file_, ": ", prefix_, key, " is ", value ? describe(*value) : "missing", ", expected ", expected);
   }
 
+  /// Throws "file: key: " and the parts: for a value that contradicts another.
+  template <class... Parts>
+  [[noreturn]] void contradict(std::string_view key, const Parts&... parts) const {
+    fail(file_, ": ", prefix_, key, ": ", parts...);
+  }
+
   std::int64_t integer(std::string_view key, std::int64_t least, std::int64_t most) const {
     return integer_in(at(key), key, least, most);
   }
@@ -125,9 +131,7 @@ class json_object {
     // Written so that it also refuses NaN.
     if (value.is_number() && value.get<double>() >= least && value.get<double>() <= most)
       return value.get<double>();
-    std::ostringstream expected;
-    expected << "a number from " << least << " to " << most;
-    refuse(key, expected.str());
+    refuse(key, "a number from " + bounds(least, most));
   }
   double number_or(std::string_view key, double fallback, double least, double most) const {
     return find(key) ? number(key, least, most) : fallback;
@@ -150,6 +154,17 @@ class json_object {
   }
 
   json_object object(std::string_view key) const { return {at(key), file_, prefix_ + std::string(key)}; }
+
+  /// A list of exactly `count` numbers.
+  std::vector<double> numbers(std::string_view key, double least, double most, std::size_t count) const {
+    const json& value = at(key);
+    const auto fits = [&](const json& n) {
+      return n.is_number() && n.get<double>() >= least && n.get<double>() <= most;
+    };
+    if (!value.is_array() || value.size() != count || !std::ranges::all_of(value, fits))
+      refuse(key, std::to_string(count) + " numbers from " + bounds(least, most));
+    return value.get<std::vector<double>>();
+  }
 
   /// One integer or a list of at most `longest` integers.
   std::vector<std::int64_t> integers(std::string_view key, std::int64_t least, std::int64_t most,
@@ -178,6 +193,12 @@ class json_object {
       return value.get<std::int64_t>();
     fail(file_, ": ", prefix_, key, " is ", describe(value), ", expected an integer from ", least, " to ",
          most);
+  }
+
+  static std::string bounds(double least, double most) {
+    std::ostringstream text;
+    text << least << " to " << most;
+    return text.str();
   }
 
   static std::string describe(const json& value) {

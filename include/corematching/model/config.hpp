@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the JSON files of a model directory say: config.json, generation_config.json and
+// preprocessor_config.json (processor_config.json in newer checkpoints).
+// Source: transformers, configuration_utils.py, generation/configuration_utils.py,
+// models/clip/image_processing_clip.py, models/llava/image_processing_llava.py.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <filesystem>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <tuple>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "corematching/core/error.hpp"
+#include "corematching/io/json.hpp"
+#include "corematching/io/mapped_file.hpp"
+#include "corematching/model/image_processor.hpp"
+#include "corematching/model/llama_config.hpp"
+#include "corematching/model/llava_config.hpp"
+
+namespace corematching {
+
+/// A model directory: a LLaVA, or a text model alone.
+struct model_config {
+  std::variant<llama_config, llava_config> model;
+  image_processor_options image;  // of no use without a vision tower
+
+  /// Null for a text model.
+  const llava_config* llava() const { return std::get_if<llava_config>(&model); }
+  const llama_config& text() const { return llava() ? llava()->text : std::get<llama_config>(model); }
+  llama_config& text() {
+    auto* llava = std::get_if<llava_config>(&model);
+    return llava ? llava->text : std::get<llama_config>(model);
+  }
+};
+
+namespace detail {
+
+// {"shortest_edge": n} or n.
+inline int read_shortest_edge(const io::json_object& fields) {
+  const io::json* size = fields.find("size");
+  if (size == nullptr) return 224;
+  if (!size->is_object()) return static_cast<int>(fields.integer("size", 1, max_picture));
+  // Exact sizes distort pictures; no LLaVA-1.5 does that.
+  return static_cast<int>(fields.object("size").integer("shortest_edge", 1, max_picture));
+}
+
+// {"height": n, "width": m} or n.
+inline std::pair<int, int> read_crop_size(const io::json_object& fields) {
+  const io::json* size = fields.find("crop_size");
+  if (size == nullptr) return {224, 224};
+  if (!size->is_object()) {
+    const int side = static_cast<int>(fields.integer("crop_size", 1, max_picture));
+    return {side, side};
+  }
+  const auto sides = fields.object("crop_size");
+  return {static_cast<int>(sides.integer("height", 1, max_picture)),
+          static_cast<int>(sides.integer("width", 1, max_picture))};
+}
+
+inline void read_channels(const io::json_object& fields, std::string_view key, double least,
+                          std::array<float, 3>& channels) {
+  if (!fields.find(key)) return;
+  const auto values = fields.numbers(key, least, 1e3, channels.size());
+  for (std::size_t i = 0; i < channels.size(); ++i) channels[i] = static_cast<float>(values[i]);
+}
+
+// The original code decides in config.json what becomes of pictures that are not square.
+inline image_fit original_fit(const io::json_object& fields) {
+  const std::string ratio = fields.string_or("image_aspect_ratio", "square");
+  if (ratio == "pad") return image_fit::pad;
+  if (ratio != "square") fields.refuse("image_aspect_ratio", "pad or square");
+  return image_fit::crop;
+}
+
+inline void check_crop(const std::string& file, const image_processor_options& image,
+                       const clip_vision_config& vision) {
+  require(image.crop_height == vision.image_size && image.crop_width == vision.image_size, file,
+          ": crop_size ", image.crop_height, " x ", image.crop_width,
+          " does not fit the vision tower's image_size ", vision.image_size);
+}
+
+}  // namespace detail
+
+/// Reads the options of a CLIP or LLaVA image processor; absent keys are those of transformers'
+/// CLIPImageProcessor. Throws `error` naming file and key for steps that are switched off and for resampling
+/// other than bicubic.
+inline image_processor_options parse_image_processor(const io::json_object& fields) {
+  constexpr int bicubic = 3;  // PIL.Image.Resampling.BICUBIC
+  for (const char* step : {"do_resize", "do_center_crop", "do_rescale", "do_normalize"})
+    if (!fields.boolean_or(step, true)) fields.refuse(step, "true");
+  if (fields.integer_or("resample", bicubic, 0, 5) != bicubic) fields.refuse("resample", "3 (bicubic)");
+  image_processor_options options;
+  options.resize_shortest_edge = detail::read_shortest_edge(fields);
+  std::tie(options.crop_height, options.crop_width) = detail::read_crop_size(fields);
+  options.rescale = fields.number_or("rescale_factor", options.rescale, 1e-9, 1e3);
+  detail::read_channels(fields, "image_mean", -1e3, options.mean);
+  detail::read_channels(fields, "image_std", 1e-6, options.std);
+  options.fit = fields.boolean_or("do_pad", false) ? image_fit::pad : image_fit::crop;
+  return options;
+}
+
+/// Reads a config.json held in memory; the image options are those that go with the vision tower.
+/// Throws `error` naming file and key.
+inline model_config parse_model_config(std::span<const std::byte> text, const std::string& file) {
+  const io::json document = io::parse_json(text, file);
+  const io::json_object fields(document, file);
+  const std::string type = fields.string("model_type");
+  const bool original = fields.find("mm_vision_tower") != nullptr;
+  if (!original && type != "llava") {
+    if (type != "llama" && type != "mistral" && type != "qwen2")
+      fields.refuse("model_type", "llava, llama, mistral or qwen2");
+    return {parse_llama_config(fields, type), {}};
+  }
+  // The releases of the original code disagree about the name.
+  if (type != "llava" && type != "llava_llama") fields.refuse("model_type", "llava or llava_llama");
+  const llava_config llava = original ? parse_original_llava_config(fields) : parse_llava_config(fields);
+  image_processor_options image;
+  image.resize_shortest_edge = image.crop_height = image.crop_width =
+      static_cast<int>(llava.vision.image_size);
+  if (original) image.fit = detail::original_fit(fields);
+  return {llava, image};
+}
+
+namespace detail {
+
+inline std::optional<io::json> read_optional_json(const std::filesystem::path& path) {
+  std::error_code ignored;
+  if (!std::filesystem::exists(path, ignored)) return std::nullopt;
+  return io::parse_json(io::mapped_file::open(path).bytes(), path.string());
+}
+
+// Since transformers 5 a processor's files may be one, with the image processor inside.
+inline void read_image_processor(const std::filesystem::path& directory, const clip_vision_config& vision,
+                                 image_processor_options& image) {
+  auto path = directory / "preprocessor_config.json";
+  auto document = read_optional_json(path);
+  if (!document) {
+    path = directory / "processor_config.json";
+    document = read_optional_json(path);
+    if (!document || !document->is_object() || !document->contains("image_processor")) return;
+    const io::json_object processor(*document, path.string());
+    image = parse_image_processor(processor.object("image_processor"));
+  } else {
+    image = parse_image_processor(io::json_object(*document, path.string()));
+  }
+  check_crop(path.string(), image, vision);
+}
+
+}  // namespace detail
+
+/// Reads the JSON files of a model directory. Throws `error` naming file and key.
+inline model_config read_model_config(const std::filesystem::path& directory) {
+  const auto path = directory / "config.json";
+  model_config config = parse_model_config(io::mapped_file::open(path).bytes(), path.string());
+  if (config.llava()) detail::read_image_processor(directory, config.llava()->vision, config.image);
+  // What ends generation is generation_config.json's to say, where there is one.
+  const auto generation = directory / "generation_config.json";
+  if (const auto document = detail::read_optional_json(generation)) {
+    const io::json_object fields(*document, generation.string());
+    if (fields.has("eos_token_id"))
+      config.text().eos_token_ids = detail::read_token_ids(fields, "eos_token_id");
+  }
+  return config;
+}
+
+}  // namespace corematching
