@@ -1,0 +1,155 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Holds the tree to the layering that CONTRIBUTING.md describes. Prints one line per breach; exits 1 if there is one.
+
+    structure_check.py [ROOT]
+"""
+
+import re
+import sys
+from pathlib import Path
+
+# Who may include whom: core <- {select, io, backend.hpp} <- {backend/cpu, nn} <- {hooks, model} <- umbrellas.
+MAY_INCLUDE = {
+    "core": {"core"},
+    "select": {"core", "select"},
+    "io": {"core", "io"},
+    "backend": {"core", "backend"},
+    "backend/cpu": {"core", "select", "backend", "backend/cpu"},
+    "nn": {"core", "backend", "nn"},
+    "hooks": {"core", "select", "backend", "nn", "hooks"},
+    "model": {"core", "select", "io", "backend", "nn", "model"},
+    "umbrella": {"core", "select", "io", "backend", "backend/cpu", "nn", "hooks", "model", "umbrella"},
+}
+# Third-party headers, by the first part of their path, and the parts that may include them.
+THIRD_PARTY = {"Eigen": {"backend/cpu"}, "unsupported": set(), "nlohmann": {"io", "model"}}
+# Code that must be the same on every backend: no compile-time switches, and no backend by name.
+BACKEND_FREE = {"nn", "hooks", "model"}
+
+SOURCE_DIRS = ("include", "examples", "tests", "benchmarks", "tools", "cmake", "scripts", ".ci")
+SOURCE_SUFFIXES = {".hpp", ".cpp", ".cuh", ".cu", ".py", ".sh", ".cmake"}
+SKIPPED_DIRS = {"data", "corpus", "__pycache__"}
+SPDX = "SPDX-License-Identifier: Apache-2.0"
+
+
+def part_of(header):
+    """The part a header belongs to; `header` is relative to include/corematching."""
+    pieces = header.split("/")
+    if len(pieces) == 1:
+        return "select" if header == "select.hpp" else "umbrella"
+    if pieces[0] == "backend" and len(pieces) > 2:
+        return "backend/" + pieces[1]
+    return pieces[0]
+
+
+def without_comments(text):
+    """`text` with comments blanked out, line numbers kept."""
+    pattern = r'//[^\n]*|/\*.*?\*/|("(?:\\.|[^"\\\n])*")'
+    return re.sub(pattern, lambda m: m[1] or re.sub(r"[^\n]", " ", m[0]), text, flags=re.S)
+
+
+def source_files(root):
+    files = [root / name for name in ("CMakeLists.txt", ".clang-tidy")]
+    for directory in SOURCE_DIRS:
+        for path in sorted((root / directory).rglob("*")):
+            inside = path.relative_to(root)
+            if path.is_file() and not SKIPPED_DIRS.intersection(inside.parts):
+                if path.suffix in SOURCE_SUFFIXES or path.name == "CMakeLists.txt" or inside.parts[0] == ".ci":
+                    files.append(path)
+    return [path for path in files if path.is_file()]
+
+
+def check_spdx(path, text):
+    lines = text.splitlines()[:2]
+    if lines and lines[0].startswith("#!"):
+        lines = lines[1:]
+    if not lines or SPDX not in lines[0]:
+        yield 1, f"does not begin with its licence line '{SPDX}'"
+
+
+def check_includes(header, code, headers):
+    part = part_of(header)
+    if part not in MAY_INCLUDE:
+        yield 1, f"'{part}' is no part of the library"
+        return
+    for number, line in enumerate(code.splitlines(), 1):
+        include = re.match(r'\s*#\s*include\s*([<"])([^>"]+)[>"]', line)
+        if not include:
+            continue
+        quote, name = include.groups()
+        top, _, rest = name.partition("/")
+        if top == "corematching" and rest not in headers:
+            yield number, f"includes {name}, which does not exist"
+        elif top == "corematching" and part_of(rest) not in MAY_INCLUDE[part]:
+            yield number, f"'{part}' must not include '{part_of(rest)}' ({name})"
+        elif top == "corematching" and quote == "<" or top != "corematching" and quote == '"':
+            yield number, f"own headers are included as \"corematching/...\", others as <...> ({name})"
+        elif part not in THIRD_PARTY.get(top, {part}):
+            yield number, f"'{part}' must not include {top} ({name})"
+
+
+def check_header_text(header, code):
+    part = part_of(header)
+    if not re.search(r"^#pragma once$", code, re.M):
+        yield 1, "has no #pragma once"
+    for number, line in enumerate(code.splitlines(), 1):
+        if part in BACKEND_FREE and re.match(r"\s*#\s*(if|ifdef|ifndef)\b", line):
+            yield number, f"'{part}' is the same on every backend: no compile-time switch"
+        if part in BACKEND_FREE and re.search(r"\b(cpu|cuda)(_backend|::)", line):
+            yield number, f"'{part}' must not name a backend"
+        if part != "backend/cpu" and re.search(r"\bEigen::", line):
+            yield number, f"'{part}' must not name Eigen"
+
+
+def check_macros(code):
+    for number, line in enumerate(code.splitlines(), 1):
+        macro = re.match(r"\s*#\s*define\s+(\w+)", line)
+        if macro and not macro[1].startswith("COREMATCHING_"):
+            yield number, f"macro {macro[1]} lacks the prefix COREMATCHING_"
+
+
+def check_cycles(codes):
+    """`codes` maps each header to its text; a header that reaches itself is a breach."""
+    includes = {h: re.findall(r'#\s*include\s*"corematching/([^"]+)"', code) for h, code in codes.items()}
+    for header in codes:
+        seen, pending = set(), list(includes[header])
+        while pending:
+            name = pending.pop()
+            if name == header:
+                yield header, "includes itself, directly or through others"
+                break
+            if name not in seen:
+                seen.add(name)
+                pending += includes.get(name, [])
+
+
+def breaches(root):
+    include = root / "include" / "corematching"
+    headers = {str(p.relative_to(include)) for p in include.rglob("*") if p.suffix in {".hpp", ".cuh"}}
+    codes = {}
+    for path in source_files(root):
+        text = path.read_text(encoding="utf-8")
+        found = list(check_spdx(path, text))
+        if path.suffix in {".hpp", ".cpp", ".cuh", ".cu"}:
+            code = without_comments(text)
+            found += check_macros(code)
+            if path.is_relative_to(include):
+                header = str(path.relative_to(include))
+                codes[header] = code
+                found += check_includes(header, code, headers)
+                found += check_header_text(header, code)
+        for number, what in found:
+            yield f"{path.relative_to(root)}:{number}: {what}"
+    for header, what in check_cycles(codes):
+        yield f"include/corematching/{header}:1: {what}"
+
+
+def main():
+    root = Path(sys.argv[1] if len(sys.argv) > 1 else Path(__file__).parents[2]).resolve()
+    found = list(breaches(root))
+    print("\n".join(found) or "structure: no breach")
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

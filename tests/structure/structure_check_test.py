@@ -1,0 +1,95 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""structure_check.py must accept a good tree and name each kind of breach in a bad one."""
+
+import sys
+import tempfile
+import unittest
+from pathlib import Path
+
+sys.dont_write_bytecode = True
+sys.path.insert(0, str(Path(__file__).parent))
+import structure_check
+
+SPDX = f"// {structure_check.SPDX}\n"
+GOOD = {
+    "core/view.hpp": "",
+    "select.hpp": '#include "corematching/select/core_tokens.hpp"\n',
+    "select/core_tokens.hpp": '#include "corematching/core/view.hpp"\n#include <vector>\n',
+    "io/safetensors.hpp": "#include <nlohmann/json.hpp>\n",
+    "backend/backend.hpp": '#include "corematching/core/view.hpp"\n',
+    "backend/cpu/matmul.hpp": '#include <Eigen/Core>\n#include "corematching/backend/backend.hpp"\n',
+    "nn/attention.hpp": '#include "corematching/backend/backend.hpp"\n// cpu::matmul and Eigen:: in a comment\n',
+    "hooks/core_matching.hpp":
+        '#include "corematching/nn/attention.hpp"\n#include "corematching/select/core_tokens.hpp"\n',
+    "model/llama.hpp": '#include "corematching/io/safetensors.hpp"\n',
+    "cpu.hpp": '#include "corematching/backend/cpu/matmul.hpp"\n#include "corematching/select.hpp"\n',
+}
+
+
+class StructureCheck(unittest.TestCase):
+    def breaches(self, changes=(), outside=()):
+        """Breaches of the good tree with `changes` to its headers and files `outside` of them."""
+        with tempfile.TemporaryDirectory() as directory:
+            root = Path(directory)
+            tree = {f"include/corematching/{name}": f"{SPDX}#pragma once\n{code}" for name, code in GOOD.items()}
+            tree |= {f"include/corematching/{name}": f"{SPDX}#pragma once\n{code}" for name, code in changes}
+            tree |= dict(outside)
+            for name, text in tree.items():
+                (root / name).parent.mkdir(parents=True, exist_ok=True)
+                (root / name).write_text(text)
+            return list(structure_check.breaches(root))
+
+    def refuses(self, header, code, what):
+        found = self.breaches([(header, code)])
+        self.assertTrue(any(header in line and what in line for line in found), f"{what!r} not in {found}")
+
+    def test_accepts_a_good_tree(self):
+        self.assertEqual(self.breaches(), [])
+
+    def test_refuses_each_edge_that_is_not_allowed(self):
+        # One header per part; every pair that the table does not list must be refused.
+        header_of = {structure_check.part_of(header): header for header in GOOD}
+        self.assertEqual(set(header_of), set(structure_check.MAY_INCLUDE))
+        for part, header in header_of.items():
+            for other in structure_check.MAY_INCLUDE.keys() - structure_check.MAY_INCLUDE[part]:
+                with self.subTest(part=part, includes=other):
+                    self.refuses(header, f'#include "corematching/{header_of[other]}"\n', f"must not include '{other}'")
+
+    def test_refuses_third_party_headers_outside_their_part(self):
+        self.refuses("nn/attention.hpp", "#include <Eigen/Dense>\n", "must not include Eigen")
+        self.refuses("select/core_tokens.hpp", "#include <nlohmann/json.hpp>\n", "must not include nlohmann")
+
+    def test_refuses_a_backend_by_name_in_shared_code(self):
+        self.refuses("nn/attention.hpp", "using b = cpu_backend;\n", "must not name a backend")
+        self.refuses("model/llama.hpp", "using m = Eigen::MatrixXf;\n", "must not name Eigen")
+        self.refuses("hooks/core_matching.hpp", "#ifdef COREMATCHING_X\n#endif\n", "no compile-time switch")
+
+    def test_refuses_unknown_missing_and_relative_headers(self):
+        self.refuses("extra/thing.hpp", "", "'extra' is no part")
+        self.refuses("nn/attention.hpp", '#include "corematching/nn/gone.hpp"\n', "does not exist")
+        self.refuses("nn/attention.hpp", '#include "hook.hpp"\n', 'own headers are included as "corematching/..."')
+        self.refuses("nn/attention.hpp", "#include <corematching/core/view.hpp>\n", "own headers are included as")
+
+    def test_refuses_cycles(self):
+        self.refuses("core/view.hpp", '#include "corematching/core/view.hpp"\n', "includes itself")
+
+    def test_refuses_a_header_without_guard(self):
+        found = self.breaches(outside=[("include/corematching/core/bare.hpp", SPDX)])
+        self.assertEqual(len(found), 1)
+        self.assertIn("#pragma once", found[0])
+
+    def test_refuses_macros_without_prefix(self):
+        self.refuses("core/view.hpp", "#define HOST_DEVICE\n", "lacks the prefix")
+
+    def test_refuses_files_without_licence_line(self):
+        for name, text in (("scripts/run.sh", "#!/bin/sh\ntrue\n"), (".ci/run", ""), ("examples/main.cpp", "int x;\n"),
+                           ("CMakeLists.txt", "project(x)\n"), ("tools/make.py", "\n# " + structure_check.SPDX)):
+            with self.subTest(name=name):
+                found = self.breaches(outside=[(name, text)])
+                self.assertEqual(len(found), 1)
+                self.assertIn("licence line", found[0])
+
+
+if __name__ == "__main__":
+    unittest.main()
