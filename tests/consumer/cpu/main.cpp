@@ -11,8 +11,9 @@ int main() {
   const std::array<float, 4> w = {1, 2, 3, 4};
   std::array<float, 2> y = {};
   corematching::cpu::backend be(1);
-  be.matmul({y.data(), 1, 2, 2}, {x.data(), 1, 2, 2},
-            {reinterpret_cast<const std::byte*>(w.data()), corematching::dtype::f32, 2, 2, 2 * sizeof(float)});
+  be.matmul(
+      {y.data(), 1, 2, 2}, {x.data(), 1, 2, 2},
+      {reinterpret_cast<const std::byte*>(w.data()), corematching::dtype::f32, 2, 2, 2 * sizeof(float)});
   std::cout << y[0] << ' ' << y[1] << '\n';
   return y[0] == 5 && y[1] == 11 ? 0 : 1;
 }

@@ -20,7 +20,8 @@ int main() {
   options.rule = corematching::select::keep_rule::top_k;
   options.count = 2;
   const auto tokens = corematching::select::core_tokens(
-      activation.data(), 3, 4, 4, {neurons.data(), static_cast<corematching::index>(neurons.size())}, options);
+      activation.data(), 3, 4, 4, {neurons.data(), static_cast<corematching::index>(neurons.size())},
+      options);
   std::cout << neurons.size() << " neurons, " << tokens.size() << " tokens\n";
   const bool right = neurons == std::vector<std::int32_t>{0, 3} && tokens == std::vector<std::int32_t>{0, 1};
   return right ? 0 : 1;
