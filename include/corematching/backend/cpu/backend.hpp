@@ -103,7 +103,7 @@ class backend {
     });
   }
 
-  void rotary(out x, index_view<> positions, vec frequencies, index heads) {
+  void rotary(out x, index_view<> positions, vec frequencies, [[maybe_unused]] index heads) {
     const index half = frequencies.size;
     assert(x.rows == positions.size && x.cols == 2 * half * heads);
     pool_.for_ranges(x.rows, 1, [&](int thread, index first, index last) {
