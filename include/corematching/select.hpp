@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "corematching/core/config.hpp"
+#include "corematching/core/core_count.hpp"
 #include "corematching/core/error.hpp"
 #include "corematching/core/view.hpp"
 #include "corematching/select/bitset.hpp"
@@ -61,7 +62,10 @@ std::vector<std::int32_t> core_tokens(const T* activation, index tokens, index n
   std::vector<word> core_bits(static_cast<std::size_t>(words));
   std::vector<word> bits(static_cast<std::size_t>(words));
   std::vector<std::int32_t> scores(static_cast<std::size_t>(tokens));
-  indices_to_bits(core, core_bits.data(), words);
+  for (const std::int32_t n : core) {
+    require(n >= 0 && n < neurons, "core neuron ", n, " is not one of ", neurons, " neurons");
+    set_bit(core_bits.data(), n);
+  }
   for (index x = 0; x < tokens; ++x) {
     std::int32_t activated = 0;
     activated_neurons(activation + x * stride, 1, neurons, stride, bits.data(), 0, &activated, x);

@@ -14,11 +14,10 @@
 #include "corematching/hooks/token_criteria.hpp"
 #include "corematching/nn/hook.hpp"
 #include "corematching/nn/scratch.hpp"
+#include "corematching/nn/token_kind.hpp"
 #include "corematching/select/core_tokens.hpp"
 
 namespace corematching {
-
-enum class token_kind : std::uint8_t { text, image };
 
 /// What one matching layer decided.
 struct token_match {
@@ -163,6 +162,8 @@ template <backend B>
 void core_matching<B>::begin_prompt(std::int32_t first_position, std::span<const token_kind> kinds) {
   const auto tokens = std::ssize(kinds);
   require(tokens > 0, "the prompt is empty");
+  require(!config_.sparse_tokens || kinds.back() == token_kind::text,
+          "the prompt ends with an image token, which may be dropped; the answer must follow text");
   if (config_.count_over != counted_tokens::all) {
     const bool text = config_.count_over == counted_tokens::text;
     require(std::ranges::count(kinds, text ? token_kind::text : token_kind::image) > 0, "core neurons are counted over ",

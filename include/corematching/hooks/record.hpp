@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "corematching/nn/hook.hpp"
+#include "corematching/nn/transfer.hpp"
 
 namespace corematching {
 
@@ -43,11 +44,8 @@ class record_hook {
 
  private:
   static void append(B& be, recorded_matrix& to, view from) {
+    download_values(be, from, to.values);
     to.cols = from.cols;
-    for (index i = 0; i < from.rows; ++i) {
-      to.values.resize(to.values.size() + static_cast<std::size_t>(from.cols));
-      be.download(vector_view<float>{to.values.data() + (to.rows + i) * from.cols, from.cols}, from.row(i));
-    }
     to.rows += from.rows;
   }
 

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "corematching/nn/hook.hpp"
+#include "corematching/nn/transfer.hpp"
 
 namespace corematching::detail {
 
@@ -25,21 +26,14 @@ constexpr std::int32_t random_score(std::uint64_t seed, index layer, std::int32_
   return static_cast<std::int32_t>(splitmix64(seed ^ place) >> 33);
 }
 
-/// Copies a whole matrix whose rows lie without gaps.
-template <backend B>
-std::vector<float> to_host(B& be, matrix_view<const float, typename B::space> m) {
-  assert(m.stride == m.cols);
-  std::vector<float> host(static_cast<std::size_t>(m.rows * m.cols));
-  be.download(vector_view<float>{host.data(), std::ssize(host)}, {m.data, m.rows * m.cols});
-  return host;
-}
-
 /// Attention weights of the last query row, [heads, keys], in host memory.
 template <backend B>
 std::vector<float> last_row_attention(B& be, const attention_inputs<B>& in) {
   matrix<B, float> weights(be, in.shape.heads, in.keys.rows);
   be.attention_probabilities(weights.view(), in.queries.middle_rows(in.queries.rows - 1, 1), in.keys, in.shape);
-  return to_host(be, std::as_const(weights).view());
+  std::vector<float> host;
+  download_values(be, weights.view(), host);
+  return host;
 }
 
 /// FastV: mean over heads of the attention that the last token pays to each of the last `rows` keys.
@@ -60,7 +54,8 @@ std::vector<double> attention_scores(B& be, const attention_inputs<B>& in, index
 template <backend B>
 std::vector<double> projection_scores(B& be, const attention_inputs<B>& in, index rows) {
   const std::vector<float> weights = last_row_attention(be, in);
-  const std::vector<float> values = to_host(be, in.values);
+  std::vector<float> values;
+  download_values(be, in.values, values);
   const index keys = in.keys.rows, d = in.shape.head_dim, group = in.shape.heads / in.shape.kv_heads;
   const auto weighted_value = [&](index head, index key, index j) {
     return static_cast<double>(weights[static_cast<std::size_t>(head * keys + key)]) *

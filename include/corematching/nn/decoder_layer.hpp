@@ -5,6 +5,8 @@
 #pragma once
 
 #include <algorithm>
+#include <cstdint>
+#include <utility>
 
 #include "corematching/nn/hook.hpp"
 #include "corematching/nn/scratch.hpp"
@@ -48,8 +50,21 @@ class decoder_layer {
   }
 
   index neurons() const { return weights_.gate.view.rows; }
+  /// Bytes of the four attention projections.
+  std::uint64_t attention_weight_bytes() const {
+    return bytes_of(weights_.query) + bytes_of(weights_.key) + bytes_of(weights_.value) + bytes_of(weights_.output);
+  }
+  /// Bytes of one neuron: its rows of gate, up and down.
+  std::uint64_t neuron_bytes() const {
+    return (bytes_of(weights_.gate) + bytes_of(weights_.up) + bytes_of(weights_.down_transposed)) /
+           static_cast<std::uint64_t>(neurons());
+  }
 
  private:
+  static std::uint64_t bytes_of(const weight<space>& w) {
+    return static_cast<std::uint64_t>(w.view.rows * w.view.cols) * size_of(w.view.type);
+  }
+
   // x += attention(rotate(norm(x) Wq), rotate(norm(x) Wk), norm(x) Wv) Wo
   template <class H>
   void add_attention(layer_context<B>& at, scratch<B>& s, view x, index_view<space> positions,

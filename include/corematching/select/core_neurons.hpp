@@ -94,6 +94,37 @@ bool pack_positive(const T* activation, index neurons, word* bits) {
 #endif
 }
 
+/// frequency[n] += 1 where the key of neuron n, begin <= n < end, lies above `key`.
+template <class T>
+void count_above_scalar(const T* activation, index begin, index end, std::int32_t key,
+                        std::int32_t* frequency) {
+  for (index n = begin; n < end; ++n) frequency[n] += activation_key(activation[n]) > key ? 1 : 0;
+}
+
+#if COREMATCHING_HAS_AVX2
+template <class T>
+void count_above_avx2(const T* activation, index begin, index end, std::int32_t key,
+                      std::int32_t* frequency) {
+  const __m256i threshold = _mm256_set1_epi32(key);
+  index n = begin;
+  for (; n + lanes <= end; n += lanes) {
+    auto* counts = reinterpret_cast<__m256i*>(frequency + n);
+    const __m256i minus_one = _mm256_cmpgt_epi32(load_keys(activation + n), threshold);
+    _mm256_storeu_si256(counts, _mm256_sub_epi32(_mm256_loadu_si256(counts), minus_one));
+  }
+  count_above_scalar(activation, n, end, key, frequency);
+}
+#endif
+
+template <class T>
+void count_above(const T* activation, index begin, index end, std::int32_t key, std::int32_t* frequency) {
+#if COREMATCHING_HAS_AVX2
+  count_above_avx2(activation, begin, end, key, frequency);
+#else
+  count_above_scalar(activation, begin, end, key, frequency);
+#endif
+}
+
 template <class T>
 [[noreturn]] void fail_not_finite(const T* activation, index token) {
   index n = 0;
@@ -126,10 +157,8 @@ void count_core_neurons(const T* activation, index neurons, index k, core_scratc
                         std::int32_t* frequency) {
   if (k <= 0) return;
   const top_cut cut = top_positive(activation, neurons, k, scratch);
-  for (index n = 0; n < cut.ties_end; ++n) frequency[n] += activation_key(activation[n]) >= cut.key ? 1 : 0;
-  for (index n = cut.ties_end; n < neurons; ++n) {
-    frequency[n] += activation_key(activation[n]) > cut.key ? 1 : 0;
-  }
+  detail::count_above(activation, 0, cut.ties_end, cut.key - 1, frequency);
+  detail::count_above(activation, cut.ties_end, neurons, cut.key, frequency);
 }
 
 /// C_ρ^β: the floor(β·N) neurons with the largest f(n) > 0, fewer where fewer are positive; ties go to the

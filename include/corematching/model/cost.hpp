@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a pass through the decoder costs by formula: the operations and bytes that the backend's counters must
+// show. Matrix products and attention are counted, normalisations and nonlinearities are not.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "corematching/model/llama.hpp"
+
+namespace corematching {
+
+/// One decoder layer's part of a pass.
+struct layer_load {
+  index tokens = 0;   // rows that the layer computes
+  index cached = 0;   // rows of its cache once these are appended
+  index neurons = 0;  // of its feed-forward block
+};
+
+/// Multiply-adds count as two operations: projections 2 T (2 D Hq + 2 D Hkv), feed-forward 6 T D n, attention
+/// 4 Hq for each query-key pair.
+inline std::uint64_t layer_flops(const llama_config& config, const layer_load& load) {
+  const index q = config.heads * config.head_dim, kv = config.kv_heads * config.head_dim, d = config.hidden_size;
+  const index t = load.tokens;
+  const index pairs = t * (load.cached - t) + t * (t + 1) / 2;
+  return static_cast<std::uint64_t>(4 * t * d * (q + kv) + 6 * t * d * load.neurons + 4 * q * pairs);
+}
+
+/// A pass through layers with these loads, and the logits of one token.
+template <backend B>
+work_counters forward_cost(const llama<B>& model, const std::vector<layer_load>& loads) {
+  const llama_config& config = model.config();
+  work_counters cost;
+  for (std::size_t i = 0; i < loads.size(); ++i) {
+    const auto& layer = model.layer(static_cast<index>(i));
+    cost.flops += layer_flops(config, loads[i]);
+    cost.weight_bytes +=
+        layer.attention_weight_bytes() + layer.neuron_bytes() * static_cast<std::uint64_t>(loads[i].neurons);
+    cost.kv_bytes += static_cast<std::uint64_t>(2 * loads[i].cached * config.kv_heads * config.head_dim) *
+                     sizeof(typename B::value_type);
+  }
+  cost.flops += static_cast<std::uint64_t>(2 * config.hidden_size * config.vocab_size);
+  cost.weight_bytes += model.head_weight_bytes();
+  return cost;
+}
+
+/// The loads of a dense pass: `tokens` rows behind `past` cached ones in every layer, all neurons.
+inline std::vector<layer_load> dense_loads(const llama_config& config, index past, index tokens) {
+  return std::vector<layer_load>(static_cast<std::size_t>(config.layers),
+                                 {tokens, past + tokens, config.intermediate_size});
+}
+
+}  // namespace corematching

@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+// Binary32 values between host memory and a backend's, whatever type the backend computes with.
+#pragma once
+
+#include <cassert>
+#include <type_traits>
+#include <vector>
+
+#include "corematching/backend/backend.hpp"
+
+namespace corematching {
+
+namespace detail {
+
+template <class T>
+T narrowed(float value) {
+  if constexpr (std::is_same_v<T, f16>) return to_f16(value);
+  if constexpr (std::is_same_v<T, bf16>) return to_bf16(value);
+}
+
+}  // namespace detail
+
+/// to = from, `from` holding rows * cols values, row by row; the rows of `to` lie without gaps.
+template <backend B>
+void upload_values(B& be, matrix_view<typename B::value_type, typename B::space> to, vector_view<const float> from) {
+  using value = typename B::value_type;
+  assert(to.stride == to.cols && from.size == to.rows * to.cols);
+  if constexpr (std::is_same_v<value, float>) {
+    be.upload(vector_view<float, typename B::space>{to.data, from.size}, from);
+  } else {
+    std::vector<value> converted;
+    converted.reserve(static_cast<std::size_t>(from.size));
+    for (const float x : from) converted.push_back(detail::narrowed<value>(x));
+    be.upload(vector_view<value, typename B::space>{to.data, from.size}, {converted.data(), from.size});
+  }
+}
+
+/// Appends the rows of `from` to `to`, without gaps.
+template <backend B, class T>
+void download_values(B& be, matrix_view<T, typename B::space> from, std::vector<float>& to) {
+  using value = std::remove_const_t<T>;
+  std::vector<value> row(static_cast<std::size_t>(from.cols));
+  for (index i = 0; i < from.rows; ++i) {
+    be.download(vector_view<value>{row.data(), from.cols}, from.row(i));
+    for (const value x : row) to.push_back(to_float(x));
+  }
+}
+
+}  // namespace corematching
