@@ -6,11 +6,16 @@ from __future__ import annotations
 import argparse
 from typing import Callable
 
+import torch
+import transformers
+
+import model_reference
 import preprocess_reference
 import storage
 
 CASES: dict[str, Callable[[], None]] = {
     "preprocess": preprocess_reference.make,
+    **model_reference.CASES,
 }
 
 
@@ -18,10 +23,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--case", nargs="+", choices=list(CASES), default=list(CASES), metavar="NAME", help="default: all")
     arguments = parser.parse_args()
+    torch.set_num_threads(1)  # the order of every sum, hence the last bits, must not depend on the machine's cores
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
     print(", ".join(f"{name} {number}" for name, number in storage.versions().items()))
     for case in arguments.case:
         CASES[case]()
-        print(f"{case}: {storage.directory_size(storage.DATA / case) / 1e6:.2f} MB")
+        print(f"{case}: {storage.directory_size(storage.DATA / case) / 1e6:.2f} MB", flush=True)
     print(f"all: {storage.directory_size(storage.DATA) / 1e6:.2f} MB")
 
 
