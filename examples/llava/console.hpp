@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+// Progress on stderr, shown only where stderr is a terminal: one line that is rewritten and finally erased.
+#pragma once
+
+#include <unistd.h>
+
+#include <cstdio>
+#include <string>
+
+namespace corematching::driver {
+
+class console {
+ public:
+  console() : terminal_(isatty(STDERR_FILENO) == 1) {}
+  console(const console&) = delete;
+  console& operator=(const console&) = delete;
+  ~console() { clear(); }
+
+  /// Shows that `done` of `total` of a stage are done.
+  void progress(const std::string& stage, double done, double total) {
+    if (!terminal_) return;
+    const int percent = total > 0 ? static_cast<int>(100 * done / total) : 100;
+    if (percent == shown_percent_ && stage == shown_stage_) return;
+    std::fprintf(stderr, "\r\033[K%s %d %%", stage.c_str(), percent);
+    std::fflush(stderr);
+    shown_percent_ = percent;
+    shown_stage_ = stage;
+  }
+
+  void clear() {
+    if (!terminal_ || shown_stage_.empty()) return;
+    std::fputs("\r\033[K", stderr);
+    std::fflush(stderr);
+    shown_stage_.clear();
+  }
+
+ private:
+  bool terminal_;
+  int shown_percent_ = -1;
+  std::string shown_stage_;
+};
+
+}  // namespace corematching::driver

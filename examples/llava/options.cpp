@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "llava/options.hpp"
+
+#include <CLI/CLI.hpp>
+#include <charconv>
+#include <map>
+#include <string_view>
+#include <vector>
+
+#include "corematching/core/error.hpp"
+#include "corematching/core/version.hpp"
+
+namespace corematching::driver {
+namespace {
+
+
+#define LLAVA_TEXT_OF(x) #x
+#define LLAVA_TEXT(x) LLAVA_TEXT_OF(x)
+constexpr const char* version = LLAVA_TEXT(COREMATCHING_VERSION_MAJOR) "." LLAVA_TEXT(
+    COREMATCHING_VERSION_MINOR) "." LLAVA_TEXT(COREMATCHING_VERSION_PATCH);
+
+/// The whole of `text` as a number.
+template <class Number>
+Number number(std::string_view text, const char* option) {
+  Number value{};
+  const auto [end, problem] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (problem != std::errc() || end != text.data() + text.size())
+    fail("--", option, ": \"", text, "\" is not a number that fits");
+  return value;
+}
+
+/// "A,B-C": ascending layer numbers.
+std::vector<index> layer_list(std::string_view text) {
+  std::vector<index> layers;
+  while (!text.empty()) {
+    const std::string_view item = text.substr(0, text.find(','));
+    text.remove_prefix(std::min(text.size(), item.size() + 1));
+    const auto dash = item.find('-', 1);
+    const auto first = number<index>(item.substr(0, dash), "match-layers");
+    const auto last = dash == item.npos ? first : number<index>(item.substr(dash + 1), "match-layers");
+    if (last < first || last - first > 4096) fail("--match-layers: \"", item, "\" is not an ascending range");
+    for (index layer = first; layer <= last; ++layer) layers.push_back(layer);
+  }
+  return layers;
+}
+
+/// "max_distance", "strict", "top_k:K" or "ratio:R".
+void set_keep_rule(std::string_view text, select::keep_options& keep) {
+  using select::keep_rule;
+  const auto colon = text.find(':');
+  const std::string_view name = text.substr(0, colon);
+  const std::string_view value = colon == text.npos ? std::string_view{} : text.substr(colon + 1);
+  if (name == "max_distance" && value.empty()) {
+    keep.rule = keep_rule::max_distance;
+  } else if (name == "strict" && value.empty()) {
+    keep.rule = keep_rule::max_distance;
+    keep.strict = true;
+  } else if (name == "top_k") {
+    keep.rule = keep_rule::top_k;
+    keep.count = number<index>(value, "keep top_k");
+  } else if (name == "ratio") {
+    keep.rule = keep_rule::ratio;
+    keep.ratio = number<double>(value, "keep ratio");
+  } else {
+    fail("--keep: \"", text, "\" is none of max_distance, strict, top_k:K, ratio:R");
+  }
+}
+
+/// "B:E": layers B <= layer < E.
+void set_neuron_layers(std::string_view text, core_matching_config& config) {
+  const auto colon = text.find(':');
+  if (colon == text.npos) fail("--neuron-layers: \"", text, "\" is not of the form BEGIN:END");
+  config.neuron_layers_begin = number<index>(text.substr(0, colon), "neuron-layers");
+  config.neuron_layers_end = number<index>(text.substr(colon + 1), "neuron-layers");
+}
+
+/// An option whose value is one of the names in `names`.
+template <class Value>
+CLI::Option* add_choice(CLI::App& app, const std::string& name, Value& value, std::map<std::string, Value> names,
+                        const std::string& help) {
+  const Value initial = value;
+  std::string shown;
+  std::string list;
+  for (const auto& [text, meaning] : names) {
+    list += (list.empty() ? "" : "|") + text;
+    if (meaning == initial) shown = text;
+  }
+  return app
+      .add_option_function<std::string>(
+          name,
+          [&value, names, name, list](const std::string& text) {
+            const auto found = names.find(text);
+            if (found == names.end()) throw CLI::ValidationError(name, "\"" + text + "\" is none of " + list);
+            value = found->second;
+          },
+          help)
+      ->type_name(list)
+      ->default_str(shown);
+}
+
+/// Runs `convert` when the option is given; its errors become usage errors.
+template <class Convert>
+CLI::Option* add_converted(CLI::App& app, const std::string& name, Convert convert, const std::string& type,
+                           const std::string& help) {
+  return app
+      .add_option_function<std::string>(
+          name,
+          [convert](const std::string& text) {
+            try {
+              convert(text);
+            } catch (const error& problem) {
+              throw CLI::ValidationError(problem.what());
+            }
+          },
+          help)
+      ->type_name(type);
+}
+
+void add_input(CLI::App& app, options& o) {
+  app.add_option("--model", o.model, "directory of the checkpoint, as Hugging Face lays it out")
+      ->required()
+      ->type_name("DIR");
+  app.add_option("--image", o.image, "PNG or JPEG picture; without one it is a text run")->type_name("FILE");
+  auto* prompt = app.add_option("--prompt", o.prompt, "the question")->type_name("TEXT");
+  app.add_option("--prompt-ids", o.prompt_ids, "exact token ids instead; the image token id marks the image")
+      ->type_name("ID,ID,...")
+      ->excludes(prompt);
+  app.add_option("--system", o.system, "text in front of the prompt")->type_name("TEXT");
+  add_converted(
+      app, "--image-fit",
+      [&o](const std::string& text) {
+        if (text != "crop" && text != "pad") fail("--image-fit: \"", text, "\" is none of crop, pad");
+        o.fit = text == "pad" ? image_fit::pad : image_fit::crop;
+      },
+      "crop|pad", "cut the picture to a square, or pad it to one first (default: what the model's files say)");
+}
+
+void add_sparsity(CLI::App& app, options& o) {
+  using namespace corematching;
+  auto& config = o.sparsity;
+  const std::string group = "Sparsity";
+  add_converted(
+      app, "--sparsity",
+      [&config](const std::string& text) {
+        if (text != "none" && text != "neurons" && text != "tokens" && text != "both")
+          fail("--sparsity: \"", text, "\" is none of none, neurons, tokens, both");
+        config.sparse_neurons = text == "neurons" || text == "both";
+        config.sparse_tokens = text == "tokens" || text == "both";
+      },
+      "none|neurons|tokens|both", "what is left out (default: both)")
+      ->group(group);
+  app.add_option("--rho", config.rho, "share of a token's activated neurons that are its core neurons")
+      ->capture_default_str()->group(group);
+  app.add_option("--beta", config.beta, "share of a layer's neurons that answer")->capture_default_str()->group(group);
+  add_converted(app, "--match-layers", [&config](const std::string& t) { config.match_layers = layer_list(t); },
+                "LIST", "layers after which tokens are dropped, from 0, as 2,10 or 2-5 (default: 10 of 32)")->group(group);
+  add_converted(app, "--keep", [&config](const std::string& t) { set_keep_rule(t, config.keep); },
+                "max_distance|strict|top_k:K|ratio:R", "how many image tokens stay (default: max_distance)")->group(group);
+  app.add_option("--min-tokens", config.keep.min_tokens, "keep at least so many image tokens")->capture_default_str()->group(group);
+  add_converted(app, "--max-tokens", [&config](const std::string& t) { config.keep.max_tokens = number<index>(t, "max-tokens"); },
+                "N", "keep at most so many image tokens")->group(group);
+  add_choice(app, "--criterion", config.criterion,
+             {{"overlap", token_criterion::overlap}, {"attention", token_criterion::attention},
+              {"projection", token_criterion::projection}, {"random", token_criterion::random}},
+             "score by which image tokens stay")->group(group);
+  add_choice(app, "--reference", config.reference,
+             {{"sentence", reference_set::sentence}, {"anchor", reference_set::anchor}},
+             "neurons that image tokens are matched with: the sentence's core neurons, or those of one text token")->group(group);
+  app.add_option("--anchor", config.anchor, "position of that text token, from the end if negative")->capture_default_str()->group(group);
+  add_choice(app, "--count-over", config.count_over,
+             {{"all", counted_tokens::all}, {"text", counted_tokens::text}, {"image", counted_tokens::image}},
+             "tokens whose core neurons are counted")->group(group);
+  add_choice(app, "--core-count", config.count,
+             {{"per_token", core_count::per_token}, {"mean_count", core_count::mean_count}},
+             "how many core neurons a token has: rho of its own activated neurons, or of the mean")->group(group);
+  add_converted(app, "--neuron-layers", [&config](const std::string& t) { set_neuron_layers(t, config); },
+                "BEGIN:END", "layers that decode with core neurons (default: all)")->group(group);
+  add_choice(app, "--pruning", config.pruning,
+             {{"everywhere", pruning_mode::everywhere}, {"later_layers", pruning_mode::later_layers},
+              {"zero_in_place", pruning_mode::zero_in_place}},
+             "from which caches dropped tokens go")->group(group);
+  add_choice(app, "--positions", config.positions,
+             {{"original", position_policy::original}, {"contiguous", position_policy::contiguous}},
+             "positions of the tokens that stay")->group(group);
+  app.add_option("--selection-seed", config.seed, "seed of the criterion random")->capture_default_str()->group(group);
+}
+
+void add_generation(CLI::App& app, options& o) {
+  const std::string group = "Generation";
+  app.add_option("--max-new-tokens", o.max_new_tokens, "longest answer")
+      ->capture_default_str()->check(CLI::Range(index{0}, index{1} << 30))->group(group);
+  app.add_option("--temperature", o.sampling.temperature, "0 takes the likeliest token")->capture_default_str()->group(group);
+  app.add_option("--top-k", o.sampling.top_k, "draw from the K likeliest tokens (0: all)")->capture_default_str()->group(group);
+  app.add_option("--top-p", o.sampling.top_p, "draw from the likeliest tokens that make up this share")->capture_default_str()->group(group);
+  app.add_option("--seed", o.sampling.seed, "seed of the draw")->capture_default_str()->group(group);
+  app.add_option("--threads", o.threads, "threads to work on (0: all)")->capture_default_str()
+      ->check(CLI::Range(0, 1024))->group(group);
+}
+
+void add_output(CLI::App& app, options& o) {
+  const std::string group = "Output";
+  app.add_flag("--stats", o.stats, "print what was kept and how long it took, on stderr")->group(group);
+  app.add_flag("--json", o.json, "print one JSON object instead of the answer")->group(group);
+  app.add_option("--show-tokens", o.show_tokens, "write the picture with dropped patches greyed out")
+      ->type_name("OUT.png")->group(group);
+  app.add_option("--dump", o.dump, "write activations, decisions and logits")->type_name("OUT.safetensors")->group(group);
+}
+
+}  // namespace
+
+options parse_options(int argc, const char* const* argv) {
+  options result;
+  CLI::App app("Asks a LLaVA-1.5 or LLaMA checkpoint, with CoreMatching.", "llava");
+  app.set_version_flag("--version", version);
+  add_input(app, result);
+  add_sparsity(app, result);
+  add_generation(app, result);
+  add_output(app, result);
+  try {
+    app.parse(argc, argv);
+    if (result.prompt.empty() && result.prompt_ids.empty())
+      throw CLI::ValidationError("the prompt is empty: give --prompt or --prompt-ids");
+    if (!result.show_tokens.empty() && result.image.empty())
+      throw CLI::ValidationError("--show-tokens needs --image");
+    result.sampling.validate();
+    result.sparsity.keep.validate();
+  } catch (const CLI::ParseError& problem) {
+    throw usage_exit{app.exit(problem)};
+  }
+  return result;
+}
+
+}  // namespace corematching::driver

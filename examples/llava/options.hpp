@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+// The driver's command line as a struct.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+
+#include "corematching/hooks/core_matching_config.hpp"
+#include "corematching/model/image_processor.hpp"
+#include "corematching/model/sampling.hpp"
+
+namespace corematching::driver {
+
+struct options {
+  std::filesystem::path model;
+  std::filesystem::path image;           // empty: a text run
+  std::string prompt;                    // the question; not used with prompt_ids
+  std::string prompt_ids;                // exact ids, the image token marking the image
+  std::string system;                    // goes in front of the prompt
+  std::optional<image_fit> fit;  // nothing: what the model's files say
+
+  core_matching_config sparsity;
+  sampling_options sampling;
+  index max_new_tokens = 256;
+  int threads = 0;  // 0: all that the system has
+
+  bool stats = false;
+  bool json = false;
+  std::filesystem::path show_tokens;  // empty: no picture
+  std::filesystem::path dump;         // empty: no dump
+};
+
+/// Thrown by `parse_options` when there is nothing to run: the text is for the terminal (help, version, a usage
+/// error), the code for exit().
+struct usage_exit {
+  int code;
+};
+
+/// Reads the command line. Prints help or what is wrong, and throws `usage_exit`.
+options parse_options(int argc, const char* const* argv);
+
+}  // namespace corematching::driver

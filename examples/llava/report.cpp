@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "llava/report.hpp"
+
+#include <sys/resource.h>
+
+#include <iomanip>
+#include <nlohmann/json.hpp>
+#include <sstream>
+
+namespace corematching::driver {
+namespace {
+
+using json = nlohmann::ordered_json;
+
+double ratio(double part, double whole) { return whole > 0 ? part / whole : 0; }
+
+json work_json(const work_counters& work) {
+  return {{"flops", work.flops}, {"weight_bytes", work.weight_bytes}, {"kv_bytes_read", work.kv_bytes}};
+}
+
+json matches_json(const run_report& report) {
+  json list = json::array();
+  for (const token_match& match : report.matches)
+    list.push_back({{"layer", match.layer},
+                    {"image_tokens", match.image_tokens},
+                    {"kept_image_tokens", match.kept_image_positions.size()},
+                    {"kept_image_positions", match.kept_image_positions}});
+  return list;
+}
+
+std::string amount(double value, double unit, const char* name, int digits = 2) {
+  std::ostringstream text;
+  text << std::fixed << std::setprecision(digits) << value / unit << ' ' << name;
+  return text.str();
+}
+
+std::string bytes(std::uint64_t value) {
+  const auto number = static_cast<double>(value);
+  if (number >= 1e9) return amount(number, 1e9, "GB");
+  if (number >= 1e6) return amount(number, 1e6, "MB");
+  return amount(number, 1e3, "kB");
+}
+
+std::string flops(std::uint64_t value) {
+  const auto number = static_cast<double>(value);
+  if (number >= 1e12) return amount(number, 1e12, "TFLOP");
+  if (number >= 1e9) return amount(number, 1e9, "GFLOP");
+  return amount(number, 1e6, "MFLOP");
+}
+
+std::string percent(double share) { return amount(share, 0.01, "%", 1); }
+
+void row(std::ostream& out, const char* name, const std::string& value, const std::string& remark = "") {
+  out << "  " << std::left << std::setw(26) << name << std::setw(16) << value << remark << '\n';
+}
+
+void work_rows(std::ostream& out, const char* name, const work_counters& work, const work_counters& dense) {
+  const auto against = [](std::uint64_t value, std::uint64_t whole) {
+    return percent(ratio(static_cast<double>(value), static_cast<double>(whole))) + " of dense";
+  };
+  out << name << '\n';
+  row(out, "operations", flops(work.flops), against(work.flops, dense.flops));
+  row(out, "weights read", bytes(work.weight_bytes), against(work.weight_bytes, dense.weight_bytes));
+  row(out, "KV cache read", bytes(work.kv_bytes), against(work.kv_bytes, dense.kv_bytes));
+}
+
+void kept_rows(std::ostream& out, const run_report& report) {
+  row(out, "prompt tokens", std::to_string(report.prompt_tokens), std::to_string(report.image_tokens) + " of the image");
+  for (const token_match& match : report.matches)
+    row(out, ("kept after layer " + std::to_string(match.layer)).c_str(),
+        std::to_string(match.kept_image_positions.size()), "of " + std::to_string(match.image_tokens) + " image tokens");
+  index sum = 0;
+  for (const index count : report.neurons) sum += count;
+  row(out, "neurons in decode", std::to_string(sum),
+      percent(ratio(static_cast<double>(sum), static_cast<double>(report.layers * report.all_neurons))) + " of " +
+          std::to_string(report.layers * report.all_neurons) + " in " + std::to_string(report.layers) + " layers");
+}
+
+}  // namespace
+
+std::uint64_t peak_memory() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return static_cast<std::uint64_t>(usage.ru_maxrss) * 1024;
+}
+
+void print_json(const run_report& r, std::ostream& out) {
+  const json object{
+      {"answer", r.answer},
+      {"generated_ids", r.generated_ids},
+      {"finished", r.stopped ? "stop" : "length"},
+      {"prompt_tokens", r.prompt_tokens},
+      {"image_tokens", r.image_tokens},
+      {"image_position", r.image_position},
+      {"matches", matches_json(r)},
+      {"core_neurons", r.neurons},
+      {"neurons_per_layer", r.all_neurons},
+      {"seconds",
+       {{"load", r.load_seconds},
+        {"vision", r.vision_seconds},
+        {"prefill", r.prefill_seconds},
+        {"selection", r.selection_seconds},
+        {"decode", r.decode_seconds}}},
+      {"prefill_tokens_per_second", ratio(static_cast<double>(r.prompt_tokens), r.prefill_seconds)},
+      {"decode_tokens_per_second", r.decode_tokens_per_second()},
+      {"prefill", work_json(r.prefill)},
+      {"dense_prefill", work_json(r.dense_prefill)},
+      {"decode", work_json(r.decode)},
+      {"dense_decode", work_json(r.dense_decode)},
+      {"kv_cache_bytes", r.kv_bytes},
+      {"dense_kv_cache_bytes", r.dense_kv_bytes},
+      {"peak_memory_bytes", r.peak_memory_bytes},
+      {"weights", r.weights},
+      {"threads", r.threads}};
+  // A generated answer may end inside a character; the rest of the object is worth more than refusing it.
+  out << object.dump(-1, ' ', false, json::error_handler_t::replace) << '\n';
+}
+
+void print_statistics(const run_report& r, std::ostream& out) {
+  out << "tokens and neurons\n";
+  kept_rows(out, r);
+  out << "time\n";
+  row(out, "load", amount(r.load_seconds, 1, "s", 3), r.weights + " weights, " + std::to_string(r.threads) + " threads");
+  row(out, "vision", amount(r.vision_seconds, 1, "s", 3));
+  row(out, "prefill", amount(r.prefill_seconds, 1, "s", 3),
+      amount(ratio(static_cast<double>(r.prompt_tokens), r.prefill_seconds), 1, "tokens/s", 1));
+  row(out, "  of which selection", amount(r.selection_seconds, 1e-3, "ms"), percent(ratio(r.selection_seconds, r.prefill_seconds)));
+  row(out, "decode", amount(r.decode_seconds, 1, "s", 3), amount(r.decode_tokens_per_second(), 1, "tokens/s", 1));
+  work_rows(out, "work of prefill", r.prefill, r.dense_prefill);
+  if (r.decode_steps > 0)
+    work_rows(out, ("work of decode, " + std::to_string(r.decode_steps) + " steps").c_str(), r.decode, r.dense_decode);
+  out << "memory\n";
+  row(out, "KV cache", bytes(r.kv_bytes),
+      percent(ratio(static_cast<double>(r.kv_bytes), static_cast<double>(r.dense_kv_bytes))) + " of dense");
+  row(out, "peak", bytes(r.peak_memory_bytes));
+}
+
+}  // namespace corematching::driver

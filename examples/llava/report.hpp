@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a run of the driver found out, and its two forms for people and for programs.
+#pragma once
+
+#include <cstdint>
+#include <ostream>
+#include <string>
+#include <vector>
+
+#include "corematching/backend/backend.hpp"
+#include "corematching/hooks/core_matching.hpp"
+
+namespace corematching::driver {
+
+struct run_report {
+  std::string answer;  // empty without a tokenizer
+  std::vector<std::int32_t> generated_ids;
+  bool stopped = false;  // by an end-of-sequence token, not by the limit
+  std::string weights;   // storage type
+  int threads = 0;
+
+  index prompt_tokens = 0;  // image tokens included
+  index image_tokens = 0;
+  index image_position = 0;          // of the first image token
+  std::vector<token_match> matches;  // one for each matching layer
+  std::vector<index> neurons;        // by layer: neurons that decoding computes
+  index all_neurons = 0;             // of one layer
+  index layers = 0;
+
+  double load_seconds = 0;
+  double vision_seconds = 0;
+  double prefill_seconds = 0;  // selection included
+  double selection_seconds = 0;
+  double decode_seconds = 0;
+
+  work_counters prefill, decode;              // as the backend counted them
+  work_counters dense_prefill, dense_decode;  // what the formulas give for the same lengths without sparsity
+  std::uint64_t kv_bytes = 0;                 // of the rows in the cache at the end
+  std::uint64_t dense_kv_bytes = 0;
+  std::uint64_t peak_memory_bytes = 0;
+
+  /// Steps that decoding computed: the first token comes from prefill.
+  index decode_steps = 0;
+  double decode_tokens_per_second() const { return decode_seconds > 0 ? static_cast<double>(decode_steps) / decode_seconds : 0; }
+};
+
+/// Largest resident size of this process so far, in bytes.
+std::uint64_t peak_memory();
+
+/// One JSON object on one line.
+void print_json(const run_report& report, std::ostream& out);
+
+/// A table for people.
+void print_statistics(const run_report& report, std::ostream& out);
+
+}  // namespace corematching::driver
