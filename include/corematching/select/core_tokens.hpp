@@ -31,11 +31,11 @@ enum class keep_rule {
 /// Which image tokens stay. Rank is score descending, ties to the lower position.
 struct keep_options {
   keep_rule rule = keep_rule::max_distance;
-  bool strict = false;              // max_distance: keep m(x) > τ instead of m(x) >= τ
-  index count = 1;                  // top_k
-  double ratio = 1.0;               // ratio, in (0, 1]
-  index min_tokens = 1;             // where the rule keeps fewer, the first min_tokens by rank
-  std::optional<index> max_tokens;  // where the rule keeps more, the first max_tokens by rank
+  bool strict = false;                   // max_distance: keep m(x) > τ instead of m(x) >= τ
+  index count = 1;                       // top_k
+  double ratio = 1.0;                    // ratio, in (0, 1]
+  index min_tokens = 1;                  // where the rule keeps fewer, the first min_tokens by rank
+  std::optional<index> max_tokens = {};  // where the rule keeps more, the first max_tokens by rank
 
   /// Throws where an option that the rule reads is out of range.
   void validate() const {
