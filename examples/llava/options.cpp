@@ -13,7 +13,6 @@
 namespace corematching::driver {
 namespace {
 
-
 #define LLAVA_TEXT_OF(x) #x
 #define LLAVA_TEXT(x) LLAVA_TEXT_OF(x)
 constexpr const char* version = LLAVA_TEXT(COREMATCHING_VERSION_MAJOR) "." LLAVA_TEXT(
@@ -76,8 +75,8 @@ void set_neuron_layers(std::string_view text, core_matching_config& config) {
 
 /// An option whose value is one of the names in `names`.
 template <class Value>
-CLI::Option* add_choice(CLI::App& app, const std::string& name, Value& value, std::map<std::string, Value> names,
-                        const std::string& help) {
+CLI::Option* add_choice(CLI::App& app, const std::string& name, Value& value,
+                        std::map<std::string, Value> names, const std::string& help) {
   const Value initial = value;
   std::string shown;
   std::string list;
@@ -132,7 +131,8 @@ void add_input(CLI::App& app, options& o) {
         if (text != "crop" && text != "pad") fail("--image-fit: \"", text, "\" is none of crop, pad");
         o.fit = text == "pad" ? image_fit::pad : image_fit::crop;
       },
-      "crop|pad", "cut the picture to a square, or pad it to one first (default: what the model's files say)");
+      "crop|pad",
+      "cut the picture to a square, or pad it to one first (default: what the model's files say)");
 }
 
 void add_sparsity(CLI::App& app, options& o) {
@@ -150,51 +150,89 @@ void add_sparsity(CLI::App& app, options& o) {
       "none|neurons|tokens|both", "what is left out (default: both)")
       ->group(group);
   app.add_option("--rho", config.rho, "share of a token's activated neurons that are its core neurons")
-      ->capture_default_str()->group(group);
-  app.add_option("--beta", config.beta, "share of a layer's neurons that answer")->capture_default_str()->group(group);
-  add_converted(app, "--match-layers", [&config](const std::string& t) { config.match_layers = layer_list(t); },
-                "LIST", "layers after which tokens are dropped, from 0, as 2,10 or 2-5 (default: 10 of 32)")->group(group);
-  add_converted(app, "--keep", [&config](const std::string& t) { set_keep_rule(t, config.keep); },
-                "max_distance|strict|top_k:K|ratio:R", "how many image tokens stay (default: max_distance)")->group(group);
-  app.add_option("--min-tokens", config.keep.min_tokens, "keep at least so many image tokens")->capture_default_str()->group(group);
-  add_converted(app, "--max-tokens", [&config](const std::string& t) { config.keep.max_tokens = number<index>(t, "max-tokens"); },
-                "N", "keep at most so many image tokens")->group(group);
+      ->capture_default_str()
+      ->group(group);
+  app.add_option("--beta", config.beta, "share of a layer's neurons that answer")
+      ->capture_default_str()
+      ->group(group);
+  add_converted(
+      app, "--match-layers", [&config](const std::string& t) { config.match_layers = layer_list(t); }, "LIST",
+      "layers after which tokens are dropped, from 0, as 2,10 or 2-5 (default: 10 of 32)")
+      ->group(group);
+  add_converted(
+      app, "--keep", [&config](const std::string& t) { set_keep_rule(t, config.keep); },
+      "max_distance|strict|top_k:K|ratio:R", "how many image tokens stay (default: max_distance)")
+      ->group(group);
+  app.add_option("--min-tokens", config.keep.min_tokens, "keep at least so many image tokens")
+      ->capture_default_str()
+      ->group(group);
+  add_converted(
+      app, "--max-tokens",
+      [&config](const std::string& t) { config.keep.max_tokens = number<index>(t, "max-tokens"); }, "N",
+      "keep at most so many image tokens")
+      ->group(group);
   add_choice(app, "--criterion", config.criterion,
-             {{"overlap", token_criterion::overlap}, {"attention", token_criterion::attention},
-              {"projection", token_criterion::projection}, {"random", token_criterion::random}},
-             "score by which image tokens stay")->group(group);
-  add_choice(app, "--reference", config.reference,
-             {{"sentence", reference_set::sentence}, {"anchor", reference_set::anchor}},
-             "neurons that image tokens are matched with: the sentence's core neurons, or those of one text token")->group(group);
-  app.add_option("--anchor", config.anchor, "position of that text token, from the end if negative")->capture_default_str()->group(group);
+             {{"overlap", token_criterion::overlap},
+              {"attention", token_criterion::attention},
+              {"projection", token_criterion::projection},
+              {"random", token_criterion::random}},
+             "score by which image tokens stay")
+      ->group(group);
+  add_choice(
+      app, "--reference", config.reference,
+      {{"sentence", reference_set::sentence}, {"anchor", reference_set::anchor}},
+      "neurons that image tokens are matched with: the sentence's core neurons, or those of one text token")
+      ->group(group);
+  app.add_option("--anchor", config.anchor, "position of that text token, from the end if negative")
+      ->capture_default_str()
+      ->group(group);
   add_choice(app, "--count-over", config.count_over,
              {{"all", counted_tokens::all}, {"text", counted_tokens::text}, {"image", counted_tokens::image}},
-             "tokens whose core neurons are counted")->group(group);
+             "tokens whose core neurons are counted")
+      ->group(group);
   add_choice(app, "--core-count", config.count,
              {{"per_token", core_count::per_token}, {"mean_count", core_count::mean_count}},
-             "how many core neurons a token has: rho of its own activated neurons, or of the mean")->group(group);
-  add_converted(app, "--neuron-layers", [&config](const std::string& t) { set_neuron_layers(t, config); },
-                "BEGIN:END", "layers that decode with core neurons (default: all)")->group(group);
+             "how many core neurons a token has: rho of its own activated neurons, or of the mean")
+      ->group(group);
+  add_converted(
+      app, "--neuron-layers", [&config](const std::string& t) { set_neuron_layers(t, config); }, "BEGIN:END",
+      "layers that decode with core neurons (default: all)")
+      ->group(group);
   add_choice(app, "--pruning", config.pruning,
-             {{"everywhere", pruning_mode::everywhere}, {"later_layers", pruning_mode::later_layers},
+             {{"everywhere", pruning_mode::everywhere},
+              {"later_layers", pruning_mode::later_layers},
               {"zero_in_place", pruning_mode::zero_in_place}},
-             "from which caches dropped tokens go")->group(group);
+             "from which caches dropped tokens go")
+      ->group(group);
   add_choice(app, "--positions", config.positions,
              {{"original", position_policy::original}, {"contiguous", position_policy::contiguous}},
-             "positions of the tokens that stay")->group(group);
-  app.add_option("--selection-seed", config.seed, "seed of the criterion random")->capture_default_str()->group(group);
+             "positions of the tokens that stay")
+      ->group(group);
+  app.add_option("--selection-seed", config.seed, "seed of the criterion random")
+      ->capture_default_str()
+      ->group(group);
 }
 
 void add_generation(CLI::App& app, options& o) {
   const std::string group = "Generation";
   app.add_option("--max-new-tokens", o.max_new_tokens, "longest answer")
-      ->capture_default_str()->check(CLI::Range(index{0}, index{1} << 30))->group(group);
-  app.add_option("--temperature", o.sampling.temperature, "0 takes the likeliest token")->capture_default_str()->group(group);
-  app.add_option("--top-k", o.sampling.top_k, "draw from the K likeliest tokens (0: all)")->capture_default_str()->group(group);
-  app.add_option("--top-p", o.sampling.top_p, "draw from the likeliest tokens that make up this share")->capture_default_str()->group(group);
+      ->capture_default_str()
+      ->check(CLI::Range(index{0}, index{1} << 30))
+      ->group(group);
+  app.add_option("--temperature", o.sampling.temperature, "0 takes the likeliest token")
+      ->capture_default_str()
+      ->group(group);
+  app.add_option("--top-k", o.sampling.top_k, "draw from the K likeliest tokens (0: all)")
+      ->capture_default_str()
+      ->group(group);
+  app.add_option("--top-p", o.sampling.top_p, "draw from the likeliest tokens that make up this share")
+      ->capture_default_str()
+      ->group(group);
   app.add_option("--seed", o.sampling.seed, "seed of the draw")->capture_default_str()->group(group);
-  app.add_option("--threads", o.threads, "threads to work on (0: all)")->capture_default_str()
-      ->check(CLI::Range(0, 1024))->group(group);
+  app.add_option("--threads", o.threads, "threads to work on (0: all)")
+      ->capture_default_str()
+      ->check(CLI::Range(0, 1024))
+      ->group(group);
 }
 
 void add_output(CLI::App& app, options& o) {
@@ -202,8 +240,11 @@ void add_output(CLI::App& app, options& o) {
   app.add_flag("--stats", o.stats, "print what was kept and how long it took, on stderr")->group(group);
   app.add_flag("--json", o.json, "print one JSON object instead of the answer")->group(group);
   app.add_option("--show-tokens", o.show_tokens, "write the picture with dropped patches greyed out")
-      ->type_name("OUT.png")->group(group);
-  app.add_option("--dump", o.dump, "write activations, decisions and logits")->type_name("OUT.safetensors")->group(group);
+      ->type_name("OUT.png")
+      ->group(group);
+  app.add_option("--dump", o.dump, "write activations, decisions and logits")
+      ->type_name("OUT.safetensors")
+      ->group(group);
 }
 
 }  // namespace

@@ -15,10 +15,10 @@ namespace corematching::driver {
 
 struct options {
   std::filesystem::path model;
-  std::filesystem::path image;           // empty: a text run
-  std::string prompt;                    // the question; not used with prompt_ids
-  std::string prompt_ids;                // exact ids, the image token marking the image
-  std::string system;                    // goes in front of the prompt
+  std::filesystem::path image;   // empty: a text run
+  std::string prompt;            // the question; not used with prompt_ids
+  std::string prompt_ids;        // exact ids, the image token marking the image
+  std::string system;            // goes in front of the prompt
   std::optional<image_fit> fit;  // nothing: what the model's files say
 
   core_matching_config sparsity;
@@ -32,8 +32,8 @@ struct options {
   std::filesystem::path dump;         // empty: no dump
 };
 
-/// Thrown by `parse_options` when there is nothing to run: the text is for the terminal (help, version, a usage
-/// error), the code for exit().
+/// Thrown by `parse_options` when there is nothing to run: the text is for the terminal (help, version, a
+/// usage error), the code for exit().
 struct usage_exit {
   int code;
 };

@@ -12,7 +12,9 @@ namespace {
 
 using json = nlohmann::ordered_json;
 
-double ratio(double part, double whole) { return whole > 0 ? part / whole : 0; }
+double ratio(double part, double whole) {
+  return whole > 0 ? part / whole : 0;
+}
 
 json work_json(const work_counters& work) {
   return {{"flops", work.flops}, {"weight_bytes", work.weight_bytes}, {"kv_bytes_read", work.kv_bytes}};
@@ -48,7 +50,9 @@ std::string flops(std::uint64_t value) {
   return amount(number, 1e6, "MFLOP");
 }
 
-std::string percent(double share) { return amount(share, 0.01, "%", 1); }
+std::string percent(double share) {
+  return amount(share, 0.01, "%", 1);
+}
 
 void row(std::ostream& out, const char* name, const std::string& value, const std::string& remark = "") {
   out << "  " << std::left << std::setw(26) << name << std::setw(16) << value << remark << '\n';
@@ -65,15 +69,18 @@ void work_rows(std::ostream& out, const char* name, const work_counters& work, c
 }
 
 void kept_rows(std::ostream& out, const run_report& report) {
-  row(out, "prompt tokens", std::to_string(report.prompt_tokens), std::to_string(report.image_tokens) + " of the image");
+  row(out, "prompt tokens", std::to_string(report.prompt_tokens),
+      std::to_string(report.image_tokens) + " of the image");
   for (const token_match& match : report.matches)
     row(out, ("kept after layer " + std::to_string(match.layer)).c_str(),
-        std::to_string(match.kept_image_positions.size()), "of " + std::to_string(match.image_tokens) + " image tokens");
+        std::to_string(match.kept_image_positions.size()),
+        "of " + std::to_string(match.image_tokens) + " image tokens");
   index sum = 0;
   for (const index count : report.neurons) sum += count;
   row(out, "neurons in decode", std::to_string(sum),
-      percent(ratio(static_cast<double>(sum), static_cast<double>(report.layers * report.all_neurons))) + " of " +
-          std::to_string(report.layers * report.all_neurons) + " in " + std::to_string(report.layers) + " layers");
+      percent(ratio(static_cast<double>(sum), static_cast<double>(report.layers * report.all_neurons))) +
+          " of " + std::to_string(report.layers * report.all_neurons) + " in " +
+          std::to_string(report.layers) + " layers");
 }
 
 }  // namespace
@@ -120,15 +127,19 @@ void print_statistics(const run_report& r, std::ostream& out) {
   out << "tokens and neurons\n";
   kept_rows(out, r);
   out << "time\n";
-  row(out, "load", amount(r.load_seconds, 1, "s", 3), r.weights + " weights, " + std::to_string(r.threads) + " threads");
+  row(out, "load", amount(r.load_seconds, 1, "s", 3),
+      r.weights + " weights, " + std::to_string(r.threads) + " threads");
   row(out, "vision", amount(r.vision_seconds, 1, "s", 3));
   row(out, "prefill", amount(r.prefill_seconds, 1, "s", 3),
       amount(ratio(static_cast<double>(r.prompt_tokens), r.prefill_seconds), 1, "tokens/s", 1));
-  row(out, "  of which selection", amount(r.selection_seconds, 1e-3, "ms"), percent(ratio(r.selection_seconds, r.prefill_seconds)));
-  row(out, "decode", amount(r.decode_seconds, 1, "s", 3), amount(r.decode_tokens_per_second(), 1, "tokens/s", 1));
+  row(out, "  of which selection", amount(r.selection_seconds, 1e-3, "ms"),
+      percent(ratio(r.selection_seconds, r.prefill_seconds)));
+  row(out, "decode", amount(r.decode_seconds, 1, "s", 3),
+      amount(r.decode_tokens_per_second(), 1, "tokens/s", 1));
   work_rows(out, "work of prefill", r.prefill, r.dense_prefill);
   if (r.decode_steps > 0)
-    work_rows(out, ("work of decode, " + std::to_string(r.decode_steps) + " steps").c_str(), r.decode, r.dense_decode);
+    work_rows(out, ("work of decode, " + std::to_string(r.decode_steps) + " steps").c_str(), r.decode,
+              r.dense_decode);
   out << "memory\n";
   row(out, "KV cache", bytes(r.kv_bytes),
       percent(ratio(static_cast<double>(r.kv_bytes), static_cast<double>(r.dense_kv_bytes))) + " of dense");

@@ -41,7 +41,9 @@ struct run_report {
 
   /// Steps that decoding computed: the first token comes from prefill.
   index decode_steps = 0;
-  double decode_tokens_per_second() const { return decode_seconds > 0 ? static_cast<double>(decode_steps) / decode_seconds : 0; }
+  double decode_tokens_per_second() const {
+    return decode_seconds > 0 ? static_cast<double>(decode_steps) / decode_seconds : 0;
+  }
 };
 
 /// Largest resident size of this process so far, in bytes.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The one tensor interface. A backend is a type that owns its context (threads; or stream, handles, workspace)
-// and offers the operations below on views of its own memory space. Model code is templated on it; nothing here
-// is virtual.
+// The one tensor interface. A backend is a type that owns its context (threads; or stream, handles,
+// workspace) and offers the operations below on views of its own memory space. Model code is templated on it;
+// nothing here is virtual.
 //
 // Shapes: T tokens, D hidden size, N neurons, H heads. Activations are row-major [T, ...]. Weights are
 // [out, in], except the transposed down projection, which is [N, D] so that a neuron is one contiguous row in
@@ -99,51 +99,53 @@ struct backend_types {
 
 // Dense linear algebra and pointwise operations of a transformer layer.
 template <class B, class V = backend_types<B>>
-concept layer_operations =
-    requires(B& be, typename V::out y, typename V::in x, typename V::vec v, typename V::ids ids,
-             typename V::wt w, typename V::neurons neurons, attention_shape shape, float eps, activation act,
-             matrix_view<float, typename B::space> probabilities) {
-      be.embed(y, w, ids);                      // y[i] = table[ids[i]]
-      be.rms_norm(y, x, v, eps);                // y = x / sqrt(mean(x^2) + eps) * weight
-      be.layer_norm(y, x, v, v, eps);           // y = (x - mean) / sqrt(var + eps) * weight + bias
-      be.matmul(y, x, w, v);                    // y = x W^T + bias (bias may be empty)
-      be.gated_up(y, x, w, w, act, neurons);    // y = act(x Wgate^T) * (x Wup^T), columns = neurons
-      be.weighted_rows(y, x, w, neurons);       // y = sum over neurons of x[:, n] * Wdown^T[n]
-      be.rotary(y, ids, v, std::int32_t{1});    // rotates every head of y by position * frequency
-      be.attention(y, x, x, x, shape);          // y = softmax(q k^T * scale) v
-      be.attention_probabilities(probabilities, x, x, shape);  // one query row -> [heads, keys]
-      be.activate(y, act);                      // in place
-      be.add(y, x);                             // y += x
-      be.copy(y, x);
-      be.gather_rows(y, x, ids);                // y[i] = x[ids[i]]; ids ascending, y may be x
-      be.zero_rows(y, ids);
-    };
+concept layer_operations = requires(B& be, typename V::out y, typename V::in x, typename V::vec v,
+                                    typename V::ids ids, typename V::wt w, typename V::neurons neurons,
+                                    attention_shape shape, float eps, activation act,
+                                    matrix_view<float, typename B::space> probabilities) {
+  be.embed(y, w, ids);                    // y[i] = table[ids[i]]
+  be.rms_norm(y, x, v, eps);              // y = x / sqrt(mean(x^2) + eps) * weight
+  be.layer_norm(y, x, v, v, eps);         // y = (x - mean) / sqrt(var + eps) * weight + bias
+  be.matmul(y, x, w, v);                  // y = x W^T + bias (bias may be empty)
+  be.gated_up(y, x, w, w, act, neurons);  // y = act(x Wgate^T) * (x Wup^T), columns = neurons
+  be.weighted_rows(y, x, w, neurons);     // y = sum over neurons of x[:, n] * Wdown^T[n]
+  be.rotary(y, ids, v, std::int32_t{1});  // rotates every head of y by position * frequency
+  be.attention(y, x, x, x, shape);        // y = softmax(q k^T * scale) v
+  be.attention_probabilities(probabilities, x, x, shape);  // one query row -> [heads, keys]
+  be.activate(y, act);                                     // in place
+  be.add(y, x);                                            // y += x
+  be.copy(y, x);
+  be.gather_rows(y, x, ids);  // y[i] = x[ids[i]]; ids ascending, y may be x
+  be.zero_rows(y, ids);
+};
 
 // What core neurons and core tokens are found with (the rules themselves live in select/).
 template <class B, class V = backend_types<B>>
-concept selection_operations =
-    requires(B& be, typename V::in x, typename V::words bits, typename V::counts counts,
-             vector_view<const std::uint64_t, typename B::space> set, double rho, std::optional<typename V::ids> rows,
-             vector_view<const std::int32_t, typename B::space> frequency, core_count rule, double beta) {
-      be.activated_neurons(bits, counts, x);                          // Γ of every row, and its size
-      be.count_core_neurons(counts, x, counts, rho, rule, rows);      // f(n) += rows x with n in C_rho(x)
-      { be.core_neurons(frequency, beta).indices() } -> std::convertible_to<typename V::ids>;
-      { be.core_neurons(frequency, beta).bits() } -> std::convertible_to<decltype(set)>;
-      be.overlap(counts, bits, set);                                  // m(x) = |Γ(x) ∩ set|
-    };
+concept selection_operations = requires(B& be, typename V::in x, typename V::words bits,
+                                        typename V::counts counts,
+                                        vector_view<const std::uint64_t, typename B::space> set, double rho,
+                                        std::optional<typename V::ids> rows,
+                                        vector_view<const std::int32_t, typename B::space> frequency,
+                                        core_count rule, double beta) {
+  be.activated_neurons(bits, counts, x);                      // Γ of every row, and its size
+  be.count_core_neurons(counts, x, counts, rho, rule, rows);  // f(n) += rows x with n in C_rho(x)
+  { be.core_neurons(frequency, beta).indices() } -> std::convertible_to<typename V::ids>;
+  { be.core_neurons(frequency, beta).bits() } -> std::convertible_to<decltype(set)>;
+  be.overlap(counts, bits, set);  // m(x) = |Γ(x) ∩ set|
+};
 
 }  // namespace detail
 
 /// A type that model code can be templated on.
 template <class B>
 concept backend = detail::layer_operations<B> && detail::selection_operations<B> &&
-                  requires(B& be, weight<host_space> w, vector_view<std::int32_t, typename B::space> ints,
-                           vector_view<std::int32_t, host_space> host_ints) {
-                    { be.template allocate<std::int32_t>(index{1}).view() } -> std::convertible_to<decltype(ints)>;
-                    { be.place_weight(w) } -> std::same_as<weight<typename B::space>>;
-                    be.upload(ints, host_ints);
-                    be.download(host_ints, ints);
-                    { be.counters() } -> std::convertible_to<work_counters>;
-                  };
+    requires(B& be, weight<host_space> w, vector_view<std::int32_t, typename B::space> ints,
+             vector_view<std::int32_t, host_space> host_ints) {
+  { be.template allocate<std::int32_t>(index{1}).view() } -> std::convertible_to<decltype(ints)>;
+  { be.place_weight(w) } -> std::same_as<weight<typename B::space>>;
+  be.upload(ints, host_ints);
+  be.download(host_ints, ints);
+  { be.counters() } -> std::convertible_to<work_counters>;
+};
 
 }  // namespace corematching

@@ -20,15 +20,18 @@ struct joined_sites<sites<A...>, sites<B...>> {
 };
 
 template <class Site>
-inline constexpr bool is_asked = std::same_as<Site, site::ffn_neurons> || std::same_as<Site, site::keep_tokens>;
+inline constexpr bool is_asked =
+    std::same_as<Site, site::ffn_neurons> || std::same_as<Site, site::keep_tokens>;
 
 }  // namespace detail
 
 template <hook First, hook Second>
 class chain {
-  static_assert(!(corematching::attends<First, site::ffn_neurons> && corematching::attends<Second, site::ffn_neurons>),
+  static_assert(!(corematching::attends<First, site::ffn_neurons> &&
+                  corematching::attends<Second, site::ffn_neurons>),
                 "two hooks answer which neurons to compute");
-  static_assert(!(corematching::attends<First, site::keep_tokens> && corematching::attends<Second, site::keep_tokens>),
+  static_assert(!(corematching::attends<First, site::keep_tokens> &&
+                  corematching::attends<Second, site::keep_tokens>),
                 "two hooks answer which tokens to keep");
 
  public:

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// CoreMatching (arXiv 2505.19235) as two hooks over one decoder: while the prompt is prefilled, one observes FFN
-// activations, finds each layer's core neurons, and keeps core tokens at the matching layers; while the answer is
-// decoded, the other asks for the core neurons alone. Their shared state belongs to one sequence.
+// CoreMatching (arXiv 2505.19235) as two hooks over one decoder: while the prompt is prefilled, one observes
+// FFN activations, finds each layer's core neurons, and keeps core tokens at the matching layers; while the
+// answer is decoded, the other asks for the core neurons alone. Their shared state belongs to one sequence.
 #pragma once
 
 #include <chrono>
@@ -57,7 +57,9 @@ class core_matching {
   /// One entry for each matching layer that saw image tokens of the current prompt.
   const std::vector<token_match>& matches() const { return matches_; }
   /// C_ρ^β of a layer, ascending; empty where the layer was not observed.
-  index_view<space> core_neurons(index layer) const { return sets_[static_cast<std::size_t>(layer)].indices(); }
+  index_view<space> core_neurons(index layer) const {
+    return sets_[static_cast<std::size_t>(layer)].indices();
+  }
   /// Host seconds spent on finding core neurons and core tokens.
   double selection_seconds() const { return selection_seconds_; }
 
@@ -82,7 +84,8 @@ class core_matching {
   void observe(const layer_context<B>& at, const attention_inputs<B>& in);
   token_selection keep(const layer_context<B>& at);
   std::vector<std::int32_t> counted_rows(const layer_context<B>& at, index rows) const;
-  std::vector<std::int32_t> best_image_rows(const layer_context<B>& at, const std::vector<std::int32_t>& image_rows);
+  std::vector<std::int32_t> best_image_rows(const layer_context<B>& at,
+                                            const std::vector<std::int32_t>& image_rows);
   std::vector<std::int32_t> overlap_scores(const layer_context<B>& at);
   index anchor_row(const layer_context<B>& at) const;
   void zero_dropped(const layer_context<B>& at);
@@ -94,13 +97,13 @@ class core_matching {
   std::vector<typename B::template buffer<std::int32_t>> frequency_;  // f(n) of each layer
   std::vector<neuron_set> sets_;                                      // C_ρ^β of each layer
 
-  std::int32_t first_position_ = 0;                        // of the current prompt
-  std::vector<token_kind> kinds_;                          // of its tokens
-  std::vector<token_match> matches_;                       // of its matching layers
-  typename B::template buffer<std::uint64_t> bits_;        // Γ of the rows of the current layer
-  typename B::template buffer<std::int32_t> activated_;    // |Γ| of the rows of the current layer
-  std::vector<double> attention_scores_;                   // of the rows of the current layer
-  std::vector<std::int32_t> kept_rows_;                    // the last answer at site::keep_tokens
+  std::int32_t first_position_ = 0;                      // of the current prompt
+  std::vector<token_kind> kinds_;                        // of its tokens
+  std::vector<token_match> matches_;                     // of its matching layers
+  typename B::template buffer<std::uint64_t> bits_;      // Γ of the rows of the current layer
+  typename B::template buffer<std::int32_t> activated_;  // |Γ| of the rows of the current layer
+  std::vector<double> attention_scores_;                 // of the rows of the current layer
+  std::vector<std::int32_t> kept_rows_;                  // the last answer at site::keep_tokens
   double selection_seconds_ = 0;
 };
 
@@ -166,14 +169,14 @@ void core_matching<B>::begin_prompt(std::int32_t first_position, std::span<const
           "the prompt ends with an image token, which may be dropped; the answer must follow text");
   if (config_.count_over != counted_tokens::all) {
     const bool text = config_.count_over == counted_tokens::text;
-    require(std::ranges::count(kinds, text ? token_kind::text : token_kind::image) > 0, "core neurons are counted over ",
-            text ? "text" : "image", " tokens, but the prompt has none");
+    require(std::ranges::count(kinds, text ? token_kind::text : token_kind::image) > 0,
+            "core neurons are counted over ", text ? "text" : "image", " tokens, but the prompt has none");
   }
   if (config_.sparse_tokens && config_.criterion == token_criterion::overlap &&
       config_.reference == reference_set::anchor) {
     const index anchor = config_.anchor < 0 ? tokens + config_.anchor : config_.anchor;
-    require(anchor >= 0 && anchor < tokens, "anchor token ", config_.anchor, " lies outside the prompt of ", tokens,
-            " tokens");
+    require(anchor >= 0 && anchor < tokens, "anchor token ", config_.anchor, " lies outside the prompt of ",
+            tokens, " tokens");
     require(kinds[static_cast<std::size_t>(anchor)] == token_kind::text, "anchor token ", config_.anchor,
             " is an image token; it must be text");
   }
@@ -191,7 +194,8 @@ void core_matching<B>::observe(const layer_context<B>& at, activation_view activ
   if (bits_.size() < alive * words) bits_ = at.be.template allocate<std::uint64_t>(alive * words);
   if (activated_.size() < alive) activated_ = at.be.template allocate<std::int32_t>(alive);
 
-  const matrix_view<std::uint64_t, space> bits{bits_.data() + at.first_row * words, activation.rows, words, words};
+  const matrix_view<std::uint64_t, space> bits{bits_.data() + at.first_row * words, activation.rows, words,
+                                               words};
   const vector_view<std::int32_t, space> activated{activated_.data() + at.first_row, activation.rows};
   try {
     at.be.activated_neurons(bits, activated, activation);
@@ -200,7 +204,8 @@ void core_matching<B>::observe(const layer_context<B>& at, activation_view activ
   }
   if (needs_core_neurons(at.layer)) {
     require(config_.count != core_count::mean_count || activation.rows == alive,
-            "core_count::mean_count needs the whole prompt in one call: scratch.ffn_rows() must be at least ", alive);
+            "core_count::mean_count needs the whole prompt in one call: scratch.ffn_rows() must be at least ",
+            alive);
     auto& frequency = frequency_[static_cast<std::size_t>(at.layer)];
     if (config_.count_over == counted_tokens::all) {
       at.be.count_core_neurons(frequency.view(), activation, activated, config_.rho, config_.count);
@@ -247,7 +252,8 @@ token_selection core_matching<B>::keep(const layer_context<B>& at) {
   std::vector<std::int32_t> image_rows;
   if (matches_at(at.layer))
     for (index row = 0; row < at.positions.size; ++row)
-      if (kind_of(at.positions[row]) == token_kind::image) image_rows.push_back(static_cast<std::int32_t>(row));
+      if (kind_of(at.positions[row]) == token_kind::image)
+        image_rows.push_back(static_cast<std::int32_t>(row));
 
   token_selection selection;
   if (!image_rows.empty()) {
@@ -293,10 +299,10 @@ std::vector<std::int32_t> core_matching<B>::best_image_rows(const layer_context<
     case token_criterion::projection:
       return choose([&](std::int32_t row) { return attention_scores_[static_cast<std::size_t>(row)]; });
     case token_criterion::random:
-      return choose([&](std::int32_t row) {
-        return detail::random_score(config_.seed, at.layer, at.positions[row]);
-      });
-    case token_criterion::overlap: break;
+      return choose(
+          [&](std::int32_t row) { return detail::random_score(config_.seed, at.layer, at.positions[row]); });
+    case token_criterion::overlap:
+      break;
   }
   const std::vector<std::int32_t> scores = overlap_scores(at);
   return choose([&](std::int32_t row) { return scores[static_cast<std::size_t>(row)]; });
@@ -307,9 +313,10 @@ template <backend B>
 std::vector<std::int32_t> core_matching<B>::overlap_scores(const layer_context<B>& at) {
   const index rows = at.positions.size, words = select::words_for(shape_.intermediate_size);
   const matrix_view<const std::uint64_t, space> bits{bits_.data(), rows, words, words};
-  const auto reference = config_.reference == reference_set::sentence
-                             ? vector_view<const std::uint64_t, space>(sets_[static_cast<std::size_t>(at.layer)].bits())
-                             : bits.row(anchor_row(at));
+  const auto reference =
+      config_.reference == reference_set::sentence
+          ? vector_view<const std::uint64_t, space>(sets_[static_cast<std::size_t>(at.layer)].bits())
+          : bits.row(anchor_row(at));
   auto placed = at.be.template allocate<std::int32_t>(rows);
   at.be.overlap(placed.view(), bits, reference);
   std::vector<std::int32_t> scores(static_cast<std::size_t>(rows));

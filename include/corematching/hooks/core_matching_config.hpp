@@ -22,12 +22,13 @@ enum class counted_tokens : std::uint8_t { all, text, image };
 /// text token (the authors' released code).
 enum class reference_set : std::uint8_t { sentence, anchor };
 
-/// By which score image tokens are kept: shared neurons (CoreMatching); the attention that the last prompt token
-/// pays (FastV); the projection of the weighted value on the attention output; or chance.
+/// By which score image tokens are kept: shared neurons (CoreMatching); the attention that the last prompt
+/// token pays (FastV); the projection of the weighted value on the attention output; or chance.
 enum class token_criterion : std::uint8_t { overlap, attention, projection, random };
 
-/// What happens to a dropped token: it goes everywhere; its cache entries stay in the layers up to the matching
-/// one (FastV); or nothing but the matching layer's keys and values is set to zero (the released code).
+/// What happens to a dropped token: it goes everywhere; its cache entries stay in the layers up to the
+/// matching one (FastV); or nothing but the matching layer's keys and values is set to zero (the released
+/// code).
 enum class pruning_mode : std::uint8_t { everywhere, later_layers, zero_in_place };
 
 /// Positions of kept tokens after a matching layer: their own, or 0, 1, ...
@@ -59,8 +60,9 @@ struct core_matching_config {
     require(beta > 0 && beta <= 1, "beta must lie in (0, 1], not ", beta);
     require(std::floor(beta * static_cast<double>(neurons)) >= 1, "beta ", beta, " selects none of ", neurons,
             " neurons");
-    require(neuron_layers_begin >= 0 && neuron_layers_begin < neuron_end(layers) && neuron_end(layers) <= layers,
-            "neuron layers ", neuron_layers_begin, "..", neuron_end(layers), " do not lie in 0..", layers);
+    require(
+        neuron_layers_begin >= 0 && neuron_layers_begin < neuron_end(layers) && neuron_end(layers) <= layers,
+        "neuron layers ", neuron_layers_begin, "..", neuron_end(layers), " do not lie in 0..", layers);
     for (const index layer : match_layers)
       require(layer >= 0 && layer < layers, "matching layer ", layer, " does not lie in 0..", layers - 1);
     require(std::ranges::adjacent_find(match_layers, std::greater_equal{}) == match_layers.end(),

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Captures what a decoder computes, in host memory: hidden states and FFN activations of every layer, for dumps
-// and for tests against reference activations.
+// Captures what a decoder computes, in host memory: hidden states and FFN activations of every layer, for
+// dumps and for tests against reference activations.
 #pragma once
 
 #include <map>

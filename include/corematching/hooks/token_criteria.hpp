@@ -22,7 +22,8 @@ constexpr std::uint64_t splitmix64(std::uint64_t x) {
 
 /// A score in 0..2^31-1 that depends on seed, layer and original position alone.
 constexpr std::int32_t random_score(std::uint64_t seed, index layer, std::int32_t position) {
-  const std::uint64_t place = (static_cast<std::uint64_t>(layer) << 32) | static_cast<std::uint32_t>(position);
+  const std::uint64_t place =
+      (static_cast<std::uint64_t>(layer) << 32) | static_cast<std::uint32_t>(position);
   return static_cast<std::int32_t>(splitmix64(seed ^ place) >> 33);
 }
 
@@ -30,7 +31,8 @@ constexpr std::int32_t random_score(std::uint64_t seed, index layer, std::int32_
 template <backend B>
 std::vector<float> last_row_attention(B& be, const attention_inputs<B>& in) {
   matrix<B, float> weights(be, in.shape.heads, in.keys.rows);
-  be.attention_probabilities(weights.view(), in.queries.middle_rows(in.queries.rows - 1, 1), in.keys, in.shape);
+  be.attention_probabilities(weights.view(), in.queries.middle_rows(in.queries.rows - 1, 1), in.keys,
+                             in.shape);
   std::vector<float> host;
   download_values(be, weights.view(), host);
   return host;
@@ -59,7 +61,8 @@ std::vector<double> projection_scores(B& be, const attention_inputs<B>& in, inde
   const index keys = in.keys.rows, d = in.shape.head_dim, group = in.shape.heads / in.shape.kv_heads;
   const auto weighted_value = [&](index head, index key, index j) {
     return static_cast<double>(weights[static_cast<std::size_t>(head * keys + key)]) *
-           static_cast<double>(values[static_cast<std::size_t>(key * in.shape.kv_size() + head / group * d + j)]);
+           static_cast<double>(
+               values[static_cast<std::size_t>(key * in.shape.kv_size() + head / group * d + j)]);
   };
   std::vector<double> output(static_cast<std::size_t>(in.shape.query_size()), 0.0);
   for (index key = 0; key < keys; ++key)

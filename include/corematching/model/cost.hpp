@@ -20,7 +20,8 @@ struct layer_load {
 /// Multiply-adds count as two operations: projections 2 T (2 D Hq + 2 D Hkv), feed-forward 6 T D n, attention
 /// 4 Hq for each query-key pair.
 inline std::uint64_t layer_flops(const llama_config& config, const layer_load& load) {
-  const index q = config.heads * config.head_dim, kv = config.kv_heads * config.head_dim, d = config.hidden_size;
+  const index q = config.heads * config.head_dim, kv = config.kv_heads * config.head_dim,
+              d = config.hidden_size;
   const index t = load.tokens;
   const index pairs = t * (load.cached - t) + t * (t + 1) / 2;
   return static_cast<std::uint64_t>(4 * t * d * (q + kv) + 6 * t * d * load.neurons + 4 * q * pairs);

@@ -19,9 +19,9 @@ struct stop_rule {
   std::vector<std::int32_t> stop_ids;  // ends the answer and is not part of it
 };
 
-/// Continues `seq`, whose last logits are `logits`, token by token. After each token on_token(id, logits that it
-/// was chosen from) is called; the answer ends at a stop id, which is not reported, or after max_new_tokens.
-/// Returns true if a stop id ended it.
+/// Continues `seq`, whose last logits are `logits`, token by token. After each token on_token(id, logits that
+/// it was chosen from) is called; the answer ends at a stop id, which is not reported, or after
+/// max_new_tokens. Returns true if a stop id ended it.
 template <backend B, hook H, class OnToken>
 bool generate(B& be, const llama<B>& model, sequence<B>& seq, std::vector<float> logits, sampler& choose,
               const stop_rule& stop, H&& hook, OnToken&& on_token) {

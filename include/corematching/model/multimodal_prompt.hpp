@@ -34,8 +34,8 @@ inline multimodal_prompt expand_images(std::span<const std::int32_t> ids, std::i
   return prompt;
 }
 
-/// The decoder's input [T, D]: embeddings of text ids; the rows of `image_features`, in their order, for image
-/// tokens. Throws `error` where their numbers disagree.
+/// The decoder's input [T, D]: embeddings of text ids; the rows of `image_features`, in their order, for
+/// image tokens. Throws `error` where their numbers disagree.
 template <backend B>
 matrix<B> embed_prompt(B& be, const llama<B>& model, const multimodal_prompt& prompt,
                        matrix_view<const typename B::value_type, typename B::space> image_features) {
@@ -45,11 +45,14 @@ matrix<B> embed_prompt(B& be, const llama<B>& model, const multimodal_prompt& pr
   index image_row = 0;
   for (index first = 0; first < prompt.size();) {
     const token_kind kind = prompt.kinds[static_cast<std::size_t>(first)];
-    const auto end = std::find_if(prompt.kinds.begin() + first, prompt.kinds.end(), [&](auto k) { return k != kind; });
+    const auto end =
+        std::find_if(prompt.kinds.begin() + first, prompt.kinds.end(), [&](auto k) { return k != kind; });
     const index count = end - prompt.kinds.begin() - first;
     const auto rows = x.view().middle_rows(first, count);
     if (kind == token_kind::text) {
-      model.embed(be, rows, std::span(prompt.ids).subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(count)));
+      model.embed(
+          be, rows,
+          std::span(prompt.ids).subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(count)));
     } else {
       be.copy(rows, image_features.middle_rows(image_row, count));
       image_row += count;

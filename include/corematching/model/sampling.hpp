@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Choosing the next token from logits: greedily, or at random after temperature, top-k and top-p in this order
-// (that of transformers). The same seed gives the same tokens everywhere: nothing of the standard library's
-// unspecified distributions is used.
+// Choosing the next token from logits: greedily, or at random after temperature, top-k and top-p in this
+// order (that of transformers). The same seed gives the same tokens everywhere: nothing of the standard
+// library's unspecified distributions is used.
 #pragma once
 
 #include <algorithm>
@@ -18,14 +18,15 @@
 namespace corematching {
 
 struct sampling_options {
-  double temperature = 0;   // 0: greedy; larger is more random
-  index top_k = 0;          // 0: no limit
-  double top_p = 1;         // in (0, 1]; 1: no limit
+  double temperature = 0;  // 0: greedy; larger is more random
+  index top_k = 0;         // 0: no limit
+  double top_p = 1;        // in (0, 1]; 1: no limit
   std::uint64_t seed = 0;
   index vocabulary_limit = 0;  // ids from here on are never chosen; 0: no limit
 
   void validate() const {
-    require(temperature >= 0 && std::isfinite(temperature), "temperature must be 0 or more, not ", temperature);
+    require(temperature >= 0 && std::isfinite(temperature), "temperature must be 0 or more, not ",
+            temperature);
     require(top_k >= 0, "top-k must be 0 or more, not ", top_k);
     require(top_p > 0 && top_p <= 1, "top-p must lie in (0, 1], not ", top_p);
     require(vocabulary_limit >= 0, "the vocabulary limit must be 0 or more, not ", vocabulary_limit);
@@ -34,7 +35,9 @@ struct sampling_options {
 
 class sampler {
  public:
-  explicit sampler(sampling_options options = {}) : options_(options), random_(options.seed) { options.validate(); }
+  explicit sampler(sampling_options options = {}) : options_(options), random_(options.seed) {
+    options.validate();
+  }
 
   /// The next token. Throws `error` if a logit is NaN or all that may be chosen are -inf.
   std::int32_t operator()(std::span<const float> logits) {
@@ -48,7 +51,8 @@ class sampler {
   static std::int32_t greedy(std::span<const float> logits) {
     require(!logits.empty(), "there are no logits to choose from");
     for (std::size_t i = 0; i < logits.size(); ++i)
-      require(!std::isnan(logits[i]), "the logit of token ", i, " is NaN: the model's activations are not finite");
+      require(!std::isnan(logits[i]), "the logit of token ", i,
+              " is NaN: the model's activations are not finite");
     const auto best = std::ranges::max_element(logits);
     require(std::isfinite(*best), "the largest logit is infinite: the model's activations are not finite");
     return static_cast<std::int32_t>(best - logits.begin());
@@ -58,13 +62,16 @@ class sampler {
     std::vector<std::int32_t> order(logits.size());
     std::iota(order.begin(), order.end(), 0);
     const auto logit = [&](std::int32_t id) { return logits[static_cast<std::size_t>(id)]; };
-    const auto before = [&](std::int32_t a, std::int32_t b) { return logit(a) != logit(b) ? logit(a) > logit(b) : a < b; };
+    const auto before = [&](std::int32_t a, std::int32_t b) {
+      return logit(a) != logit(b) ? logit(a) > logit(b) : a < b;
+    };
     std::ranges::sort(order, before);
     if (options_.top_k > 0) order.resize(std::min(order.size(), static_cast<std::size_t>(options_.top_k)));
 
     std::vector<double> weights;
     for (const std::int32_t id : order)
-      weights.push_back(std::exp((static_cast<double>(logit(id)) - static_cast<double>(largest)) / options_.temperature));
+      weights.push_back(
+          std::exp((static_cast<double>(logit(id)) - static_cast<double>(largest)) / options_.temperature));
     keep_top_p(weights);
     const double target = uniform() * std::accumulate(weights.begin(), weights.end(), 0.0);
     double sum = 0;

@@ -37,8 +37,8 @@ class decoder_layer {
       : weights_(std::move(weights)), shape_(shape), act_(act), eps_(eps) {}
 
   /// Runs the layer on the rows x [T, D], in place, and appends their keys and values to at.cache.
-  /// `positions` [T] and `frequencies` [head_dim / 2] turn queries and keys. Returns what the hook wants kept;
-  /// the caller drops the rows.
+  /// `positions` [T] and `frequencies` [head_dim / 2] turn queries and keys. Returns what the hook wants
+  /// kept; the caller drops the rows.
   template <hook H = no_hook>
   token_selection forward(layer_context<B> at, scratch<B>& s, view x, index_view<space> positions,
                           vector_view<const float, space> frequencies, H&& hook = {}) const {
@@ -52,7 +52,8 @@ class decoder_layer {
   index neurons() const { return weights_.gate.view.rows; }
   /// Bytes of the four attention projections.
   std::uint64_t attention_weight_bytes() const {
-    return bytes_of(weights_.query) + bytes_of(weights_.key) + bytes_of(weights_.value) + bytes_of(weights_.output);
+    return bytes_of(weights_.query) + bytes_of(weights_.key) + bytes_of(weights_.value) +
+           bytes_of(weights_.output);
   }
   /// Bytes of one neuron: its rows of gate, up and down.
   std::uint64_t neuron_bytes() const {

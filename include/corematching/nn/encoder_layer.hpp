@@ -43,8 +43,12 @@ struct encoder_weights {
 template <backend B>
 struct encoder_scratch {
   encoder_scratch(B& be, index tokens, index hidden, index mlp)
-      : normed(be, tokens, hidden), q(be, tokens, hidden), k(be, tokens, hidden), v(be, tokens, hidden),
-        attended(be, tokens, hidden), inner(be, tokens, mlp) {}
+      : normed(be, tokens, hidden),
+        q(be, tokens, hidden),
+        k(be, tokens, hidden),
+        v(be, tokens, hidden),
+        attended(be, tokens, hidden),
+        inner(be, tokens, mlp) {}
   matrix<B> normed, q, k, v, attended, inner;
 };
 

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// Hooks: code of the user's that a decoder layer runs at named sites. A hook is a type that lists the sites it
-// attends; the layer asks at compile time, so a site that nobody attends costs nothing. A hook is called as
+// Hooks: code of the user's that a decoder layer runs at named sites. A hook is a type that lists the sites
+// it attends; the layer asks at compile time, so a site that nobody attends costs nothing. A hook is called
+// as
 //
 //   hook(site::ffn_activation{}, at, activation)   told:  act(x Wgate) * (x Wup) of rows at.first_row...
 //   hook(site::ffn_neurons{}, at)                  asked: which neurons to compute -> neuron_selection<space>
 //   hook(site::attention{}, at, attended)          told:  queries, keys and values of this layer
-//   hook(site::keep_tokens{}, at)                  asked: which rows go on to the next layer -> token_selection
-//   hook(site::layer_output{}, at, x)              told:  the hidden states that leave the layer, before dropping
+//   hook(site::keep_tokens{}, at)                  asked: which rows go on to the next layer ->
+//   token_selection hook(site::layer_output{}, at, x)              told:  the hidden states that leave the
+//   layer, before dropping
 //
 // where `at` is a layer_context. A misspelt site or a call that does not fit is a compile error.
 #pragma once
@@ -39,7 +41,9 @@ struct sites {
 };
 
 template <class H>
-concept hook = requires { typename std::remove_cvref_t<H>::attends; };
+concept hook = requires {
+  typename std::remove_cvref_t<H>::attends;
+};
 
 template <class H, class Site>
 inline constexpr bool attends = std::remove_cvref_t<H>::attends::template has<Site>;
@@ -53,10 +57,10 @@ struct no_hook {
 template <backend B>
 struct layer_context {
   B& be;
-  index layer;                 // counted from 0
-  index_view<> positions;      // original position of every row that is alive in this layer, in host memory
-  kv_layer<B>& cache;          // of this layer; this call's rows are its last ones
-  index first_row = 0;         // of the rows handed over, where a site is called for a part of them
+  index layer;             // counted from 0
+  index_view<> positions;  // original position of every row that is alive in this layer, in host memory
+  kv_layer<B>& cache;      // of this layer; this call's rows are its last ones
+  index first_row = 0;     // of the rows handed over, where a site is called for a part of them
 };
 
 /// What attention saw: queries [T, heads * head_dim], keys and values [cached, kv_heads * head_dim].
@@ -72,8 +76,8 @@ struct attention_inputs {
 /// Whose cache entries of dropped tokens go: all layers', or only those of the layers after this one.
 enum class cache_scope : std::uint8_t { every_layer, later_layers };
 
-/// The answer at site::keep_tokens: rows of the current call, ascending, in host memory that stays valid until
-/// the hook is called again; nothing means all.
+/// The answer at site::keep_tokens: rows of the current call, ascending, in host memory that stays valid
+/// until the hook is called again; nothing means all.
 struct token_selection {
   std::optional<index_view<>> rows;
   cache_scope scope = cache_scope::every_layer;

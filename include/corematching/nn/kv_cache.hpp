@@ -43,7 +43,8 @@ class kv_layer {
   void keep(B& be, index recent, index_view<typename B::space> rows) {
     const index first = length_ - recent;
     be.gather_rows(keys_.view().middle_rows(first, rows.size), keys_.view().middle_rows(first, recent), rows);
-    be.gather_rows(values_.view().middle_rows(first, rows.size), values_.view().middle_rows(first, recent), rows);
+    be.gather_rows(values_.view().middle_rows(first, rows.size), values_.view().middle_rows(first, recent),
+                   rows);
     length_ = first + rows.size;
     resize(be, length_ + headroom_);
   }

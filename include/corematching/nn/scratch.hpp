@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Intermediate activations of a decoder layer, shared by all layers of a sequence and sized once for its longest
-// call.
+// Intermediate activations of a decoder layer, shared by all layers of a sequence and sized once for its
+// longest call.
 #pragma once
 
 #include <algorithm>
@@ -41,9 +41,7 @@ class scratch {
   view attended(index rows) { return attended_.top_rows(rows); }
   view projected(index rows) { return projected_.top_rows(rows); }
   /// [rows, neurons]; rows are packed, so that fewer neurons are fewer cache lines.
-  view activation(index rows, index neurons) {
-    return {activation_.view().data, rows, neurons, neurons};
-  }
+  view activation(index rows, index neurons) { return {activation_.view().data, rows, neurons, neurons}; }
 
  private:
   matrix<B> normed_, queries_, keys_, values_, attended_, projected_, activation_;

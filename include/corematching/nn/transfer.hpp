@@ -22,7 +22,8 @@ T narrowed(float value) {
 
 /// to = from, `from` holding rows * cols values, row by row; the rows of `to` lie without gaps.
 template <backend B>
-void upload_values(B& be, matrix_view<typename B::value_type, typename B::space> to, vector_view<const float> from) {
+void upload_values(B& be, matrix_view<typename B::value_type, typename B::space> to,
+                   vector_view<const float> from) {
   using value = typename B::value_type;
   assert(to.stride == to.cols && from.size == to.rows * to.cols);
   if constexpr (std::is_same_v<value, float>) {

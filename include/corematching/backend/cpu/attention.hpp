@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Softmax attention over keys and values that lie as [keys, kv_heads * head_dim]. Prefill takes a block of
-// queries of one head at a time through Eigen; a single query (decode) goes through the row kernels, all query
-// heads of one key/value head together.
+// queries of one head at a time through Eigen; a single query (decode) goes through the row kernels, all
+// query heads of one key/value head together.
 #pragma once
 
 #include <algorithm>
@@ -29,9 +29,10 @@ inline void softmax(float* p, index size) {
   row /= row.sum();
 }
 
-/// Scores of one query row of head `head` with its visible keys, normalised: p[j] = softmax_j(q . k_j * scale).
-inline void attend_keys(float* p, const float* q, matrix_view<const float> k, index head, const attention_shape& shape,
-                        index visible) {
+/// Scores of one query row of head `head` with its visible keys, normalised: p[j] = softmax_j(q . k_j *
+/// scale).
+inline void attend_keys(float* p, const float* q, matrix_view<const float> k, index head,
+                        const attention_shape& shape, index visible) {
   const index column = head / (shape.heads / shape.kv_heads) * shape.head_dim;
   in_blocks_of_four(0, visible, [&]<std::size_t Rows>(std::array<index, Rows> places) {
     std::array<const float*, Rows> rows;
@@ -43,8 +44,8 @@ inline void attend_keys(float* p, const float* q, matrix_view<const float> k, in
 }
 
 /// out = sum over j of p[j] * v_j for one head.
-inline void combine_values(float* out, const float* p, matrix_view<const float> v, index column, index head_dim,
-                           index visible) {
+inline void combine_values(float* out, const float* p, matrix_view<const float> v, index column,
+                           index head_dim, index visible) {
   std::fill_n(out, head_dim, 0.0f);
   in_blocks_of_four(0, visible, [&]<std::size_t Rows>(std::array<index, Rows> places) {
     std::array<const float*, Rows> rows;
@@ -57,9 +58,11 @@ inline void combine_values(float* out, const float* p, matrix_view<const float> 
   });
 }
 
-/// One query row, the query heads that share key/value head `kv_head`. `scratch` holds the weights of one head.
-inline void attend_one(vector_view<float> y, const float* q, matrix_view<const float> k, matrix_view<const float> v,
-                       const attention_shape& shape, index kv_head, index visible, growing_buffer& scratch) {
+/// One query row, the query heads that share key/value head `kv_head`. `scratch` holds the weights of one
+/// head.
+inline void attend_one(vector_view<float> y, const float* q, matrix_view<const float> k,
+                       matrix_view<const float> v, const attention_shape& shape, index kv_head, index visible,
+                       growing_buffer& scratch) {
   const index group = shape.heads / shape.kv_heads;
   float* p = scratch.at_least(visible);
   for (index head = kv_head * group; head < (kv_head + 1) * group; ++head) {
@@ -90,13 +93,15 @@ inline void attend_block(matrix_view<float> y, matrix_view<const float> q, matri
     softmax(row, visible);
     std::fill(row + visible, row + keys, 0.0f);
   }
-  as_eigen(slice(y, first, count, head * d, d)).noalias() = as_eigen(scores) * as_eigen(slice(v, 0, keys, column, d));
+  as_eigen(slice(y, first, count, head * d, d)).noalias() =
+      as_eigen(scores) * as_eigen(slice(v, 0, keys, column, d));
 }
 
 /// Query-key pairs that attention computes.
 inline std::uint64_t attended_pairs(const attention_shape& shape, index queries, index keys) {
   std::uint64_t pairs = 0;
-  for (index i = 0; i < queries; ++i) pairs += static_cast<std::uint64_t>(visible_keys(shape, i, queries, keys));
+  for (index i = 0; i < queries; ++i)
+    pairs += static_cast<std::uint64_t>(visible_keys(shape, i, queries, keys));
   return pairs;
 }
 

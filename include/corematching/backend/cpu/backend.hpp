@@ -72,10 +72,11 @@ class backend {
   void matmul(out y, in x, weight_view<> w, vec bias = {}) {
     assert(x.cols == w.cols && y.cols == w.rows && y.rows == x.rows);
     count_product(x.rows, w.rows, w);
-    for_columns(w.rows, [&](int thread, index first, index last) {
+    for_columns(w.rows, x.rows * w.cols, [&](int thread, index first, index last) {
       if (x.rows > detail::few_tokens)
         return detail::multiply_panels(y, x, w, {}, bias, first, last, scratch_[index_of(thread)]);
-      visit_dtype(w.type, [&]<class T>(const T*) { detail::multiply_rows<T>(y, x, w, {}, bias, first, last); });
+      visit_dtype(w.type,
+                  [&]<class T>(const T*) { detail::multiply_rows<T>(y, x, w, {}, bias, first, last); });
     });
   }
 
@@ -84,7 +85,7 @@ class backend {
     assert(y.cols == columns && x.cols == gate.cols && gate.type == up.type);
     count_product(x.rows, columns, gate);
     count_product(x.rows, columns, up);
-    for_columns(columns, [&](int thread, index first, index last) {
+    for_columns(columns, 2 * x.rows * gate.cols, [&](int thread, index first, index last) {
       if (x.rows > detail::few_tokens)
         return detail::gated_panels(y, x, gate, up, act, selection, first, last, scratch_[index_of(thread)],
                                     second_scratch_[index_of(thread)]);
@@ -98,7 +99,7 @@ class backend {
     assert(x.cols == detail::count_of(selection, w.rows) && y.cols == w.cols && y.rows == x.rows);
     count_product(x.rows, x.cols, w);
     if (x.rows <= detail::few_tokens) return sum_weighted_rows(y, x, w, selection);
-    for_columns(w.cols, [&](int thread, index first, index last) {
+    for_columns(w.cols, x.rows * x.cols, [&](int thread, index first, index last) {
       detail::combine_panels(y, x, w, selection, first, last, scratch_[index_of(thread)]);
     });
   }
@@ -106,18 +107,19 @@ class backend {
   void rotary(out x, index_view<> positions, vec frequencies, [[maybe_unused]] index heads) {
     const index half = frequencies.size;
     assert(x.rows == positions.size && x.cols == 2 * half * heads);
-    pool_.for_ranges(x.rows, 1, [&](int thread, index first, index last) {
-      float* cosines = scratch_[index_of(thread)].at_least(2 * half);
-      float* sines = cosines + half;
-      for (index i = first; i < last; ++i) {
-        for (index j = 0; j < half; ++j) {
-          const float angle = static_cast<float>(positions[i]) * frequencies[j];
-          cosines[j] = std::cos(angle);
-          sines[j] = std::sin(angle);
-        }
-        detail::rotate_heads(x.row(i), cosines, sines, half);
-      }
-    });
+    pool_.for_ranges(x.rows, grain_of(pointwise_grain, 16 * x.cols, 1),
+                     [&](int thread, index first, index last) {
+                       float* cosines = scratch_[index_of(thread)].at_least(2 * half);
+                       float* sines = cosines + half;
+                       for (index i = first; i < last; ++i) {
+                         for (index j = 0; j < half; ++j) {
+                           const float angle = static_cast<float>(positions[i]) * frequencies[j];
+                           cosines[j] = std::cos(angle);
+                           sines[j] = std::sin(angle);
+                         }
+                         detail::rotate_heads(x.row(i), cosines, sines, half);
+                       }
+                     });
   }
 
   void attention(out y, in q, in k, in v, attention_shape shape) {
@@ -148,7 +150,9 @@ class backend {
   }
 
   void add(out y, in x) {
-    for_rows(x, [&](index i) { detail::eigen_row(y.row(i).data, y.cols) += detail::eigen_const_row(x.row(i).data, x.cols); });
+    for_rows(x, [&](index i) {
+      detail::eigen_row(y.row(i).data, y.cols) += detail::eigen_const_row(x.row(i).data, x.cols);
+    });
   }
 
   void copy(out y, in x) {
@@ -173,8 +177,8 @@ class backend {
     });
   }
 
-  void count_core_neurons(vector_view<std::int32_t> frequency, in x, vector_view<const std::int32_t> counts, double rho,
-                          core_count rule, std::optional<index_view<>> rows = {}) {
+  void count_core_neurons(vector_view<std::int32_t> frequency, in x, vector_view<const std::int32_t> counts,
+                          double rho, core_count rule, std::optional<index_view<>> rows = {}) {
     detail::count_core(pool_, tallies_, frequency, x, counts, rho, rule, rows);
   }
 
@@ -189,43 +193,57 @@ class backend {
 
  private:
   static std::size_t index_of(int thread) { return static_cast<std::size_t>(thread); }
-  std::vector<growing_buffer> per_thread() const { return std::vector<growing_buffer>(index_of(pool_.size())); }
+  std::vector<growing_buffer> per_thread() const {
+    return std::vector<growing_buffer>(index_of(pool_.size()));
+  }
 
   void count_product(index tokens, index rows, const weight_view<>& w) {
     counters_.flops += 2 * static_cast<std::uint64_t>(tokens * rows * w.cols);
-    counters_.weight_bytes += static_cast<std::uint64_t>(rows) * static_cast<std::uint64_t>(w.cols) * size_of(w.type);
+    counters_.weight_bytes +=
+        static_cast<std::uint64_t>(rows) * static_cast<std::uint64_t>(w.cols) * size_of(w.type);
+  }
+
+  // A range of work below these costs less than waking another thread for it: some microseconds.
+  static constexpr index pointwise_grain = 16384;  // elements
+  static constexpr index product_grain = 65536;    // multiply-adds
+
+  /// Units of `cost` each that make up a range worth a thread, as a multiple of `unit`.
+  static index grain_of(index worth, index cost, index unit) {
+    return std::max<index>(1, worth / std::max<index>(1, cost * unit)) * unit;
   }
 
   template <class Body>
   void for_rows(in x, Body&& body) {
-    // Below this many elements waking the other threads costs more than they save.
-    constexpr index worth_sharing = 16384;
-    const index grain = std::max<index>(1, worth_sharing / std::max<index>(1, x.cols));
-    pool_.for_ranges(x.rows, grain, [&](int, index first, index last) {
+    pool_.for_ranges(x.rows, grain_of(pointwise_grain, x.cols, 1), [&](int, index first, index last) {
       for (index i = first; i < last; ++i) body(i);
     });
   }
 
+  /// `cost`: multiply-adds of one column.
   template <class Body>
-  void for_columns(index columns, Body&& body) {
-    pool_.for_ranges(columns, detail::column_grain, body);
+  void for_columns(index columns, index cost, Body&& body) {
+    pool_.for_ranges(columns, grain_of(product_grain, cost, detail::column_grain), body);
   }
 
   void attend_few(out y, in q, in k, in v, const attention_shape& shape) {
-    pool_.for_ranges(shape.kv_heads, 1, [&](int thread, index first, index last) {
-      for (index i = 0; i < q.rows; ++i) {
-        const index visible = detail::visible_keys(shape, i, q.rows, k.rows);
-        for (index head = first; head < last; ++head)
-          detail::attend_one(y.row(i), q.row(i).data, k, v, shape, head, visible, scratch_[index_of(thread)]);
-      }
-    });
+    const index cost = 2 * q.rows * k.rows * shape.query_size() / shape.kv_heads;
+    pool_.for_ranges(shape.kv_heads, grain_of(product_grain, cost, 1),
+                     [&](int thread, index first, index last) {
+                       for (index i = 0; i < q.rows; ++i) {
+                         const index visible = detail::visible_keys(shape, i, q.rows, k.rows);
+                         for (index head = first; head < last; ++head)
+                           detail::attend_one(y.row(i), q.row(i).data, k, v, shape, head, visible,
+                                              scratch_[index_of(thread)]);
+                       }
+                     });
   }
 
   // Each thread sums its own rows; the partial sums are then added in the order of the threads.
   void sum_weighted_rows(out y, in x, const weight_view<>& w, const neurons& selection) {
     for (index t = 0; t < x.rows; ++t) {
       partials_.assign(index_of(pool_.size()), nullptr);
-      pool_.for_ranges(x.cols, detail::column_grain, [&](int thread, index first, index last) {
+      const index grain = grain_of(product_grain, w.cols, detail::column_grain);
+      pool_.for_ranges(x.cols, grain, [&](int thread, index first, index last) {
         float* partial = scratch_[index_of(thread)].at_least(w.cols);
         std::fill_n(partial, w.cols, 0.0f);
         visit_dtype(w.type, [&]<class T>(const T*) {
@@ -235,7 +253,8 @@ class backend {
       });
       std::fill_n(y.row(t).data, y.cols, 0.0f);
       for (const float* partial : partials_)
-        if (partial != nullptr) detail::eigen_row(y.row(t).data, y.cols) += detail::eigen_const_row(partial, y.cols);
+        if (partial != nullptr)
+          detail::eigen_row(y.row(t).data, y.cols) += detail::eigen_const_row(partial, y.cols);
     }
   }
 

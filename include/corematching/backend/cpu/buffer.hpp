@@ -22,7 +22,8 @@ class buffer {
   explicit buffer(index size) : size_(size) {
     if (size == 0) return;
     constexpr std::size_t alignment = 64;
-    const std::size_t bytes = (static_cast<std::size_t>(size) * sizeof(T) + alignment - 1) / alignment * alignment;
+    const std::size_t bytes =
+        (static_cast<std::size_t>(size) * sizeof(T) + alignment - 1) / alignment * alignment;
     memory_.reset(static_cast<T*>(std::aligned_alloc(alignment, bytes)));
     require(memory_ != nullptr, "out of memory: ", bytes, " bytes asked for");
   }

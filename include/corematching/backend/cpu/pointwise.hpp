@@ -18,10 +18,14 @@ using eigen_const_row = Eigen::Map<const Eigen::ArrayXf>;
 
 inline float activated(activation act, float x) {
   switch (act) {
-    case activation::silu: return x / (1 + std::exp(-x));
-    case activation::quick_gelu: return x / (1 + std::exp(-1.702f * x));
-    case activation::gelu_erf: return 0.5f * x * (1 + std::erf(x * 0.70710678f));
-    case activation::gelu_tanh: return 0.5f * x * (1 + std::tanh(0.79788456f * (x + 0.044715f * x * x * x)));
+    case activation::silu:
+      return x / (1 + std::exp(-x));
+    case activation::quick_gelu:
+      return x / (1 + std::exp(-1.702f * x));
+    case activation::gelu_erf:
+      return 0.5f * x * (1 + std::erf(x * 0.70710678f));
+    case activation::gelu_tanh:
+      return 0.5f * x * (1 + std::tanh(0.79788456f * (x + 0.044715f * x * x * x)));
   }
   return x;
 }
@@ -30,15 +34,20 @@ inline float activated(activation act, float x) {
 inline void activate_row(activation act, vector_view<float> x) {
   eigen_row row(x.data, x.size);
   switch (act) {
-    case activation::silu: row = row / (1 + (-row).exp()); break;
-    case activation::quick_gelu: row = row / (1 + (-1.702f * row).exp()); break;
+    case activation::silu:
+      row = row / (1 + (-row).exp());
+      break;
+    case activation::quick_gelu:
+      row = row / (1 + (-1.702f * row).exp());
+      break;
     default:
       for (float& value : x) value = activated(act, value);
   }
 }
 
 /// y = weight * (x / sqrt(mean(x^2) + eps))
-inline void rms_norm_row(vector_view<float> y, vector_view<const float> x, vector_view<const float> weight, float eps) {
+inline void rms_norm_row(vector_view<float> y, vector_view<const float> x, vector_view<const float> weight,
+                         float eps) {
   const eigen_const_row row(x.data, x.size);
   const float scale = 1 / std::sqrt(row.square().mean() + eps);
   eigen_row(y.data, y.size) = eigen_const_row(weight.data, weight.size) * (row * scale);
@@ -50,8 +59,8 @@ inline void layer_norm_row(vector_view<float> y, vector_view<const float> x, vec
   const eigen_const_row row(x.data, x.size);
   const float mean = row.mean();
   const float scale = 1 / std::sqrt((row - mean).square().mean() + eps);
-  eigen_row(y.data, y.size) =
-      (row - mean) * scale * eigen_const_row(weight.data, weight.size) + eigen_const_row(bias.data, bias.size);
+  eigen_row(y.data, y.size) = (row - mean) * scale * eigen_const_row(weight.data, weight.size) +
+                              eigen_const_row(bias.data, bias.size);
 }
 
 /// Rotates every head of one row by the angles position * frequency, in the half-split layout: element i of a

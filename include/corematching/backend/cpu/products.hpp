@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Products with weight matrices. A handful of tokens (decode) goes through the row kernels, which read every
-// weight once in its storage type; many tokens (prefill) go through Eigen, panel by panel, each panel widened to
-// binary32 first when it is stored in 16 bits.
+// weight once in its storage type; many tokens (prefill) go through Eigen, panel by panel, each panel widened
+// to binary32 first when it is stored in 16 bits.
 #pragma once
 
 #include <Eigen/Core>
@@ -51,10 +51,14 @@ inline constexpr index column_grain = 16;
 
 using neurons = neuron_selection<host_space>;
 
-inline index count_of(const neurons& selection, index all) { return selection ? selection->size : all; }
+inline index count_of(const neurons& selection, index all) {
+  return selection ? selection->size : all;
+}
 
 /// The stored row that stands at place `i` of a restricted matrix.
-inline index row_of(const neurons& selection, index i) { return selection ? selection->data[i] : i; }
+inline index row_of(const neurons& selection, index i) {
+  return selection ? selection->data[i] : i;
+}
 
 template <std::size_t Rows>
 std::array<index, Rows> rows_of(const neurons& selection, std::array<index, Rows> places) {
@@ -62,10 +66,11 @@ std::array<index, Rows> rows_of(const neurons& selection, std::array<index, Rows
   return places;
 }
 
-/// Rows first..first+count of the restricted matrix, columns from `column` on, as binary32: in place where they
-/// already are contiguous binary32, in `scratch` otherwise.
+/// Rows first..first+count of the restricted matrix, columns from `column` on, as binary32: in place where
+/// they already are contiguous binary32, in `scratch` otherwise.
 inline matrix_view<const float> widened_panel(const weight_view<>& w, const neurons& selection, index first,
-                                              index count, index column, index columns, growing_buffer& scratch) {
+                                              index count, index column, index columns,
+                                              growing_buffer& scratch) {
   if (w.type == dtype::f32 && !selection)
     return {typed_row<float>(w, first) + column, count, columns, w.row_bytes / index{sizeof(float)}};
   float* panel = scratch.at_least(count * columns);
@@ -78,8 +83,8 @@ inline matrix_view<const float> widened_panel(const weight_view<>& w, const neur
 
 /// y[:, i] = x . w[row i] for the places first..last of the restricted matrix; few tokens.
 template <class T>
-void multiply_rows(matrix_view<float> y, matrix_view<const float> x, const weight_view<>& w, const neurons& selection,
-                   vector_view<const float> bias, index first, index last) {
+void multiply_rows(matrix_view<float> y, matrix_view<const float> x, const weight_view<>& w,
+                   const neurons& selection, vector_view<const float> bias, index first, index last) {
   in_blocks_of_four(first, last, [&](auto places) {
     const auto rows = row_pointers<T>(w, rows_of(selection, places));
     for (index t = 0; t < x.rows; ++t) {
@@ -105,8 +110,8 @@ inline void multiply_panels(matrix_view<float> y, matrix_view<const float> x, co
 
 /// One token and one block of neurons: act(gate . x) * (up . x), both matrices in one pass.
 template <class T>
-void gated_rows(matrix_view<float> y, matrix_view<const float> x, const weight_view<>& gate, const weight_view<>& up,
-                activation act, const neurons& selection, index first, index last) {
+void gated_rows(matrix_view<float> y, matrix_view<const float> x, const weight_view<>& gate,
+                const weight_view<>& up, activation act, const neurons& selection, index first, index last) {
   in_blocks_of_four(first, last, [&](auto places) {
     const auto rows = rows_of(selection, places);
     const auto gate_rows = row_pointers<T>(gate, rows), up_rows = row_pointers<T>(up, rows);
@@ -120,8 +125,8 @@ void gated_rows(matrix_view<float> y, matrix_view<const float> x, const weight_v
 }
 
 inline void gated_panels(matrix_view<float> y, matrix_view<const float> x, const weight_view<>& gate,
-                         const weight_view<>& up, activation act, const neurons& selection, index first, index last,
-                         growing_buffer& scratch, growing_buffer& up_scratch) {
+                         const weight_view<>& up, activation act, const neurons& selection, index first,
+                         index last, growing_buffer& scratch, growing_buffer& up_scratch) {
   for (index i = first; i < last; i += panel_rows) {
     const index count = std::min(panel_rows, last - i);
     const matrix_view<float> gates{y.data + i, y.rows, count, y.stride};
@@ -132,15 +137,16 @@ inline void gated_panels(matrix_view<float> y, matrix_view<const float> x, const
         as_eigen(x) * as_eigen(widened_panel(up, selection, i, count, 0, up.cols, scratch)).transpose();
     for (index t = 0; t < y.rows; ++t) {
       activate_row(act, gates.row(t));
-      Eigen::Map<Eigen::ArrayXf>(gates.row(t).data, count) *= Eigen::Map<const Eigen::ArrayXf>(ups.row(t).data, count);
+      Eigen::Map<Eigen::ArrayXf>(gates.row(t).data, count) *=
+          Eigen::Map<const Eigen::ArrayXf>(ups.row(t).data, count);
     }
   }
 }
 
 /// partial += sum over places first..last of x[place] * w[row of place]; one token.
 template <class T>
-void accumulate_rows(float* partial, const float* x, const weight_view<>& w, const neurons& selection, index first,
-                     index last) {
+void accumulate_rows(float* partial, const float* x, const weight_view<>& w, const neurons& selection,
+                     index first, index last) {
   in_blocks_of_four(first, last, [&]<std::size_t Rows>(std::array<index, Rows> places) {
     std::array<float, Rows> factors;
     for (std::size_t r = 0; r < Rows; ++r) factors[r] = x[places[r]];
@@ -156,7 +162,8 @@ inline void combine_panels(matrix_view<float> y, matrix_view<const float> x, con
   for (index i = 0; i < x.cols; i += panel_rows) {
     const index count = std::min(panel_rows, x.cols - i);
     const auto panel = widened_panel(w, selection, i, count, first, last - first, scratch);
-    out.noalias() += as_eigen(matrix_view<const float>{x.data + i, x.rows, count, x.stride}) * as_eigen(panel);
+    out.noalias() +=
+        as_eigen(matrix_view<const float>{x.data + i, x.rows, count, x.stride}) * as_eigen(panel);
   }
 }
 

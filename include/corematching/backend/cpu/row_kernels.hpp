@@ -45,8 +45,8 @@ std::array<float, Rows> dot_rows(const std::array<const T*, Rows>& rows, const f
 
 /// y[i] += sum over r of factors[r] * rows[r][i], i < size
 template <std::size_t Rows, class T>
-void add_weighted_rows(const std::array<const T*, Rows>& rows, const std::array<float, Rows>& factors, index size,
-                       float* y) {
+void add_weighted_rows(const std::array<const T*, Rows>& rows, const std::array<float, Rows>& factors,
+                       index size, float* y) {
   index i = 0;
   for (; i + 8 <= size; i += 8) {
     f32x8 sum = f32x8::load(y + i);

@@ -46,20 +46,22 @@ struct core_tally {
 /// Γ of the rows first..last.
 inline void mark_activated(matrix_view<std::uint64_t> bits, vector_view<std::int32_t> counts,
                            matrix_view<const float> x, index first, index last) {
-  select::activated_neurons(x.row(first).data, last - first, x.cols, x.stride, bits.row(first).data, bits.stride,
-                            counts.data + first, first);
+  select::activated_neurons(x.row(first).data, last - first, x.cols, x.stride, bits.row(first).data,
+                            bits.stride, counts.data + first, first);
 }
 
 /// The k(x) of the rows `rows` when they all share one, which is what the rule mean_count says.
-inline index shared_core_size(vector_view<const std::int32_t> counts, double rho, const auto& row_of, index rows) {
+inline index shared_core_size(vector_view<const std::int32_t> counts, double rho, const auto& row_of,
+                              index rows) {
   std::int64_t total = 0;
   for (index i = 0; i < rows; ++i) total += counts[row_of(i)];
   return select::mean_core_size(rho, total, rows);
 }
 
 /// f(n) += the number of `rows` (all when empty) x with n in C_ρ(x).
-inline void count_core(thread_pool& pool, std::vector<core_tally>& tallies, vector_view<std::int32_t> frequency,
-                       matrix_view<const float> x, vector_view<const std::int32_t> counts, double rho, core_count rule,
+inline void count_core(thread_pool& pool, std::vector<core_tally>& tallies,
+                       vector_view<std::int32_t> frequency, matrix_view<const float> x,
+                       vector_view<const std::int32_t> counts, double rho, core_count rule,
                        const std::optional<index_view<>>& rows) {
   const auto row_of = [&](index i) { return rows ? index{rows->data[i]} : i; };
   const index counted = rows ? rows->size : x.rows;

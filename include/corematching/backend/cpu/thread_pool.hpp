@@ -43,13 +43,14 @@ class thread_pool {
 
   int size() const { return static_cast<int>(workers_.size()) + 1; }
 
-  /// Runs body(thread) once on every thread and returns when all are done. The first exception that any of them
-  /// throws is thrown here. Not reentrant.
+  /// Runs body(thread) once on every thread and returns when all are done. The first exception that any of
+  /// them throws is thrown here. Not reentrant.
   template <class Body>
   void on_every_thread(Body&& body) {
     if (workers_.empty()) return body(0);
-    region_ = {[](void* context, int thread) { (*static_cast<std::remove_reference_t<Body>*>(context))(thread); },
-               static_cast<void*>(&body)};
+    region_ = {
+        [](void* context, int thread) { (*static_cast<std::remove_reference_t<Body>*>(context))(thread); },
+        static_cast<void*>(&body)};
     running_.store(static_cast<int>(workers_.size()), std::memory_order_relaxed);
     generation_.fetch_add(1, std::memory_order_release);
     generation_.notify_all();
@@ -76,8 +77,8 @@ class thread_pool {
     });
   }
 
-  /// body(thread, task) for every task in 0..tasks, each taken by whichever thread is free: for tasks of uneven
-  /// cost whose results do not depend on the thread.
+  /// body(thread, task) for every task in 0..tasks, each taken by whichever thread is free: for tasks of
+  /// uneven cost whose results do not depend on the thread.
   template <class Body>
   void for_tasks(index tasks, Body&& body) {
     std::atomic<index> next{0};
