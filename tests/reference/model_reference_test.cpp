@@ -157,15 +157,16 @@ std::vector<float> run_again(loaded_model& m, const reference_run& run,
   sampling_options options;
   options.vocabulary_limit = config ? config->image_token_index : 0;
   sampler greedy(options);
-  const auto keep = [&](std::int32_t id, std::span<const float> from) {
-    generated.push_back(id);
+  const auto choose = [&](std::span<const float> from) {
     all.insert(all.end(), from.begin(), from.end());
+    return greedy(from);
   };
+  const auto keep = [&](std::int32_t id) { generated.push_back(id); };
   const stop_rule steps{std::ssize(run.generated_ids()), {}};
   if (state) {
-    generate(m.be, language, seq, logits, greedy, steps, core_matching<B>::decode_hook(*state), keep);
+    generate(m.be, language, seq, logits, choose, steps, core_matching<B>::decode_hook(*state), keep);
   } else {
-    generate(m.be, language, seq, logits, greedy, steps, no_hook{}, keep);
+    generate(m.be, language, seq, logits, choose, steps, no_hook{}, keep);
   }
   return all;
 }

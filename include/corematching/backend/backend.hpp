@@ -44,6 +44,12 @@ struct work_counters {
   friend work_counters operator-(work_counters a, const work_counters& b) {
     return {a.flops - b.flops, a.weight_bytes - b.weight_bytes, a.kv_bytes - b.kv_bytes};
   }
+  work_counters& operator+=(const work_counters& other) {
+    flops += other.flops;
+    weight_bytes += other.weight_bytes;
+    kv_bytes += other.kv_bytes;
+    return *this;
+  }
   friend bool operator==(const work_counters&, const work_counters&) = default;
 };
 
@@ -82,6 +88,12 @@ class matrix {
 };
 
 namespace detail {
+
+template <class B>
+concept names_types = requires {
+  typename B::space;
+  typename B::value_type;
+};
 
 template <class B>
 struct backend_types {
@@ -138,7 +150,7 @@ concept selection_operations = requires(B& be, typename V::in x, typename V::wor
 
 /// A type that model code can be templated on.
 template <class B>
-concept backend = detail::layer_operations<B> && detail::selection_operations<B> &&
+concept backend = detail::names_types<B> && detail::layer_operations<B> && detail::selection_operations<B> &&
     requires(B& be, weight<host_space> w, vector_view<std::int32_t, typename B::space> ints,
              vector_view<std::int32_t, host_space> host_ints) {
   { be.template allocate<std::int32_t>(index{1}).view() } -> std::convertible_to<decltype(ints)>;

@@ -5,11 +5,9 @@
 #include <algorithm>
 #include <cstdint>
 #include <span>
-#include <utility>
 #include <vector>
 
 #include "corematching/model/llama.hpp"
-#include "corematching/model/sampling.hpp"
 
 namespace corematching {
 
@@ -19,16 +17,16 @@ struct stop_rule {
   std::vector<std::int32_t> stop_ids;  // ends the answer and is not part of it
 };
 
-/// Continues `seq`, whose last logits are `logits`, token by token. After each token on_token(id, logits that
-/// it was chosen from) is called; the answer ends at a stop id, which is not reported, or after
-/// max_new_tokens. Returns true if a stop id ended it.
-template <backend B, hook H, class OnToken>
-bool generate(B& be, const llama<B>& model, sequence<B>& seq, std::vector<float> logits, sampler& choose,
+/// Continues `seq`, whose last logits are `logits`, token by token: choose(logits) says which comes next (a
+/// `sampler`, or anything that is called like one), on_token(id) hears of it. The answer ends at a stop id,
+/// which is not reported, or after max_new_tokens. Returns true if a stop id ended it.
+template <backend B, class Choose, hook H, class OnToken>
+bool generate(B& be, const llama<B>& model, sequence<B>& seq, std::vector<float> logits, Choose&& choose,
               const stop_rule& stop, H&& hook, OnToken&& on_token) {
   for (index step = 0; step < stop.max_new_tokens; ++step) {
-    const std::int32_t id = choose(logits);
+    const std::int32_t id = choose(std::span<const float>(logits));
     if (std::ranges::count(stop.stop_ids, id) > 0) return true;
-    on_token(id, std::span<const float>(logits));
+    on_token(id);
     if (step + 1 < stop.max_new_tokens) logits = model.decode(be, seq, id, hook);
   }
   return false;

@@ -52,9 +52,9 @@ namespace detail {
 
 /// Writes { n : a_n > 0 } of one token; returns false if an activation is NaN or infinite.
 template <class T>
-bool pack_positive_scalar(const T* activation, index begin, index neurons, word* bits) {
+bool pack_positive_scalar(const T* activation, index neurons, word* bits) {
   std::int32_t largest = 0;
-  for (index n = begin; n < neurons; ++n) {
+  for (index n = 0; n < neurons; ++n) {
     const word positive = activation_key(activation[n]) > 0 ? 1u : 0u;
     const index bit = n % bits_per_word;
     if (bit == 0) bits[n / bits_per_word] = 0;
@@ -69,9 +69,9 @@ template <class T>
 bool pack_positive_avx2(const T* activation, index neurons, word* bits) {
   const __m256i zero = _mm256_setzero_si256();
   const __m256i magnitude = _mm256_set1_epi32(sizeof(T) == 4 ? 0x7fffffff : 0x7fff);
+  const index whole = neurons - neurons % bits_per_word;
   __m256i largest = zero;
-  index n = 0;
-  for (; n + bits_per_word <= neurons; n += bits_per_word) {
+  for (index n = 0; n < whole; n += bits_per_word) {
     word packed = 0;
     for (index part = 0; part < bits_per_word; part += lanes) {
       const __m256i keys = load_keys(activation + n + part);
@@ -81,7 +81,8 @@ bool pack_positive_avx2(const T* activation, index neurons, word* bits) {
     bits[n / bits_per_word] = packed;
   }
   const __m256i finite = _mm256_cmpgt_epi32(_mm256_set1_epi32(infinite_key<T>), largest);
-  return pack_positive_scalar(activation, n, neurons, bits) && sign_mask(finite) == 0xffu;
+  return pack_positive_scalar(activation + whole, neurons - whole, bits + whole / bits_per_word) &&
+         sign_mask(finite) == 0xffu;
 }
 #endif
 
@@ -90,38 +91,36 @@ bool pack_positive(const T* activation, index neurons, word* bits) {
 #if COREMATCHING_HAS_AVX2
   return pack_positive_avx2(activation, neurons, bits);
 #else
-  return pack_positive_scalar(activation, 0, neurons, bits);
+  return pack_positive_scalar(activation, neurons, bits);
 #endif
 }
 
-/// frequency[n] += 1 where the key of neuron n, begin <= n < end, lies above `key`.
+/// frequency[n] += 1 where the key of neuron n lies above `key`.
 template <class T>
-void count_above_scalar(const T* activation, index begin, index end, std::int32_t key,
-                        std::int32_t* frequency) {
-  for (index n = begin; n < end; ++n) frequency[n] += activation_key(activation[n]) > key ? 1 : 0;
+void count_above_scalar(const T* activation, index neurons, std::int32_t key, std::int32_t* frequency) {
+  for (index n = 0; n < neurons; ++n) frequency[n] += activation_key(activation[n]) > key ? 1 : 0;
 }
 
 #if COREMATCHING_HAS_AVX2
 template <class T>
-void count_above_avx2(const T* activation, index begin, index end, std::int32_t key,
-                      std::int32_t* frequency) {
+void count_above_avx2(const T* activation, index neurons, std::int32_t key, std::int32_t* frequency) {
   const __m256i threshold = _mm256_set1_epi32(key);
-  index n = begin;
-  for (; n + lanes <= end; n += lanes) {
+  const index whole = neurons - neurons % lanes;
+  for (index n = 0; n < whole; n += lanes) {
     auto* counts = reinterpret_cast<__m256i*>(frequency + n);
     const __m256i minus_one = _mm256_cmpgt_epi32(load_keys(activation + n), threshold);
     _mm256_storeu_si256(counts, _mm256_sub_epi32(_mm256_loadu_si256(counts), minus_one));
   }
-  count_above_scalar(activation, n, end, key, frequency);
+  count_above_scalar(activation + whole, neurons - whole, key, frequency + whole);
 }
 #endif
 
 template <class T>
-void count_above(const T* activation, index begin, index end, std::int32_t key, std::int32_t* frequency) {
+void count_above(const T* activation, index neurons, std::int32_t key, std::int32_t* frequency) {
 #if COREMATCHING_HAS_AVX2
-  count_above_avx2(activation, begin, end, key, frequency);
+  count_above_avx2(activation, neurons, key, frequency);
 #else
-  count_above_scalar(activation, begin, end, key, frequency);
+  count_above_scalar(activation, neurons, key, frequency);
 #endif
 }
 
@@ -157,8 +156,9 @@ void count_core_neurons(const T* activation, index neurons, index k, core_scratc
                         std::int32_t* frequency) {
   if (k <= 0) return;
   const top_cut cut = top_positive(activation, neurons, k, scratch);
-  detail::count_above(activation, 0, cut.ties_end, cut.key - 1, frequency);
-  detail::count_above(activation, cut.ties_end, neurons, cut.key, frequency);
+  const index ties_end = cut.ties_end;
+  detail::count_above(activation, ties_end, cut.key - 1, frequency);
+  detail::count_above(activation + ties_end, neurons - ties_end, cut.key, frequency + ties_end);
 }
 
 /// C_ρ^β: the floor(β·N) neurons with the largest f(n) > 0, fewer where fewer are positive; ties go to the

@@ -40,10 +40,9 @@ namespace detail {
 
 /// Packs the keys above `floor` together, in order; returns how many. `packed` has room for neurons + 8.
 template <class T>
-index pack_keys_scalar(const T* activation, index begin, index neurons, std::int32_t floor,
-                       std::int32_t* packed) {
+index pack_keys_scalar(const T* activation, index neurons, std::int32_t floor, std::int32_t* packed) {
   index size = 0;
-  for (index n = begin; n < neurons; ++n) {
+  for (index n = 0; n < neurons; ++n) {
     const std::int32_t key = activation_key(activation[n]);
     packed[size] = key;
     size += key > floor ? 1 : 0;
@@ -67,9 +66,9 @@ inline constexpr auto lanes_to_front = [] {
 template <class T>
 index pack_keys_avx2(const T* activation, index neurons, std::int32_t floor, std::int32_t* packed) {
   const __m256i above = _mm256_set1_epi32(floor);
+  const index whole = neurons - neurons % lanes;
   index size = 0;
-  index n = 0;
-  for (; n + lanes <= neurons; n += lanes) {
+  for (index n = 0; n < whole; n += lanes) {
     const __m256i keys = load_keys(activation + n);
     const unsigned mask = sign_mask(_mm256_cmpgt_epi32(keys, above));
     const __m128i order = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(lanes_to_front[mask].data()));
@@ -77,7 +76,7 @@ index pack_keys_avx2(const T* activation, index neurons, std::int32_t floor, std
                         _mm256_permutevar8x32_epi32(keys, _mm256_cvtepu8_epi32(order)));
     size += std::popcount(mask);
   }
-  return size + pack_keys_scalar(activation, n, neurons, floor, packed + size);
+  return size + pack_keys_scalar(activation + whole, neurons - whole, floor, packed + size);
 }
 #endif
 
@@ -86,7 +85,7 @@ index pack_keys(const T* activation, index neurons, std::int32_t floor, std::int
 #if COREMATCHING_HAS_AVX2
   return pack_keys_avx2(activation, neurons, floor, packed);
 #else
-  return pack_keys_scalar(activation, 0, neurons, floor, packed);
+  return pack_keys_scalar(activation, neurons, floor, packed);
 #endif
 }
 

@@ -1,0 +1,269 @@
+// SPDX-License-Identifier: Apache-2.0
+// The steps of one run on any backend: picture, prompt, prefill, decode.
+#pragma once
+
+#include <algorithm>
+#include <chrono>
+#include <functional>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "corematching/hooks/chain.hpp"
+#include "corematching/hooks/core_matching.hpp"
+#include "corematching/hooks/progress.hpp"
+#include "corematching/hooks/record.hpp"
+#include "corematching/model/cost.hpp"
+#include "corematching/model/generate.hpp"
+#include "corematching/model/image_processor.hpp"
+#include "corematching/model/multimodal_prompt.hpp"
+#include "corematching/model/sampling.hpp"
+#include "llava/console.hpp"
+#include "llava/dump.hpp"
+#include "llava/loaded_model.hpp"
+#include "llava/options.hpp"
+#include "llava/picture_file.hpp"
+#include "llava/prompt.hpp"
+#include "llava/report.hpp"
+#include "llava/token_picture.hpp"
+#include "llava/tokenizer.hpp"
+
+namespace corematching::driver {
+
+/// Adds the seconds of its own life to a sum.
+class stopwatch {
+ public:
+  explicit stopwatch(double& sum) : sum_(sum), start_(clock::now()) {}
+  stopwatch(const stopwatch&) = delete;
+  stopwatch& operator=(const stopwatch&) = delete;
+  ~stopwatch() { sum_ += std::chrono::duration<double>(clock::now() - start_).count(); }
+
+ private:
+  using clock = std::chrono::steady_clock;
+  double& sum_;
+  clock::time_point start_;
+};
+
+template <backend B>
+class conversation {
+ public:
+  conversation(B& be, const options& o, console& terminal) : be_(be), options_(o), terminal_(terminal) {}
+
+  run_report run(const std::function<void(const std::string&)>& on_text) {
+    load();
+    look();
+    const multimodal_prompt prompt = read_prompt();
+    sequence<B> seq = model_->language().start(be_, options_.max_new_tokens);
+    std::vector<float> logits = prefill(seq, prompt);
+    decode(seq, std::move(logits), on_text);
+    finish(seq, prompt);
+    return std::move(report_);
+  }
+
+ private:
+  void load() {
+    const stopwatch watch(report_.load_seconds);
+    model_.emplace(be_, options_.model, [this](std::uint64_t done, std::uint64_t total) {
+      terminal_.progress("loading", static_cast<double>(done), static_cast<double>(total));
+    });
+    const std::filesystem::path file = options_.model / "tokenizer.model";
+    if (std::filesystem::exists(file)) tokenizer_ = tokenizer::open(options_.model);
+    terminal_.clear();
+    require(tokenizer_ || !options_.prompt_ids.empty(), file.string(),
+            ": no such file; without a SentencePiece tokenizer give the prompt with --prompt-ids");
+    const llama_config& config = model_->language().config();
+    report_.layers = config.layers;
+    report_.all_neurons = config.intermediate_size;
+    report_.weights = name_of(model_->language().weight_type());
+    report_.threads = be_.threads();
+  }
+
+  void look() {
+    if (options_.image.empty()) return;
+    const llava<B>* model = model_->multimodal();
+    require(model != nullptr, options_.model.string(), ": a text model cannot look at a picture (--image)");
+    terminal_.progress("looking", 0, 1);
+    const stopwatch watch(report_.vision_seconds);
+    image_processor_options how = model_->config().image;
+    how.fit = options_.fit.value_or(how.fit);
+    const image_processor process(how);
+    seen_ = process.resize_and_crop(read_picture(options_.image));
+    std::vector<float> pixels = process.normalise(seen_);
+    features_ = model->encode_image(be_, pixels);
+    if (dumps()) {
+      const index side = model->config().vision.image_size;
+      dump_.add("pixel_values", {3, side, side}, std::move(pixels));
+      add_to_dump("image_features", features_);
+    }
+    terminal_.clear();
+  }
+
+  multimodal_prompt read_prompt() {
+    const llava<B>* model = model_->multimodal();
+    const std::int32_t image_token = model ? model->config().image_token_index : -1;
+    std::vector<std::int32_t> ids;
+    if (!options_.prompt_ids.empty()) {
+      ids = parse_ids(options_.prompt_ids);
+    } else {
+      const auto format = model ? prompt_format::vicuna : prompt_format::plain;
+      ids = encode_prompt(*tokenizer_,
+                          {options_.prompt, options_.system, format, !options_.image.empty(), image_token})
+                .ids;
+    }
+    const auto images = std::ranges::count(ids, image_token);
+    require(images == (options_.image.empty() ? 0 : 1), "the prompt names ", images, " images, but ",
+            options_.image.empty() ? "none is" : "one is", " given (the image token is ", image_token, ")");
+    multimodal_prompt prompt = expand_images(ids, image_token, model ? model->config().image_tokens() : 0);
+    report_.prompt_tokens = prompt.size();
+    report_.image_tokens = prompt.image_tokens();
+    report_.image_position = std::ranges::find(prompt.kinds, token_kind::image) - prompt.kinds.begin();
+    return prompt;
+  }
+
+  std::vector<float> prefill(sequence<B>& seq, const multimodal_prompt& prompt) {
+    const llama<B>& language = model_->language();
+    const index room = language.context() - prompt.size();
+    require(room >= 0, "the prompt of ", prompt.size(), " tokens does not fit the model's context of ",
+            language.context());
+    max_new_tokens_ = std::min(options_.max_new_tokens, room + 1);
+    if (options_.sparsity.sparse_neurons || options_.sparsity.sparse_tokens) {
+      sparsity_.emplace(be_, options_.sparsity, report_.layers, shape_of(language.config()));
+      sparsity_->begin_prompt(seq.next_position, prompt.kinds);
+    }
+    matrix<B> x = embed_prompt(be_, language, prompt, std::as_const(features_).view());
+    if (dumps()) add_to_dump("inputs_embeds", x);
+
+    const work_counters before = be_.counters();
+    std::vector<float> logits;
+    {
+      const stopwatch watch(report_.prefill_seconds);
+      progress_hook progress([&](index done) {
+        terminal_.progress("reading", static_cast<double>(done), static_cast<double>(report_.layers));
+      });
+      logits = sparsity_ ? with_prefill_hook(*sparsity_,
+                                             [&](auto hook) {
+                                               return prefill_with(seq, x, chain{progress, hook});
+                                             })
+                         : prefill_with(seq, x, progress);
+    }
+    terminal_.clear();
+    report_.prefill = be_.counters() - before;
+    report_.dense_prefill = forward_cost(language, dense_loads(language.config(), 0, prompt.size()));
+    return logits;
+  }
+
+  template <class Hook>
+  std::vector<float> prefill_with(sequence<B>& seq, matrix<B>& x, Hook hook) {
+    // All rows at once, unless that takes more memory than it is worth; the rule mean_count needs them all.
+    const bool whole = sparsity_ && options_.sparsity.count == core_count::mean_count;
+    const index rows = whole ? x.rows() : std::min<index>(x.rows(), 1024);
+    const llama<B>& language = model_->language();
+    if (!dumps()) return language.prefill(be_, seq, x.view(), rows, hook);
+    layer_recording recording;
+    std::vector<float> logits =
+        language.prefill(be_, seq, x.view(), rows, chain{record_hook<B>(recording), hook});
+    dump_.add(std::move(recording));
+    return logits;
+  }
+
+  void decode(sequence<B>& seq, std::vector<float> logits,
+              const std::function<void(const std::string&)>& on_text) {
+    sampling_options sampling = options_.sampling;
+    sampling.vocabulary_limit = answer_ids();
+    sampler choose(sampling);
+    std::optional<detokenizer> text;
+    if (tokenizer_) text.emplace(*tokenizer_);
+    const auto emit = [&](const std::string& piece) {
+      report_.answer += piece;
+      on_text(piece);
+    };
+    std::vector<float> all_logits;
+    const auto choose_and_keep = [&](std::span<const float> from) {
+      if (dumps()) all_logits.insert(all_logits.end(), from.begin(), from.end());
+      return choose(from);
+    };
+    const auto on_token = [&](std::int32_t id) {
+      report_.generated_ids.push_back(id);
+      if (text) emit(text->push(id));
+    };
+    stop_rule stop{max_new_tokens_, model_->language().config().eos_token_ids};
+    if (stop.stop_ids.empty() && tokenizer_ && tokenizer_->eos() >= 0)
+      stop.stop_ids.push_back(tokenizer_->eos());
+    const work_counters before = be_.counters();
+    const std::int32_t first = seq.next_position;
+    {
+      const stopwatch watch(report_.decode_seconds);
+      if (sparsity_) {
+        const typename core_matching<B>::decode_hook hook(*sparsity_);
+        report_.stopped =
+            generate(be_, model_->language(), seq, std::move(logits), choose_and_keep, stop, hook, on_token);
+      } else {
+        report_.stopped = generate(be_, model_->language(), seq, std::move(logits), choose_and_keep, stop,
+                                   no_hook{}, on_token);
+      }
+    }
+    if (text) emit(text->finish());
+    report_.decode = be_.counters() - before;
+    report_.decode_steps = seq.next_position - first;
+    const index vocabulary = model_->language().config().vocab_size;
+    if (dumps())
+      dump_.add("logits", {std::ssize(all_logits) / vocabulary, vocabulary}, std::move(all_logits));
+  }
+
+  void finish(const sequence<B>& seq, const multimodal_prompt& prompt) {
+    const llama<B>& language = model_->language();
+    report_.kv_bytes = seq.cache.bytes();
+    const auto row = static_cast<std::uint64_t>(2 * language.config().kv_heads * language.config().head_dim) *
+                     sizeof(typename B::value_type);
+    report_.dense_kv_bytes =
+        row * static_cast<std::uint64_t>(report_.layers * (prompt.size() + report_.decode_steps));
+    for (index step = 0; step < report_.decode_steps; ++step)
+      report_.dense_decode += forward_cost(language, dense_loads(language.config(), prompt.size() + step, 1));
+    for (index layer = 0; layer < report_.layers; ++layer) {
+      const bool sparse = sparsity_ && options_.sparsity.decodes_sparsely(layer, report_.layers);
+      report_.neurons.push_back(sparse ? sparsity_->core_neurons(layer).size : report_.all_neurons);
+    }
+    if (sparsity_) {
+      report_.selection_seconds = sparsity_->selection_seconds();
+      report_.matches = sparsity_->matches();
+      if (dumps()) dump_.add_decisions(be_, *sparsity_, report_.layers);
+    }
+    report_.peak_memory_bytes = peak_memory();
+    if (dumps()) dump_.write(options_.dump);
+    if (!options_.show_tokens.empty()) show_tokens();
+  }
+
+  // Ids from here on cannot be an answer: the image token and the padding behind it; rows that the vocabulary
+  // was padded with.
+  index answer_ids() const {
+    index limit = model_->language().config().vocab_size;
+    if (tokenizer_) limit = std::min<index>(limit, tokenizer_->size());
+    if (model_->multimodal())
+      limit = std::min<index>(limit, model_->multimodal()->config().image_token_index);
+    return limit;
+  }
+
+  void show_tokens();
+
+  bool dumps() const { return !options_.dump.empty(); }
+  void add_to_dump(const char* name, const matrix<B>& m) {
+    std::vector<float> values;
+    download_values(be_, m.view(), values);
+    dump_.add(name, {m.rows(), m.cols()}, std::move(values));
+  }
+
+  B& be_;
+  const options& options_;
+  console& terminal_;
+  run_report report_;
+  std::optional<loaded_model<B>> model_;
+  std::optional<tokenizer> tokenizer_;
+  std::optional<core_matching<B>> sparsity_;
+  picture seen_;        // what the model sees of the picture
+  matrix<B> features_;  // the image's tokens
+  index max_new_tokens_ = 0;
+  dump dump_;
+};
+
+}  // namespace corematching::driver

@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+// llava: asks a LLaVA-1.5 checkpoint about a picture, or a LLaMA checkpoint about anything.
+#include <cstdio>
+#include <exception>
+#include <iostream>
+#include <new>
+
+#include "llava/run.hpp"
+
+namespace {
+
+using namespace corematching::driver;
+
+int run(int argc, char** argv) {
+  const options o = parse_options(argc, argv);
+  console terminal;
+  const run_report report = run_on_cpu(o, terminal, [&](const std::string& piece) {
+    if (!o.json) std::cout << piece << std::flush;
+  });
+  if (o.json) {
+    print_json(report, std::cout);
+  } else {
+    if (report.answer.empty() && !report.generated_ids.empty())
+      for (const auto id : report.generated_ids) std::cout << id << ' ';
+    std::cout << '\n';
+  }
+  if (o.stats) print_statistics(report, std::cerr);
+  std::cout.flush();
+  if (!std::cout) {
+    std::cerr << "llava: the answer could not be written to standard output\n";
+    return 1;
+  }
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  try {
+    return run(argc, argv);
+  } catch (const usage_exit& exit) {
+    return exit.code;
+  } catch (const std::bad_alloc&) {
+    std::cerr << "llava: out of memory\n";
+  } catch (const std::exception& problem) {
+    std::cerr << "llava: " << problem.what() << '\n';
+  }
+  return 1;
+}
