@@ -9,6 +9,7 @@ from typing import Callable
 import torch
 import transformers
 
+import layer_reference
 import model_reference
 import preprocess_reference
 import storage
@@ -16,6 +17,7 @@ import storage
 CASES: dict[str, Callable[[], None]] = {
     "preprocess": preprocess_reference.make,
     **model_reference.CASES,
+    layer_reference.CASE: layer_reference.make,
 }
 
 
