@@ -54,7 +54,7 @@ class conversation {
     load();
     look();
     const multimodal_prompt prompt = read_prompt();
-    sequence<B> seq = model_->language().start(be_, options_.max_new_tokens);
+    sequence<B> seq = model_->language().start(be_, max_new_tokens_);
     std::vector<float> logits = prefill(seq, prompt);
     decode(seq, std::move(logits), on_text);
     finish(seq, prompt);
@@ -117,16 +117,17 @@ class conversation {
     multimodal_prompt prompt = expand_images(ids, image_token, model ? model->config().image_tokens() : 0);
     report_.prompt_tokens = prompt.size();
     report_.image_tokens = prompt.image_tokens();
+    const index context = model_->language().context();
+    require(prompt.size() <= context, "the prompt of ", prompt.size(),
+            " tokens does not fit the model's context of ", context);
+    // The last token of an answer is never read, so it needs no place.
+    max_new_tokens_ = std::min(options_.max_new_tokens, context - prompt.size() + 1);
     report_.image_position = std::ranges::find(prompt.kinds, token_kind::image) - prompt.kinds.begin();
     return prompt;
   }
 
   std::vector<float> prefill(sequence<B>& seq, const multimodal_prompt& prompt) {
     const llama<B>& language = model_->language();
-    const index room = language.context() - prompt.size();
-    require(room >= 0, "the prompt of ", prompt.size(), " tokens does not fit the model's context of ",
-            language.context());
-    max_new_tokens_ = std::min(options_.max_new_tokens, room + 1);
     if (options_.sparsity.sparse_neurons || options_.sparsity.sparse_tokens) {
       sparsity_.emplace(be_, options_.sparsity, report_.layers, shape_of(language.config()));
       sparsity_->begin_prompt(seq.next_position, prompt.kinds);
@@ -207,8 +208,8 @@ class conversation {
     report_.decode = be_.counters() - before;
     report_.decode_steps = seq.next_position - first;
     const index vocabulary = model_->language().config().vocab_size;
-    if (dumps())
-      dump_.add("logits", {std::ssize(all_logits) / vocabulary, vocabulary}, std::move(all_logits));
+    const index rows = std::ssize(all_logits) / vocabulary;
+    if (dumps()) dump_.add("logits", {rows, vocabulary}, std::move(all_logits));
   }
 
   void finish(const sequence<B>& seq, const multimodal_prompt& prompt) {
