@@ -50,7 +50,7 @@ class thread_pool {
     if (workers_.empty()) return body(0);
     region_ = {
         [](void* context, int thread) { (*static_cast<std::remove_reference_t<Body>*>(context))(thread); },
-        static_cast<void*>(&body)};
+        const_cast<void*>(static_cast<const void*>(&body))};
     running_.store(static_cast<int>(workers_.size()), std::memory_order_relaxed);
     generation_.fetch_add(1, std::memory_order_release);
     generation_.notify_all();
