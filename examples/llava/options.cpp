@@ -4,6 +4,7 @@
 #include <CLI/CLI.hpp>
 #include <charconv>
 #include <map>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -13,10 +14,10 @@
 namespace corematching::driver {
 namespace {
 
-#define LLAVA_TEXT_OF(x) #x
-#define LLAVA_TEXT(x) LLAVA_TEXT_OF(x)
-constexpr const char* version = LLAVA_TEXT(COREMATCHING_VERSION_MAJOR) "." LLAVA_TEXT(
-    COREMATCHING_VERSION_MINOR) "." LLAVA_TEXT(COREMATCHING_VERSION_PATCH);
+std::string version() {
+  return std::to_string(COREMATCHING_VERSION_MAJOR) + "." + std::to_string(COREMATCHING_VERSION_MINOR) + "." +
+         std::to_string(COREMATCHING_VERSION_PATCH);
+}
 
 /// The whole of `text` as a number.
 template <class Number>
@@ -252,7 +253,7 @@ void add_output(CLI::App& app, options& o) {
 options parse_options(int argc, const char* const* argv) {
   options result;
   CLI::App app("Asks a LLaVA-1.5 or LLaMA checkpoint, with CoreMatching.", "llava");
-  app.set_version_flag("--version", version);
+  app.set_version_flag("--version", version());
   add_input(app, result);
   add_sparsity(app, result);
   add_generation(app, result);
