@@ -37,8 +37,6 @@ class png_decoder {
       fail("libpng cannot be started");
     }
     png_set_read_fn(png_, this, read);
-    // Our own limit counts pixels; libpng's stops at a million in a row.
-    png_set_user_limits(png_, PNG_UINT_31_MAX, PNG_UINT_31_MAX);
   }
   png_decoder(const png_decoder&) = delete;
   png_decoder& operator=(const png_decoder&) = delete;
@@ -48,7 +46,8 @@ class png_decoder {
   std::int64_t width() const { return png_get_image_width(png_, info_); }
   std::int64_t height() const { return png_get_image_height(png_, info_); }
 
-  /// False on an error; then `message()` says which. Asks libpng for 8-bit RGB.
+  /// False on an error; then `message()` says which. Asks libpng for 8-bit RGB. libpng refuses sides of more
+  /// than a million pixels before it allocates a row.
   bool read_header() {
     if (setjmp(png_jmpbuf(png_)) != 0) return false;
     png_read_info(png_, info_);

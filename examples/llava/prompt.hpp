@@ -23,8 +23,8 @@ inline constexpr std::string_view image_marker = "<image>";
 enum class prompt_format { vicuna, plain };
 
 struct prompt_request {
-  std::string question;
-  std::string system;  // put in front, may be empty
+  std::string question{};
+  std::string system{};  // put in front, may be empty
   prompt_format format = prompt_format::vicuna;
   bool has_image = false;
   std::int32_t image_token = -1;  // the id that stands for the picture

@@ -40,7 +40,7 @@ TEST(image_processor, equals_pillow_in_every_sample) {
     expect_resized(reference, expectation, image);
     ++compared;
   }
-  EXPECT_GT(compared, 100);
+  EXPECT_GE(compared, 100);
 }
 
 TEST(image_processor, equals_transformers_in_pixel_values) {

@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+// A figure of which image tokens were kept: the picture as the model saw it, then one panel for each matching
+// layer, in which the patches of dropped tokens are greyed out.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "corematching/model/picture.hpp"
+
+namespace corematching::driver {
+
+struct token_panel {
+  int layer = 0;
+  std::vector<std::int32_t> kept;  // numbers of image tokens, row by row from the top left patch
+};
+
+struct token_figure {
+  picture seen{};      // what the processor made of the picture: [grid_height * patch, grid_width * patch]
+  int grid_width = 0;  // patches
+  int grid_height = 0;
+  std::string question{};
+  std::string answer{};
+  std::vector<token_panel> panels{};
+};
+
+/// Throws where the picture is empty or smaller than its grid, and where a kept token lies outside of the
+/// grid.
+picture draw_token_figure(const token_figure& figure);
+
+}  // namespace corematching::driver
