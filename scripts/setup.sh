@@ -10,7 +10,7 @@ packages=(g++ cmake ninja-build pkg-config python3
   libeigen3-dev nlohmann-json3-dev libgtest-dev libbenchmark-dev
   libcli11-dev libsentencepiece-dev libpng-dev libjpeg-dev)
 if [[ "${1:-}" == --ci ]]; then
-  packages+=(clang clang-format-14 ccache)
+  packages+=(clang libclang-rt-14-dev clang-format-14 ccache)
 fi
 
 if ! command -v dpkg-query >/dev/null; then

@@ -245,7 +245,20 @@ class conversation {
     return limit;
   }
 
-  void show_tokens();
+  void show_tokens() {
+    const llava_config& config = model_->multimodal()->config();
+    const auto side = static_cast<int>(config.vision.image_size / config.vision.patch_size);
+    token_figure figure{seen_, side, side, options_.prompt, report_.answer, {}};
+    // Where the class token is a token too, it stands before the patches and has no place in the picture.
+    const index first = report_.image_position + config.image_tokens() - config.vision.patches();
+    for (const token_match& match : report_.matches) {
+      token_panel panel{static_cast<int>(match.layer), {}};
+      for (const std::int32_t position : match.kept_image_positions)
+        if (position >= first) panel.kept.push_back(static_cast<std::int32_t>(position - first));
+      figure.panels.push_back(std::move(panel));
+    }
+    write_png(draw_token_figure(figure), options_.show_tokens);
+  }
 
   bool dumps() const { return !options_.dump.empty(); }
   void add_to_dump(const char* name, const matrix<B>& m) {

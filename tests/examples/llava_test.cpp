@@ -1,0 +1,287 @@
+// SPDX-License-Identifier: Apache-2.0
+// The driver as its users meet it: a command line in, an answer or one clear message out.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <string>
+#include <vector>
+
+#include "corematching/io/json.hpp"
+#include "corematching/io/safetensors.hpp"
+#include "corematching/io/safetensors_writer.hpp"
+#include "support/reference_run.hpp"
+#include "support/run_program.hpp"
+
+namespace corematching {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::program_result;
+
+const std::string ids = "1,182,235,220,129,250,235,244,242,22,115,153,72";  // 250 is the image token
+const std::string text_ids = "1,182,235,220,129,235,244";
+
+fs::path data(const std::string& name) {
+  return testing::reference_directory(name);
+}
+fs::path picture() {
+  return data("tiny_mha") / "picture_0.png";
+}
+
+program_result llava(std::vector<std::string> arguments) {
+  arguments.insert(arguments.end(), {"--threads", "1", "--max-new-tokens", "4"});
+  return testing::run_program(COREMATCHING_LLAVA, arguments);
+}
+
+program_result ask(const fs::path& model, const fs::path& image, std::vector<std::string> more = {}) {
+  more.insert(more.begin(), {"--model", model.string(), "--image", image.string(), "--prompt-ids", ids});
+  return llava(std::move(more));
+}
+
+/// One line on stderr that holds every part; nothing on stdout; a failing exit code that is not a signal's.
+void expect_refused(const program_result& result, const std::vector<std::string>& parts) {
+  EXPECT_GT(result.exit_code, 0) << result.err;
+  EXPECT_LT(result.exit_code, 128) << result.err;
+  EXPECT_EQ(result.out, "");
+  for (const std::string& part : parts)
+    EXPECT_NE(result.err.find(part), std::string::npos) << "looked for: " << part << "\nin: " << result.err;
+  EXPECT_LE(std::ranges::count(result.err, '\n'), 2) << result.err;
+}
+
+/// A copy of a model's directory that a test may damage.
+class model_copy {
+ public:
+  explicit model_copy(const std::string& name) {
+    for (const char* file : {"config.json", "preprocessor_config.json", "model.safetensors"})
+      if (fs::exists(data(name) / file)) fs::copy(data(name) / file, path() / file);
+  }
+  fs::path path() const { return directory_.path(); }
+  fs::path weights() const { return path() / "model.safetensors"; }
+
+  void replace_in_config(const std::string& from, const std::string& to) const {
+    std::ifstream in(path() / "config.json");
+    std::string text{std::istreambuf_iterator<char>(in), {}};
+    const auto at = text.find(from);
+    ASSERT_NE(at, std::string::npos) << text;
+    text.replace(at, from.size(), to);
+    std::ofstream(path() / "config.json") << text;
+  }
+
+  /// Writes the weights again, each tensor as change(tensor) wants it; a tensor with an empty name is left
+  /// out.
+  template <class Change>
+  void rewrite_weights(Change change) const {
+    const auto file = io::checkpoint::open(path());
+    std::vector<std::vector<std::byte>> contents;
+    std::vector<io::named_tensor> tensors;
+    contents.reserve(file.size());
+    for (const auto name : file.names()) {
+      const io::tensor& from = file.at(name);
+      contents.emplace_back(from.bytes.begin(), from.bytes.end());
+      io::named_tensor to{from.name, from.type, from.shape, contents.back()};
+      change(to, contents.back());
+      to.bytes = contents.back();
+      if (!to.name.empty()) tensors.push_back(to);
+    }
+    io::write_safetensors(weights(), tensors);
+  }
+
+ private:
+  support::temporary_directory directory_;
+};
+
+TEST(llava, answers_with_ids_where_there_is_no_tokenizer) {
+  const auto result = ask(data("tiny_mha"), picture(), {"--sparsity", "none"});
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_EQ(std::ranges::count(result.out, ' '), 4) << result.out;
+  EXPECT_EQ(result.err, "") << "progress is for terminals";
+}
+
+TEST(llava, json_is_one_object_that_agrees_with_itself) {
+  const auto result = ask(data("tiny_mha"), picture(), {"--json", "--match-layers", "1", "--stats"});
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  const io::json object = io::json::parse(result.out);
+  EXPECT_EQ(object.at("generated_ids").size(), 4u);
+  EXPECT_EQ(object.at("prompt_tokens"), 12 + 25);
+  EXPECT_EQ(object.at("image_tokens"), 25);
+  const auto& match = object.at("matches").at(0);
+  EXPECT_EQ(match.at("layer"), 1);
+  EXPECT_EQ(match.at("kept_image_tokens"), match.at("kept_image_positions").size());
+  EXPECT_LT(match.at("kept_image_tokens"), 25);
+  EXPECT_EQ(object.at("core_neurons"), io::json(std::vector<int>(4, 70)));
+  // 4 layers of keys and values, 64 wide, for every token that is left: text, kept patches, and 3 decoded
+  // ones.
+  const auto rows = 12 + match.at("kept_image_tokens").get<int>() + 3;
+  EXPECT_EQ(object.at("kv_cache_bytes"), 2 * 4 * 64 * 4 * rows);
+  EXPECT_EQ(object.at("dense_kv_cache_bytes"), 2 * 4 * 64 * 4 * (12 + 25 + 3));
+  for (const char* pass : {"prefill", "decode"})
+    EXPECT_LT(object.at(pass).at("flops"), object.at(std::string("dense_") + pass).at("flops"));
+  EXPECT_NE(result.err.find("kept after layer 1"), std::string::npos) << result.err;
+}
+
+TEST(llava, dense_work_is_what_the_formula_says) {
+  const auto result = ask(data("tiny_mha"), picture(), {"--json", "--sparsity", "none"});
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  const io::json object = io::json::parse(result.out);
+  EXPECT_EQ(object.at("prefill"), object.at("dense_prefill"));
+  EXPECT_EQ(object.at("decode"), object.at("dense_decode"));
+  EXPECT_EQ(object.at("kv_cache_bytes"), object.at("dense_kv_cache_bytes"));
+}
+
+TEST(llava, takes_pictures_of_every_kind) {
+  for (const char* name : {"landscape.png", "portrait.png", "grey.png", "rgba.png", "one_pixel.png"}) {
+    const auto result = ask(data("tiny_mha"), data("preprocess") / name);
+    EXPECT_EQ(result.exit_code, 0) << name << ": " << result.err;
+  }
+  for (const auto& entry : fs::directory_iterator(data("preprocess"))) {
+    if (entry.path().extension() != ".jpg") continue;
+    const auto result = ask(data("tiny_mha"), entry.path(), {"--image-fit", "pad"});
+    EXPECT_EQ(result.exit_code, 0) << entry.path() << ": " << result.err;
+  }
+}
+
+TEST(llava, reads_text_models) {
+  for (const char* name : {"tiny_llama", "tiny_mistral", "tiny_qwen2"}) {
+    const auto result = llava({"--model", data(name).string(), "--prompt-ids", text_ids});
+    EXPECT_EQ(result.exit_code, 0) << name << ": " << result.err;
+  }
+}
+
+TEST(llava, dumps_what_it_computed) {
+  const support::temporary_directory directory;
+  const auto file = directory.path() / "dump.safetensors";
+  const auto result = ask(data("tiny_mha"), picture(), {"--match-layers", "1", "--dump", file.string()});
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  const auto dump = io::checkpoint::open(file);
+  EXPECT_EQ(dump.at("pixel_values").shape, (std::vector<std::int64_t>{3, 70, 70}));
+  EXPECT_EQ(dump.at("image_features").shape, (std::vector<std::int64_t>{25, 64}));
+  EXPECT_EQ(dump.at("inputs_embeds").shape, (std::vector<std::int64_t>{37, 64}));
+  EXPECT_EQ(dump.at("layers.1.output").shape, (std::vector<std::int64_t>{37, 64}));
+  EXPECT_EQ(dump.at("layers.1.ffn_activation").shape, (std::vector<std::int64_t>{37, 176}));
+  EXPECT_EQ(dump.at("layers.0.core_neurons").shape, (std::vector<std::int64_t>{70}));
+  EXPECT_EQ(dump.at("layers.2.output").shape.at(0), dump.at("layers.1.kept_positions").shape.at(0));
+  EXPECT_EQ(dump.at("logits").shape, (std::vector<std::int64_t>{4, 256}));
+}
+
+TEST(llava, draws_the_tokens_it_kept) {
+  const support::temporary_directory directory;
+  const auto file = directory.path() / "tokens.png";
+  const auto result =
+      ask(data("tiny_mha"), picture(), {"--match-layers", "0,2", "--show-tokens", file.string()});
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_GT(fs::file_size(file), 1000u);
+}
+
+TEST(llava, refuses_a_directory_without_a_model) {
+  expect_refused(ask("/nowhere", picture()), {"/nowhere", "config.json"});
+}
+
+TEST(llava, refuses_what_is_no_picture) {
+  const support::temporary_directory directory;
+  const auto file = directory.path() / "picture.png";
+  std::ofstream(file) << "not a picture";
+  expect_refused(ask(data("tiny_mha"), file), {file.string()});
+  std::ofstream(file, std::ios::trunc) << "";
+  expect_refused(ask(data("tiny_mha"), file), {file.string()});
+  expect_refused(ask(data("tiny_mha"), directory.path() / "none.png"), {"none.png"});
+}
+
+TEST(llava, refuses_truncated_weights) {
+  const model_copy model("tiny_mha");
+  fs::resize_file(model.weights(), fs::file_size(model.weights()) / 2);
+  expect_refused(ask(model.path(), picture()), {"model.safetensors"});
+}
+
+TEST(llava, refuses_a_missing_tensor) {
+  const model_copy model("tiny_mha");
+  model.rewrite_weights([](io::named_tensor& t, auto&) {
+    if (t.name.ends_with("layers.2.mlp.up_proj.weight")) t.name.clear();
+  });
+  expect_refused(ask(model.path(), picture()), {"layers.2.mlp.up_proj.weight"});
+}
+
+TEST(llava, refuses_a_wrong_shape_and_says_both) {
+  const model_copy model("tiny_mha");
+  model.replace_in_config("\"intermediate_size\": 176", "\"intermediate_size\": 160");
+  expect_refused(ask(model.path(), picture()), {"gate_proj.weight", "[176, 64]", "[160, 64]"});
+}
+
+TEST(llava, refuses_activations_that_are_not_finite) {
+  const model_copy model("tiny_mha");
+  model.rewrite_weights([](io::named_tensor& t, std::vector<std::byte>& bytes) {
+    if (t.name.ends_with("language_model.model.layers.1.mlp.up_proj.weight"))
+      std::fill_n(bytes.begin(), 4, std::byte{0xff});  // a NaN
+  });
+  expect_refused(ask(model.path(), picture()), {"layer 1", "NaN"});
+  expect_refused(ask(model.path(), picture(), {"--sparsity", "none"}), {"NaN"});
+}
+
+TEST(llava, refuses_options_out_of_range) {
+  const std::vector<std::vector<std::string>> cases{
+      {"--rho", "0"},
+      {"--rho", "1.5"},
+      {"--beta", "0"},
+      {"--beta", "-1"},
+      {"--beta", "nan"},
+      {"--match-layers", "9"},
+      {"--match-layers", "2,1"},
+      {"--match-layers", "x"},
+      {"--keep", "most"},
+      {"--keep", "top_k:0"},
+      {"--keep", "ratio:2"},
+      {"--sparsity", "some"},
+      {"--temperature", "-1"},
+      {"--top-p", "0"},
+      {"--neuron-layers", "3:9"},
+      {"--anchor", "100", "--reference", "anchor"},
+      {"--positions", "contiguous", "--pruning", "later_layers"},
+      {"--no-such-option"}};
+  for (const auto& options : cases) {
+    const auto result = ask(data("tiny_mha"), picture(), options);
+    EXPECT_GT(result.exit_code, 0) << options[0];
+    EXPECT_LT(result.exit_code, 128) << options[0];
+    EXPECT_EQ(result.out, "") << options[0];
+    EXPECT_NE(result.err, "") << options[0];
+  }
+}
+
+TEST(llava, refuses_prompts_that_cannot_be_run) {
+  const std::string model = data("tiny_mha").string(), image = picture().string();
+  expect_refused(llava({"--model", model, "--image", image}), {"prompt"});
+  expect_refused(llava({"--model", model, "--image", image, "--prompt", ""}), {"prompt"});
+  expect_refused(llava({"--model", model, "--image", image, "--prompt", "Why?"}), {"tokenizer.model"});
+  expect_refused(llava({"--model", model, "--image", image, "--prompt-ids", "1,2"}), {"0 images"});
+  expect_refused(llava({"--model", model, "--image", image, "--prompt-ids", "1,250,250,2"}), {"2 images"});
+  expect_refused(llava({"--model", model, "--prompt-ids", ids}), {"1 images"});
+  expect_refused(llava({"--model", model, "--prompt-ids", "1,99999"}), {"99999", "vocabulary"});
+  expect_refused(llava({"--model", model, "--prompt-ids", "1,x"}), {"x"});
+  expect_refused(llava({"--model", model, "--image", image, "--prompt-ids", "1,250"}), {"image token"});
+  expect_refused(llava({"--model", data("tiny_llama").string(), "--image", image, "--prompt-ids", "1,2"}),
+                 {"--image"});
+}
+
+TEST(llava, refuses_a_prompt_over_the_context) {
+  const model_copy model("tiny_llama");
+  const io::json config =
+      io::parse_json(io::mapped_file::open(model.path() / "config.json").bytes(), "config.json");
+  const auto context = config.at("max_position_embeddings").get<int>();
+  std::string long_prompt = "1";
+  for (int i = 0; i < context; ++i) long_prompt += ",2";
+  expect_refused(llava({"--model", model.path().string(), "--prompt-ids", long_prompt}),
+                 {std::to_string(context + 1), "context of " + std::to_string(context)});
+}
+
+TEST(llava, leaves_nothing_behind_where_it_cannot_write) {
+  const support::temporary_directory directory;
+  const auto missing = directory.path() / "none" / "dump.safetensors";
+  const auto result = ask(data("tiny_mha"), picture(), {"--dump", missing.string()});
+  EXPECT_GT(result.exit_code, 0);
+  EXPECT_NE(result.err.find(missing.string()), std::string::npos) << result.err;
+  EXPECT_TRUE(fs::is_empty(directory.path()));
+}
+
+}  // namespace
+}  // namespace corematching
