@@ -120,7 +120,7 @@ class figure_painter {
     const auto answer = wrap_some("A: " + printable(figure_.answer), width - 2 * margin);
     const int title = static_cast<int>(question.size() + answer.size()) * line_height;
     const int panel_height = view_.height + caption_height() + gap;
-    picture image = make_picture(width, 2 * margin + title + rows * panel_height);
+    picture image = make_picture(width, 2 * margin + title + rows * panel_height - gap / 2);
     fill(image, {0, 0, image.width, image.height}, white);
     int y = margin;
     y = draw_lines(image, margin, y, question, quiet_ink);
