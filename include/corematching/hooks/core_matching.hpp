@@ -97,6 +97,7 @@ class core_matching {
   std::vector<typename B::template buffer<std::int32_t>> frequency_;  // f(n) of each layer
   std::vector<neuron_set> sets_;                                      // C_ρ^β of each layer
 
+  bool any_counted_ = false;                             // whether a prompt had tokens to count
   std::int32_t first_position_ = 0;                      // of the current prompt
   std::vector<token_kind> kinds_;                        // of its tokens
   std::vector<token_match> matches_;                     // of its matching layers
@@ -167,19 +168,21 @@ void core_matching<B>::begin_prompt(std::int32_t first_position, std::span<const
   require(tokens > 0, "the prompt is empty");
   require(!config_.sparse_tokens || kinds.back() == token_kind::text,
           "the prompt ends with an image token, which may be dropped; the answer must follow text");
-  if (config_.count_over != counted_tokens::all) {
-    const bool text = config_.count_over == counted_tokens::text;
-    require(std::ranges::count(kinds, text ? token_kind::text : token_kind::image) > 0,
-            "core neurons are counted over ", text ? "text" : "image", " tokens, but the prompt has none");
-  }
+  const auto has = [&](token_kind kind) { return std::ranges::count(kinds, kind) > 0; };
+  const bool text = config_.count_over == counted_tokens::text;
+  const bool counts = any_counted_ || config_.count_over == counted_tokens::all ||
+                      has(text ? token_kind::text : token_kind::image);
+  require(counts, "core neurons are counted over ", text ? "text" : "image",
+          " tokens, but the prompt has none");
   if (config_.sparse_tokens && config_.criterion == token_criterion::overlap &&
-      config_.reference == reference_set::anchor) {
+      config_.reference == reference_set::anchor && has(token_kind::image)) {
     const index anchor = config_.anchor < 0 ? tokens + config_.anchor : config_.anchor;
     require(anchor >= 0 && anchor < tokens, "anchor token ", config_.anchor, " lies outside the prompt of ",
             tokens, " tokens");
     require(kinds[static_cast<std::size_t>(anchor)] == token_kind::text, "anchor token ", config_.anchor,
             " is an image token; it must be text");
   }
+  any_counted_ = counts;
   first_position_ = first_position;
   kinds_.assign(kinds.begin(), kinds.end());
   matches_.clear();
