@@ -127,8 +127,9 @@ inline ranked_bin find_bin(const std::int32_t* keys, index size, index rank, key
 /// A key that, by a sample of the row, somewhat more than k keys lie above; 0 where it cannot say.
 template <class T>
 std::int32_t sampled_floor(const T* activation, index neurons, index k, core_scratch& scratch) {
-  constexpr index run = 16, one_in = 16;  // runs of a cache line each
-  if (neurons < 16 * run * one_in / 2) return 0;
+  constexpr index run = 16, one_in = 16;  // one cache line in 16 is read
+  constexpr index too_short = 2048;       // packing such a row whole costs less than a wrong floor
+  if (neurons < too_short) return 0;
   std::int32_t* sample = scratch.keys.data();
   index size = 0;
   for (index n = 0; n + run <= neurons; n += run * one_in)
