@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: Apache-2.0
+// Test data in a backend's memory. Everything travels through the backend's own upload and download, so the
+// same test serves a backend whose memory is a device's.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <concepts>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "corematching/backend/cpu/backend.hpp"
+#include "support/scalar_twin.hpp"
+
+namespace support {
+
+/// The backends that every operation is tested on.
+using backends = testing::Types<corematching::cpu::backend>;
+
+/// Calls body(be) for a backend in each of the configurations that must give right results.
+template <std::same_as<corematching::cpu::backend> B, class Body>
+void for_each_configuration(Body&& body) {
+  for (const int threads : {1, 2, 3}) {
+    SCOPED_TRACE(testing::Message() << threads << " threads");
+    B be(threads);
+    body(be);
+  }
+}
+
+/// Where rows lie: elements in front of the first one, and unused ones behind each.
+struct placement {
+  index offset = 0;
+  index padding = 0;
+};
+inline constexpr placement placements[] = {{0, 0}, {1, 3}, {3, 16}};
+
+template <class T>
+T stored_as(double value) {
+  if constexpr (std::is_same_v<T, corematching::f16>) return corematching::to_f16(static_cast<float>(value));
+  if constexpr (std::is_same_v<T, corematching::bf16>)
+    return corematching::to_bf16(static_cast<float>(value));
+  if constexpr (std::is_floating_point_v<T>) return static_cast<T>(value);
+}
+
+/// A matrix of activations. Whatever is not written, between the rows too, is NaN.
+template <class B, class T = typename B::value_type>
+class placed_matrix {
+ public:
+  placed_matrix(B& be, index rows, index cols, placement where = {})
+      : be_(be), rows_(rows), cols_(cols), where_(where), memory_(be.template allocate<T>(elements())) {
+    const std::vector<T> poison(static_cast<std::size_t>(elements()), stored_as<T>(NAN));
+    be_.upload(memory_.view(), {poison.data(), elements()});
+  }
+  placed_matrix(B& be, const real_matrix& values, placement where = {})
+      : placed_matrix(be, values.rows, values.cols, where) {
+    std::vector<T> all = everything();
+    for (index i = 0; i < rows_; ++i)
+      for (index j = 0; j < cols_; ++j) all[place(i, j)] = stored_as<T>(values(i, j));
+    be_.upload(memory_.view(), {all.data(), elements()});
+  }
+
+  corematching::matrix_view<T, typename B::space> view() {
+    return {memory_.data() + where_.offset, rows_, cols_, cols_ + where_.padding};
+  }
+  corematching::matrix_view<const T, typename B::space> in() { return view(); }
+
+  /// The values; fails the test if one between the rows was written.
+  real_matrix values() {
+    const std::vector<T> all = everything();
+    real_matrix result(rows_, cols_);
+    std::vector<bool> inside(all.size());
+    for (index i = 0; i < rows_; ++i)
+      for (index j = 0; j < cols_; ++j) {
+        inside[place(i, j)] = true;
+        result(i, j) = double{corematching::to_float(all[place(i, j)])};
+      }
+    for (std::size_t i = 0; i < all.size(); ++i)
+      EXPECT_TRUE(inside[i] || std::isnan(corematching::to_float(all[i])))
+          << "written outside, element " << i;
+    return result;
+  }
+
+ private:
+  index elements() const { return where_.offset + rows_ * (cols_ + where_.padding); }
+  std::size_t place(index i, index j) const {
+    return static_cast<std::size_t>(where_.offset + i * (cols_ + where_.padding) + j);
+  }
+  std::vector<T> everything() {
+    std::vector<T> all(static_cast<std::size_t>(elements()));
+    be_.download(corematching::vector_view<T>{all.data(), elements()}, std::as_const(memory_).view());
+    return all;
+  }
+
+  B& be_;
+  index rows_, cols_;
+  placement where_;
+  typename B::template buffer<T> memory_;
+};
+
+/// A vector of any type.
+template <class B, class T>
+class placed_vector {
+ public:
+  placed_vector(B& be, const std::vector<T>& values)
+      : be_(be), memory_(be.template allocate<T>(std::ssize(values))) {
+    be_.upload(memory_.view(), {values.data(), std::ssize(values)});
+  }
+  corematching::vector_view<T, typename B::space> view() { return memory_.view(); }
+  corematching::vector_view<const T, typename B::space> in() { return view(); }
+  std::vector<T> values() {
+    std::vector<T> result(static_cast<std::size_t>(memory_.size()));
+    be_.download(corematching::vector_view<T>{result.data(), memory_.size()}, std::as_const(memory_).view());
+    return result;
+  }
+
+ private:
+  B& be_;
+  typename B::template buffer<T> memory_;
+};
+
+template <class B>
+placed_vector<B, float> placed_floats(B& be, const real_matrix& row) {
+  return {be, std::vector<float>(row.values.begin(), row.values.end())};
+}
+
+/// `values` as the storage type holds them.
+inline real_matrix rounded(real_matrix values, corematching::dtype type) {
+  corematching::visit_dtype(type, [&]<class T>(const T*) {
+    for (double& value : values.values) value = double{corematching::to_float(stored_as<T>(value))};
+  });
+  return values;
+}
+
+/// A weight matrix, its rows `where.padding` elements apart and misaligned by `where.offset` elements.
+template <class B>
+corematching::weight<typename B::space> placed_weight(B& be, const real_matrix& values,
+                                                      corematching::dtype type, placement where = {}) {
+  const index stride = values.cols + where.padding;
+  const auto size = static_cast<index>(corematching::size_of(type));
+  const auto bytes = std::make_shared<std::vector<std::byte>>(
+      static_cast<std::size_t>((where.offset + values.rows * stride) * size),
+      std::byte{0xff});  // NaN of all types
+  std::byte* first = bytes->data() + where.offset * size;
+  corematching::visit_dtype(type, [&]<class T>(const T*) {
+    for (index i = 0; i < values.rows; ++i)
+      for (index j = 0; j < values.cols; ++j) {
+        const T stored = stored_as<T>(values(i, j));
+        std::memcpy(first + (i * stride + j) * size, &stored, sizeof(T));
+      }
+  });
+  return be.place_weight({{first, type, values.rows, values.cols, stride * size}, bytes});
+}
+
+/// A selection that lives in the backend's memory, or none.
+template <class B>
+class placed_neurons {
+ public:
+  placed_neurons(B& be, const twin::neurons& selection)
+      : any_(selection.has_value()), memory_(be, selection.value_or(std::vector<std::int32_t>())) {}
+  corematching::neuron_selection<typename B::space> view() {
+    if (!any_) return {};
+    return corematching::index_view<typename B::space>(memory_.in());
+  }
+
+ private:
+  bool any_;
+  placed_vector<B, std::int32_t> memory_;
+};
+
+/// Expects every element within `tolerance` of its twin; a NaN is never near. Reports the first that is not.
+inline void expect_near(const real_matrix& actual, const real_matrix& expected, double tolerance) {
+  ASSERT_EQ(actual.rows, expected.rows);
+  ASSERT_EQ(actual.cols, expected.cols);
+  for (index i = 0; i < actual.rows; ++i)
+    for (index j = 0; j < actual.cols; ++j)
+      ASSERT_NEAR(actual(i, j), expected(i, j), tolerance) << "row " << i << ", column " << j;
+}
+
+inline double largest_magnitude(const real_matrix& m) {
+  double largest = 0;
+  for (const double value : m.values) largest = std::max(largest, std::fabs(value));
+  return largest;
+}
+
+}  // namespace support
