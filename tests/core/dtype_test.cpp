@@ -165,7 +165,8 @@ TEST(binary16, agrees_with_the_instruction_in_both_directions) {
     // Exponents around binary16's range, where all its cases lie.
     const auto exponent = static_cast<int>(random() % 50) - 30;
     const float value = std::ldexp(static_cast<float>(random()) * 0x1p-32f, exponent);
-    const int narrowed = _mm_cvtsi128_si32(_mm_cvtps_ph(_mm_set_ss(value), _MM_FROUND_TO_NEAREST_INT)) & 0xffff;
+    const int narrowed =
+        _mm_cvtsi128_si32(_mm_cvtps_ph(_mm_set_ss(value), _MM_FROUND_TO_NEAREST_INT)) & 0xffff;
     ASSERT_EQ(to_f16(value).bits, narrowed) << value;
   }
 }

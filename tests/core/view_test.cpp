@@ -30,7 +30,9 @@ consteval bool spaces_do_not_mix() {
 }
 
 template <class View>
-concept readable_here = requires(View view) { view[0]; };
+concept readable_here = requires(View view) {
+  view[0];
+};
 
 TEST(view, gains_const_and_never_loses_it) {
   static_assert(const_is_gained_and_never_lost<vector_view>());
