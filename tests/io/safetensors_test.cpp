@@ -74,7 +74,7 @@ TEST(safetensors_file, keeps_its_mapping_as_long_as_a_tensor_lives) {
 TEST(tensor, tells_whether_its_data_are_aligned) {
   // The mapping starts at a page, the data after 8 bytes and the header.
   const support::temporary_directory directory;
-  for (const std::size_t padding : {0, 1, 2, 3, 4, 5, 6, 7}) {
+  for (std::size_t padding = 0; padding < 8; ++padding) {
     const std::string header =
         R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}})" + std::string(padding, ' ');
     const float value = 1.5f;
