@@ -27,12 +27,20 @@ std::optional<io::json> read_json(const std::filesystem::path& path) {
 }
 
 /// The fields that tokenizer.json's list and tokenizer_config.json's dictionary share.
-added_token flags_of(const io::json_object& entry) {
-  added_token token;
-  token.special = entry.boolean_or("special", false);
-  token.strips_left = entry.boolean_or("lstrip", false);
-  token.strips_right = entry.boolean_or("rstrip", false);
-  return token;
+added_token token_of(const io::json_object& entry, std::int64_t id) {
+  return {.id = static_cast<std::int32_t>(id),
+          .special = entry.boolean_or("special", false),
+          .strips_left = entry.boolean_or("lstrip", false),
+          .strips_right = entry.boolean_or("rstrip", false)};
+}
+
+/// A key of added_tokens_decoder.
+std::int64_t id_from_key(const std::string& key, const std::string& file) {
+  std::int64_t id = -1;
+  const auto parsed = std::from_chars(key.data(), key.data() + key.size(), id);
+  require(parsed.ec == std::errc() && parsed.ptr == key.data() + key.size() && id >= 0 && id <= largest_id,
+          file, ": added_tokens_decoder has the key ", io::in_quotes(key), ", which is no token id");
+  return id;
 }
 
 std::string with_spaces(std::string_view piece) {
@@ -128,9 +136,7 @@ void tokenizer::read_added_tokens(const std::filesystem::path& directory) {
     require(list.is_array(), file, ": added_tokens is not a list");
     for (std::size_t i = 0; i < list.size(); ++i) {
       const io::json_object entry(list[i], file, "added_tokens[" + std::to_string(i) + "]");
-      added_token token = flags_of(entry);
-      token.id = static_cast<std::int32_t>(entry.integer("id", 0, largest_id));
-      add(entry.string("content"), token, file);
+      add(entry.string("content"), token_of(entry, entry.integer("id", 0, largest_id)), file);
     }
   }
   if (const auto document = read_json(path("tokenizer_config.json"))) {
@@ -141,12 +147,7 @@ void tokenizer::read_added_tokens(const std::filesystem::path& directory) {
     const io::json_object entries = config.object("added_tokens_decoder");
     for (const auto& item : (*document)["added_tokens_decoder"].items()) {
       const io::json_object entry = entries.object(item.key());
-      added_token token = flags_of(entry);
-      const char* end = item.key().data() + item.key().size();
-      const auto parsed = std::from_chars(item.key().data(), end, token.id);
-      require(parsed.ec == std::errc() && parsed.ptr == end && token.id >= 0 && token.id <= largest_id, file,
-              ": added_tokens_decoder has the key ", io::in_quotes(item.key()), ", which is no token id");
-      add(entry.string("content"), token, file);
+      add(entry.string("content"), token_of(entry, id_from_key(item.key(), file)), file);
     }
   }
 }
