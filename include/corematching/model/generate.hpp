@@ -14,7 +14,7 @@ namespace corematching {
 /// What ends an answer.
 struct stop_rule {
   index max_new_tokens = 0;
-  std::vector<std::int32_t> stop_ids;  // ends the answer and is not part of it
+  std::vector<std::int32_t> stop_ids = {};  // ends the answer and is not part of it
 };
 
 /// Continues `seq`, whose last logits are `logits`, token by token: choose(logits) says which comes next (a
