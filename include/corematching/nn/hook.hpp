@@ -1,14 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // Hooks: code of the user's that a decoder layer runs at named sites. A hook is a type that lists the sites
-// it attends; the layer asks at compile time, so a site that nobody attends costs nothing. A hook is called
-// as
+// it attends; the layer asks at compile time, so a site that nobody attends costs nothing. It is called as
 //
-//   hook(site::ffn_activation{}, at, activation)   told:  act(x Wgate) * (x Wup) of rows at.first_row...
-//   hook(site::ffn_neurons{}, at)                  asked: which neurons to compute -> neuron_selection<space>
-//   hook(site::attention{}, at, attended)          told:  queries, keys and values of this layer
-//   hook(site::keep_tokens{}, at)                  asked: which rows go on to the next layer ->
-//   token_selection hook(site::layer_output{}, at, x)              told:  the hidden states that leave the
-//   layer, before dropping
+//   hook(site::ffn_activation{}, at, activation)  told: act(x Wgate) * (x Wup) of rows at.first_row...
+//   hook(site::ffn_neurons{}, at)                 asked: which neurons to compute -> neuron_selection<space>
+//   hook(site::attention{}, at, attended)         told: queries, keys and values of this layer
+//   hook(site::keep_tokens{}, at)                 asked: which rows go on -> token_selection
+//   hook(site::layer_output{}, at, x)             told: the hidden states that leave it, before dropping
 //
 // where `at` is a layer_context. A misspelt site or a call that does not fit is a compile error.
 #pragma once
