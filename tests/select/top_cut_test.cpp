@@ -86,6 +86,20 @@ TYPED_TEST(top_positive_of, large_values_in_the_first_cache_line_of_every_256_do
   }
 }
 
+TYPED_TEST(top_positive_of, any_part_of_the_large_values_may_be_in_the_sample) {
+  // With some of these parts the sample puts the floor below exactly the k large values.
+  constexpr index large_values = 512;
+  for (index in_sample = 0; in_sample <= 128; ++in_sample) {
+    test::activation_matrix<TypeParam> a(1, 8192);
+    index sampled = 0, other = 0;
+    for (index n = 0; n < a.neurons; ++n) {
+      const bool large = n % 256 < 16 ? sampled++ < in_sample : other++ < large_values - in_sample;
+      a.row(0)[n] = test::stored<TypeParam>(large ? 100.0f : 0.5f);
+    }
+    this->expect_same_as_sorting(a.row(0), a.neurons, large_values);
+  }
+}
+
 #if COREMATCHING_HAS_AVX2
 TYPED_TEST(top_positive_of, packing_by_vector_is_packing_one_by_one) {
   std::mt19937 random(14);
