@@ -64,7 +64,20 @@ class core_matching {
   double selection_seconds() const { return selection_seconds_; }
 
  private:
-  using clock = std::chrono::steady_clock;
+  // Adds the seconds of its own life to selection_seconds_.
+  class stopwatch {
+   public:
+    explicit stopwatch(core_matching& of) : of_(of) {}
+    stopwatch(const stopwatch&) = delete;
+    stopwatch& operator=(const stopwatch&) = delete;
+    ~stopwatch() { of_.selection_seconds_ += std::chrono::duration<double>(clock::now() - start_).count(); }
+
+   private:
+    using clock = std::chrono::steady_clock;
+    core_matching& of_;
+    clock::time_point start_ = clock::now();
+  };
+
   using activation_view = matrix_view<const typename B::value_type, space>;
 
   bool matches_at(index layer) const { return config_.matches_at(layer, layers_); }
@@ -83,7 +96,13 @@ class core_matching {
   void observe(const layer_context<B>& at, activation_view activation);
   void observe(const layer_context<B>& at, const attention_inputs<B>& in);
   token_selection keep(const layer_context<B>& at);
-  std::vector<std::int32_t> counted_rows(const layer_context<B>& at, index rows) const;
+  void check_anchor(std::span<const token_kind> kinds) const;
+  void count_core_neurons(const layer_context<B>& at, activation_view activation,
+                          vector_view<std::int32_t, space> activated);
+  std::vector<std::int32_t> rows_of(token_kind kind, const layer_context<B>& at, index rows) const;
+  void choose_core_neurons(index layer, B& be);
+  void choose_core_tokens(const layer_context<B>& at, const std::vector<std::int32_t>& image_rows);
+  token_selection prune(const layer_context<B>& at);
   std::vector<std::int32_t> best_image_rows(const layer_context<B>& at,
                                             const std::vector<std::int32_t>& image_rows);
   std::vector<std::int32_t> overlap_scores(const layer_context<B>& at);
@@ -162,190 +181,6 @@ decltype(auto) with_prefill_hook(core_matching<B>& state, Body&& body) {
   return body(typename core_matching<B>::prefill_hook(state));
 }
 
-template <backend B>
-void core_matching<B>::begin_prompt(std::int32_t first_position, std::span<const token_kind> kinds) {
-  const auto tokens = std::ssize(kinds);
-  require(tokens > 0, "the prompt is empty");
-  require(!config_.sparse_tokens || kinds.back() == token_kind::text,
-          "the prompt ends with an image token, which may be dropped; the answer must follow text");
-  const auto has = [&](token_kind kind) { return std::ranges::count(kinds, kind) > 0; };
-  const bool text = config_.count_over == counted_tokens::text;
-  const bool counts = any_counted_ || config_.count_over == counted_tokens::all ||
-                      has(text ? token_kind::text : token_kind::image);
-  require(counts, "core neurons are counted over ", text ? "text" : "image",
-          " tokens, but the prompt has none");
-  if (config_.sparse_tokens && config_.criterion == token_criterion::overlap &&
-      config_.reference == reference_set::anchor && has(token_kind::image)) {
-    const index anchor = config_.anchor < 0 ? tokens + config_.anchor : config_.anchor;
-    require(anchor >= 0 && anchor < tokens, "anchor token ", config_.anchor, " lies outside the prompt of ",
-            tokens, " tokens");
-    require(kinds[static_cast<std::size_t>(anchor)] == token_kind::text, "anchor token ", config_.anchor,
-            " is an image token; it must be text");
-  }
-  any_counted_ = counts;
-  first_position_ = first_position;
-  kinds_.assign(kinds.begin(), kinds.end());
-  matches_.clear();
-}
-
-// Γ(x) of the rows handed over, and f(n) += 1 for the core neurons of each that counts.
-template <backend B>
-void core_matching<B>::observe(const layer_context<B>& at, activation_view activation) {
-  if (!needs_activated_neurons(at.layer)) return;
-  const auto start = clock::now();
-  const index words = select::words_for(activation.cols), alive = at.positions.size;
-  if (bits_.size() < alive * words) bits_ = at.be.template allocate<std::uint64_t>(alive * words);
-  if (activated_.size() < alive) activated_ = at.be.template allocate<std::int32_t>(alive);
-
-  const matrix_view<std::uint64_t, space> bits{bits_.data() + at.first_row * words, activation.rows, words,
-                                               words};
-  const vector_view<std::int32_t, space> activated{activated_.data() + at.first_row, activation.rows};
-  try {
-    at.be.activated_neurons(bits, activated, activation);
-  } catch (const error& problem) {
-    fail("layer ", at.layer, ": ", problem.what());
-  }
-  if (needs_core_neurons(at.layer)) {
-    require(config_.count != core_count::mean_count || activation.rows == alive,
-            "core_count::mean_count needs the whole prompt in one call: scratch.ffn_rows() must be at least ",
-            alive);
-    auto& frequency = frequency_[static_cast<std::size_t>(at.layer)];
-    if (config_.count_over == counted_tokens::all) {
-      at.be.count_core_neurons(frequency.view(), activation, activated, config_.rho, config_.count);
-    } else {
-      const std::vector<std::int32_t> rows = counted_rows(at, activation.rows);
-      auto placed = at.be.template allocate<std::int32_t>(std::ssize(rows));
-      at.be.upload(placed.view(), {rows.data(), std::ssize(rows)});
-      at.be.count_core_neurons(frequency.view(), activation, activated, config_.rho, config_.count,
-                               index_view<space>(placed.view()));
-    }
-  }
-  selection_seconds_ += std::chrono::duration<double>(clock::now() - start).count();
-}
-
-template <backend B>
-std::vector<std::int32_t> core_matching<B>::counted_rows(const layer_context<B>& at, index rows) const {
-  const token_kind wanted = config_.count_over == counted_tokens::text ? token_kind::text : token_kind::image;
-  std::vector<std::int32_t> result;
-  for (index i = 0; i < rows; ++i)
-    if (kind_of(at.positions[at.first_row + i]) == wanted) result.push_back(static_cast<std::int32_t>(i));
-  return result;
-}
-
-template <backend B>
-void core_matching<B>::observe(const layer_context<B>& at, const attention_inputs<B>& in) {
-  if (!matches_at(at.layer)) return;
-  const auto start = clock::now();
-  attention_scores_ = config_.criterion == token_criterion::attention
-                          ? detail::attention_scores(at.be, in, at.positions.size)
-                          : detail::projection_scores(at.be, in, at.positions.size);
-  selection_seconds_ += std::chrono::duration<double>(clock::now() - start).count();
-}
-
-// Core neurons of the layer; at a matching layer, then, which tokens go on.
-template <backend B>
-token_selection core_matching<B>::keep(const layer_context<B>& at) {
-  const auto start = clock::now();
-  const auto layer = static_cast<std::size_t>(at.layer);
-  if (needs_core_neurons(at.layer)) {
-    sets_[layer] = at.be.core_neurons(frequency_[layer].view(), config_.beta);
-    require(!sets_[layer].indices().empty(), "layer ", at.layer,
-            ": no core neurons, since no counted token activates any neuron");
-  }
-  std::vector<std::int32_t> image_rows;
-  if (matches_at(at.layer))
-    for (index row = 0; row < at.positions.size; ++row)
-      if (kind_of(at.positions[row]) == token_kind::image)
-        image_rows.push_back(static_cast<std::int32_t>(row));
-
-  token_selection selection;
-  if (!image_rows.empty()) {
-    const std::vector<std::int32_t> best = best_image_rows(at, image_rows);
-    token_match match{at.layer, {}, {}, std::ssize(image_rows)};
-    kept_rows_.clear();
-    for (index row = 0; row < at.positions.size; ++row) {
-      const bool image = kind_of(at.positions[row]) == token_kind::image;
-      if (image && !std::ranges::binary_search(best, row)) continue;
-      kept_rows_.push_back(static_cast<std::int32_t>(row));
-      match.kept_positions.push_back(at.positions[row]);
-      if (image) match.kept_image_positions.push_back(at.positions[row]);
-    }
-    matches_.push_back(std::move(match));
-    if (config_.pruning == pruning_mode::zero_in_place) {
-      zero_dropped(at);
-    } else if (std::ssize(kept_rows_) < at.positions.size) {
-      selection.rows = index_view<>{kept_rows_.data(), std::ssize(kept_rows_)};
-      selection.scope =
-          config_.pruning == pruning_mode::everywhere ? cache_scope::every_layer : cache_scope::later_layers;
-      selection.renumber = config_.positions == position_policy::contiguous;
-    }
-  }
-  selection_seconds_ += std::chrono::duration<double>(clock::now() - start).count();
-  return selection;
-}
-
-// Rows of the image tokens that the rule keeps, ascending.
-template <backend B>
-std::vector<std::int32_t> core_matching<B>::best_image_rows(const layer_context<B>& at,
-                                                            const std::vector<std::int32_t>& image_rows) {
-  const auto choose = [&](const auto& score_of) {
-    using score = std::decay_t<decltype(score_of(0))>;
-    std::vector<score> scores;
-    for (const std::int32_t row : image_rows) scores.push_back(score_of(row));
-    std::vector<std::int32_t> kept =
-        select::core_tokens(vector_view<const score>{scores.data(), std::ssize(scores)}, config_.keep);
-    for (std::int32_t& place : kept) place = image_rows[static_cast<std::size_t>(place)];
-    return kept;
-  };
-  switch (config_.criterion) {
-    case token_criterion::attention:
-    case token_criterion::projection:
-      return choose([&](std::int32_t row) { return attention_scores_[static_cast<std::size_t>(row)]; });
-    case token_criterion::random:
-      return choose(
-          [&](std::int32_t row) { return detail::random_score(config_.seed, at.layer, at.positions[row]); });
-    case token_criterion::overlap:
-      break;
-  }
-  const std::vector<std::int32_t> scores = overlap_scores(at);
-  return choose([&](std::int32_t row) { return scores[static_cast<std::size_t>(row)]; });
-}
-
-// m(x) = |Γ(x) ∩ reference| of every row.
-template <backend B>
-std::vector<std::int32_t> core_matching<B>::overlap_scores(const layer_context<B>& at) {
-  const index rows = at.positions.size, words = select::words_for(shape_.intermediate_size);
-  const matrix_view<const std::uint64_t, space> bits{bits_.data(), rows, words, words};
-  const auto reference =
-      config_.reference == reference_set::sentence
-          ? vector_view<const std::uint64_t, space>(sets_[static_cast<std::size_t>(at.layer)].bits())
-          : bits.row(anchor_row(at));
-  auto placed = at.be.template allocate<std::int32_t>(rows);
-  at.be.overlap(placed.view(), bits, reference);
-  std::vector<std::int32_t> scores(static_cast<std::size_t>(rows));
-  at.be.download(vector_view<std::int32_t>{scores.data(), rows}, placed.view());
-  return scores;
-}
-
-template <backend B>
-index core_matching<B>::anchor_row(const layer_context<B>& at) const {
-  const index offset = config_.anchor < 0 ? std::ssize(kinds_) + config_.anchor : config_.anchor;
-  const auto position = static_cast<std::int32_t>(first_position_ + offset);
-  return std::ranges::lower_bound(at.positions, position) - at.positions.begin();
-}
-
-// The released code's masking: the dropped rows of this layer's keys and values become zero and stay.
-template <backend B>
-void core_matching<B>::zero_dropped(const layer_context<B>& at) {
-  const index rows = at.positions.size, first = at.cache.length() - rows;
-  std::vector<std::int32_t> dropped;
-  for (index row = 0; row < rows; ++row)
-    if (!std::ranges::binary_search(kept_rows_, row)) dropped.push_back(static_cast<std::int32_t>(row));
-  if (dropped.empty()) return;
-  auto placed = at.be.template allocate<std::int32_t>(std::ssize(dropped));
-  at.be.upload(placed.view(), {dropped.data(), std::ssize(dropped)});
-  at.be.zero_rows(at.cache.keys().middle_rows(first, rows), placed.view());
-  at.be.zero_rows(at.cache.values().middle_rows(first, rows), placed.view());
-}
-
 }  // namespace corematching
+
+#include "corematching/hooks/core_matching_steps.hpp"

@@ -90,9 +90,7 @@ class llama {
     for (const std::int32_t id : ids)
       require(id >= 0 && id < config_.vocab_size, "token id ", id, " lies outside the vocabulary of ",
               config_.vocab_size);
-    auto placed = be.template allocate<std::int32_t>(std::ssize(ids));
-    be.upload(placed.view(), {ids.data(), std::ssize(ids)});
-    be.embed(x, embedding_.view, placed.view());
+    be.embed(x, embedding_.view, placed_indices(be, {ids.data(), std::ssize(ids)}).view());
   }
 
   /// Runs the prompt's embeddings x [T, D] (lost) through all layers, behind whatever the sequence holds, and
@@ -191,8 +189,7 @@ class llama {
   view drop_others(B& be, sequence<B>& seq, view x, alive_tokens& alive, const token_selection& kept,
                    index done) const {
     const index_view<> rows = *kept.rows;
-    auto placed_rows = be.template allocate<std::int32_t>(rows.size);
-    be.upload(placed_rows.view(), rows);
+    auto placed_rows = placed_indices(be, rows);
     be.gather_rows(x.top_rows(rows.size), x, placed_rows.view());
     if (kept.scope == cache_scope::every_layer)
       for (index i = 0; i <= done; ++i) seq.cache[i].keep(be, x.rows, placed_rows.view());
@@ -217,8 +214,7 @@ class llama {
       turn[i] = position - std::exchange(alive.rotary[i], position);
     }
     const auto rows = std::ssize(turn);
-    auto placed = be.template allocate<std::int32_t>(rows);
-    be.upload(placed.view(), {turn.data(), rows});
+    const auto placed = placed_indices(be, {turn.data(), rows});
     for (index i = 0; i <= done; ++i) {
       const view keys = seq.cache[i].keys();
       be.rotary(keys.middle_rows(keys.rows - rows, rows), placed.view(), frequencies_.view(),

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cassert>
+#include <cstdint>
 #include <type_traits>
 #include <vector>
 
@@ -19,6 +20,14 @@ T narrowed(float value) {
 }
 
 }  // namespace detail
+
+/// Row numbers, positions or ids of host memory in the backend's.
+template <backend B>
+auto placed_indices(B& be, index_view<> from) {
+  auto placed = be.template allocate<std::int32_t>(from.size);
+  be.upload(placed.view(), from);
+  return placed;
+}
 
 /// to = from, `from` holding rows * cols values, row by row; the rows of `to` lie without gaps.
 template <backend B>
