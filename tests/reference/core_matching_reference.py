@@ -129,10 +129,10 @@ class Decoder:
 
 
 class Run:
-    """One sequence: its options, the caches of its layers, its core neurons."""
+    """One sequence: its options, the caches of its layers, its core neurons. With `shake`, decisions must withstand it."""
 
-    def __init__(self, decoder: Decoder, options: Options, check_margins: bool) -> None:
-        self.decoder, self.options, self.check_margins = decoder, options, check_margins
+    def __init__(self, decoder: Decoder, options: Options, shake: float | None) -> None:
+        self.decoder, self.options, self.shake = decoder, options, shake
         self.caches: list[LayerCache] = []
         self.trace = Trace()
 
@@ -195,8 +195,8 @@ class Run:
         core, kept_image = decide(activation)
         if core is not None:
             self.trace.core_neurons[layer] = core
-        if self.check_margins and (needs_core or by_overlap):
-            assert_robust(gate, up, decide, f"layer {layer}")
+        if self.shake and (needs_core or by_overlap):
+            assert_robust(gate, up, decide, self.shake, f"layer {layer}")
             self.trace.margins.see_signs(gate, up)
             self.trace.margins.see_core_cut(activation, token_core_counts(activation, counted, options))
         if not matching:
@@ -233,10 +233,10 @@ class Run:
 
     def _kept_rows(self, layer: int, tokens: Tokens, scores: np.ndarray) -> np.ndarray:
         kept_image = keep_tokens(scores, self.options)
-        if self.check_margins:
+        if self.shake:
             self.trace.margins.see_scores(scores, kept_image)
             if scores.dtype == np.float64:
-                assert_scores_robust(scores, lambda s: keep_tokens(s, self.options), f"scores of layer {layer}")
+                assert_scores_robust(scores, lambda s: keep_tokens(s, self.options), self.shake, f"scores of layer {layer}")
         kept = ~tokens.is_image
         kept[tokens.is_image] = kept_image
         self.trace.kept_positions[layer] = tokens.original[kept]
@@ -266,16 +266,16 @@ def generate(
     steps: int,
     banned_from: int | None = None,
     stop: int | None = None,
-    check_margins: bool = False,
+    shake: float | None = None,
 ) -> Trace:
     """Prefill and greedy decode. Ids from `banned_from` on are never picked; `stop` ends the answer and belongs to it."""
     assert options.pruning == "everywhere" or options.positions == "original"
-    run = Run(decoder, options, check_margins)
+    run = Run(decoder, options, shake)
     logits = run.prefill(embeddings, is_image)
     while True:
         run.trace.logits.append(logits)
         run.trace.generated.append(int(logits[:banned_from].argmax()))
-        if check_margins:
+        if shake:
             run.trace.margins.see_logits(logits[:banned_from].double().numpy())
         if len(run.trace.generated) == steps or run.trace.generated[-1] == stop:
             return run.trace

@@ -9,15 +9,19 @@ from typing import Callable
 import torch
 import transformers
 
+import demo_reference
 import layer_reference
 import model_reference
 import preprocess_reference
 import storage
+import tokenizer_reference
 
 CASES: dict[str, Callable[[], None]] = {
     "preprocess": preprocess_reference.make,
+    "tokenizer": tokenizer_reference.make,
     **model_reference.CASES,
     layer_reference.CASE: layer_reference.make,
+    demo_reference.CASE: demo_reference.make,
 }
 
 

@@ -22,6 +22,7 @@ from pictures import scene
 from preprocess_reference import huggingface_pixel_values
 from selection import Options
 
+SHAKE = 1e-5  # of the root mean square of a row; float32 stays below a few 1e-6
 MAX_FLOAT32_ERROR = 2e-5  # of logits and layer outputs against float64, relative to their largest value
 
 
@@ -36,7 +37,7 @@ class Prompt:
     image_features: Tensor | None = None
 
 
-def embed(model: nn.Module, ids: list[int], image_token: int, pixels: np.ndarray | None) -> Prompt:
+def embed(model: nn.Module, ids: list[int], image_token: int | None, pixels: np.ndarray | None) -> Prompt:
     """Expand the image token of `ids` and put the projected features in its place."""
     weight = model.get_input_embeddings().weight
     if pixels is None:
@@ -93,6 +94,49 @@ def trace_tensors(prompt: Prompt, exact: Trace, single: Trace, full: bool) -> di
     return arrays
 
 
+@dataclass
+class Verified:
+    """A run in both precisions that has passed every check."""
+
+    prompt: Prompt
+    exact: Trace
+    single: Trace
+    error: float
+
+    def json(self) -> dict[str, Any]:
+        return {
+            "generated_ids": self.exact.generated,
+            "float32_error": float(f"{self.error:.2g}"),
+            "margins": self.exact.margins.as_json(),
+        }
+
+
+def verified_run(
+    single: nn.Module,
+    double: nn.Module,
+    ids: list[int],
+    pixels: np.ndarray | None,
+    options: Options,
+    steps: int,
+    image_token: int | None = None,
+    stop: int | None = None,
+    shake: float = SHAKE,
+) -> Verified:
+    prompts = [embed(model, ids, image_token, pixels) for model in (double, single)]
+    traces = [
+        generate(Decoder(model), prompt.embeddings, prompt.is_image, options, steps, image_token, stop, check)
+        for model, prompt, check in zip((double, single), prompts, (shake, None))
+    ]
+    assert_same_decisions(*traces)
+    error = max(relative_error(a, b) for a, b in zip(traces[1].logits, traces[0].logits))
+    assert error < MAX_FLOAT32_ERROR, error
+    if options.sparsity == "none":
+        assert_dense_is_transformers(single, prompts[1], traces[1], steps)
+    masked = masked_logits(single, prompts[1].embeddings, traces[1], options)
+    assert relative_error(masked, torch.stack(traces[1].logits)) < MAX_FLOAT32_ERROR, "shrinking is not masking"
+    return Verified(prompts[0], *traces, error)
+
+
 class _Model:
     """One case's model in both precisions."""
 
@@ -112,37 +156,14 @@ class _Model:
             return huggingface_pixel_values(image, spec.options.image_fit, side, side)
 
     def run(self, spec: RunSpec) -> dict[str, Any]:
-        ids, pixels = prompt_ids(self.case, spec.prompt), self.pixels(spec)
-        prompts = [embed(model, ids, IMAGE_TOKEN, pixels) for model in (self.double, self.single)]
-        banned_from = IMAGE_TOKEN if self.files else None
-        exact, single = (
-            generate(Decoder(model), prompt.embeddings, prompt.is_image, spec.options, STEPS, banned_from, None, check)
-            for model, prompt, check in zip((self.double, self.single), prompts, (True, False))
-        )
-        assert checkpoints.EOS not in exact.generated, "the answer ends early"
-        assert_same_decisions(exact, single)
-        error = max(relative_error(a, b) for a, b in zip(single.logits, exact.logits))
-        assert error < MAX_FLOAT32_ERROR, error
-        if spec.options.sparsity == "none":
-            assert_dense_is_transformers(self.single, prompts[1], single, STEPS)
-        masked = masked_logits(self.single, prompts[1].embeddings, single, spec.options)
-        assert relative_error(masked, torch.stack(single.logits)) < MAX_FLOAT32_ERROR, "shrinking is not masking"
+        ids, image_token = prompt_ids(self.case, spec.prompt), IMAGE_TOKEN if self.files else None
+        run = verified_run(self.single, self.double, ids, self.pixels(spec), spec.options, STEPS, image_token)
+        assert checkpoints.EOS not in run.exact.generated, "the answer ends early"
         file = f"{spec.name}.safetensors"
-        storage.write_tensors(self.directory / file, trace_tensors(prompts[0], exact, single, spec.full))
-        return self._entry(spec, file, ids, exact, error)
-
-    def _entry(self, spec: RunSpec, file: str, ids: list[int], exact: Trace, error: float) -> dict[str, Any]:
-        return {
-            "name": spec.name,
-            "file": file,
-            "picture": self.files[spec.picture] if self.files else None,
-            "prompt_ids": ids,
-            "options": options_json(spec.options),
-            "generated_ids": exact.generated,
-            "full": spec.full,
-            "float32_error": float(f"{error:.2g}"),
-            "margins": exact.margins.as_json(),
-        }
+        storage.write_tensors(self.directory / file, trace_tensors(run.prompt, run.exact, run.single, spec.full))
+        entry = {"name": spec.name, "file": file, "picture": self.files[spec.picture] if self.files else None}
+        entry |= {"prompt_ids": ids, "options": options_json(spec.options), "full": spec.full}
+        return entry | run.json()
 
 
 def options_json(options: Options) -> dict[str, Any]:

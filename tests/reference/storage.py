@@ -32,9 +32,10 @@ def versions() -> dict[str, str]:
 
 
 def _layout(value: Any, depth: int) -> str:
-    """JSON with whatever fits on one line on one line: readable, and a diff shows one entry per line."""
+    """JSON with whatever fits on one line, and every list of numbers, on one line: a diff shows one entry per line."""
     line = json.dumps(value, ensure_ascii=False)
-    if len(line) + depth <= LINE or not isinstance(value, (dict, list)) or not value:
+    flat = not isinstance(value, dict) and not (isinstance(value, list) and any(isinstance(v, (dict, list)) for v in value))
+    if flat or len(line) + depth <= LINE:
         return line
     indent = " " * (depth + 1)
     if isinstance(value, dict):
