@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Draws the pictures of the demo model and asks questions whose answers are known.
 
-A scene holds one to four things on a three-by-three grid of places, each with a
+A scene holds one to three things on a three-by-three grid of places, each with a
 colour and a shape, on a plain, gradient, striped or dotted background with noise.
 Answers follow from the scene, so there is no data set to ship: training draws from
 one family of random streams and evaluation from another (`training_rng`,
@@ -46,14 +46,14 @@ SHAPES: dict[str, str] = {  # singular: plural
 }
 PLACES: tuple[str, ...] = (
     "at the top left", "at the top", "at the top right",
-    "on the left", "in the center", "on the right",
+    "at the left", "at the center", "at the right",
     "at the bottom left", "at the bottom", "at the bottom right",
 )
 BACKGROUNDS: tuple[str, ...] = ("plain", "gradient", "striped", "dotted")
-NUMBERS: tuple[str, ...] = ("zero", "one", "two", "three", "four")
+NUMBERS: tuple[str, ...] = ("zero", "one", "two", "three")
 KINDS: tuple[str, ...] = ("color", "shape", "position", "count", "existence")
 DESCRIBE = "Describe the image."
-MAX_THINGS = 4
+MAX_THINGS = 3
 NATIVE_SIZE = 80
 
 COLOR_NAMES = tuple(COLORS)
@@ -103,13 +103,13 @@ def held_out_rng(seed: int) -> np.random.Generator:
 # --------------------------------------------------------------------------- scenes
 
 
-def draw_scene(rng: np.random.Generator, max_things: int = MAX_THINGS) -> Scene:
+def draw_scene(rng: np.random.Generator, max_things: int = MAX_THINGS, min_things: int = 1) -> Scene:
     """A random scene. No two things agree in both colour and shape, so each has a name.
 
     Half of the scenes use few colours and shapes: otherwise a colour or a shape would
     rarely repeat and every count would be one.
     """
-    count = int(rng.integers(1, max_things + 1))
+    count = int(rng.integers(min_things, max_things + 1))
     few = rng.random() < 0.5
     colors = rng.permutation(len(COLORS))[: 2 if few else len(COLORS)]
     shapes = rng.permutation(len(SHAPES))[: 2 if few else len(SHAPES)]
@@ -306,7 +306,7 @@ def _absent_pair(scene: Scene, rng: np.random.Generator) -> tuple[int, int]:
     present = {(t.color, t.shape) for t in scene.things}
     tempting = [(a.color, b.shape) for a in scene.things for b in scene.things]
     tempting = [pair for pair in tempting if pair not in present]
-    if tempting and rng.random() < 0.6:
+    if tempting and rng.random() < 0.4:
         return _pick(rng, tempting)
     while True:
         pair = (int(rng.integers(len(COLORS))), int(rng.integers(len(SHAPES))))
@@ -315,14 +315,17 @@ def _absent_pair(scene: Scene, rng: np.random.Generator) -> tuple[int, int]:
 
 
 def _existence_question(scene: Scene, rng: np.random.Generator) -> Question:
-    exists = rng.random() < 0.5
-    if rng.random() < 0.6:
+    exists, form = rng.random() < 0.5, rng.integers(3)
+    if form == 0:
         thing = _pick(rng, scene.things)
         color, shape = (thing.color, thing.shape) if exists else _absent_pair(scene, rng)
         name = f"{COLOR_NAMES[color]} {SHAPE_NAMES[shape]}"
-    else:
+    elif form == 1:
         present = {SHAPE_NAMES[t.shape] for t in scene.things}
         name = _pick(rng, sorted(present) if exists else sorted(set(SHAPES) - present))
+    else:
+        present = {COLOR_NAMES[t.color] for t in scene.things}
+        name = _pick(rng, sorted(present) if exists else sorted(set(COLORS) - present)) + " object"
     answer = "Yes, there is." if exists else "No, there is not."
     return Question("existence", f"Is there {_with_article(name)}?", answer)
 
@@ -341,12 +344,43 @@ def ask(scene: Scene, rng: np.random.Generator, kind: str) -> Question:
     return _ASK[kind](scene, rng)
 
 
+def things_asked_about(scene: Scene, question: Question) -> list[int]:
+    """Numbers of the things that fit every colour, shape and place that a question names; none
+    where it names nothing, or something that is not there."""
+    text = question.question
+    words = text.rstrip("?.").split()
+    colors = [i for i, name in enumerate(COLOR_NAMES) if name in words]
+    shapes = [i for i, (one, many) in enumerate(SHAPES.items()) if one in words or many in words]
+    places = [i for i, place in enumerate(PLACES) if text.endswith(f"object {place}?")]
+    if not (colors or shapes or places or text.startswith("How many objects")):
+        return []
+    return [
+        i for i, t in enumerate(scene.things)
+        if (not colors or t.color in colors)
+        and (not shapes or t.shape in shapes)
+        and (not places or t.place in places)
+    ]
+
+
+def _listing(things: Sequence[Thing]) -> str:
+    parts = [f"{_with_article(t.name)} {PLACES[t.place]}" for t in things]
+    return ", ".join(parts[:-1]) + (" and " if len(parts) > 1 else "") + parts[-1]
+
+
 def describe(scene: Scene) -> Question:
     """One sentence that names every thing in reading order, and the background."""
-    parts = [f"{_with_article(t.name)} {PLACES[t.place]}" for t in scene.things]
-    listing = ", ".join(parts[:-1]) + (" and " if len(parts) > 1 else "") + parts[-1]
     kind = BACKGROUNDS[scene.background]
-    return Question("describe", DESCRIBE, f"The image shows {listing} on a {kind} background.")
+    return Question("describe", DESCRIBE, f"The image shows {_listing(scene.things)} on a {kind} background.")
+
+
+def enumerate_things(scene: Scene, rng: np.random.Generator) -> Question:
+    """The things in random order, for training alone.
+
+    After a random colour, shape and place can be found by looking for that colour only;
+    in reading order they could be found by place, and names would never be searched for.
+    """
+    order = [scene.things[i] for i in rng.permutation(len(scene.things))]
+    return Question("enumerate", "What objects are there?", f"The image shows {_listing(order)}.")
 
 
 # -------------------------------------------------------------------------- held out

@@ -40,6 +40,7 @@ def _corpus() -> list[str]:
     questions += [f"How many {c} objects are there?" for c in colors] * 12
     questions += [f"How many {s} are there?" for s in scenes.SHAPES.values()] * 8
     questions += [f"Is there {a} {s}?" for a, s in product(("a", "an"), shapes)] * 6
+    questions += [f"Is there a {c} object?" for c in colors] * 2
     answers = [f"It is {c}." for c in colors] * 12
     answers += [f"It is a {s}." for s in shapes] * 6
     answers += [f"It is {p}." for p in places] * 6
