@@ -73,6 +73,13 @@ class StructureCheck(unittest.TestCase):
 
     def test_refuses_cycles(self):
         self.refuses("core/view.hpp", '#include "corematching/core/view.hpp"\n', "includes itself")
+        pair = [("core/a.hpp", '#include "corematching/core/b.hpp"\n'),
+                ("core/b.hpp", '#include "corematching/core/a.hpp"\n')]
+        self.assertEqual(len(self.breaches(pair)), 2)
+
+    def test_lets_a_header_and_the_file_of_its_bodies_include_each_other(self):
+        self.assertEqual(self.breaches([("core/a.hpp", '#include "corematching/core/a_steps.hpp"\n'),
+                                        ("core/a_steps.hpp", '#include "corematching/core/a.hpp"\n')]), [])
 
     def test_refuses_a_header_without_guard(self):
         found = self.breaches(outside=[("include/corematching/core/bare.hpp", SPDX)])
