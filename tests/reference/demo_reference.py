@@ -63,7 +63,9 @@ class _Demo:
 
     def _verified(self, ids: list[int], pixels: np.ndarray, options: Options) -> Verified:
         text = self.config.text_config
-        arguments = (ids, pixels, options, STEPS, self.config.image_token_index, text.eos_token_id, SHAKE)
+        # Dense, the ids go on behind the answer's end: 64 of them must be the same, whatever they say.
+        stop = None if options.sparsity == "none" else text.eos_token_id
+        arguments = (ids, pixels, options, STEPS, self.config.image_token_index, stop, SHAKE)
         return verified_run(self.single, self.double, *arguments)
 
     def _store(self, name: str, picture: Path, question: str, ids: list[int], run: Verified) -> dict[str, Any]:
