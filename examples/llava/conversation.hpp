@@ -150,15 +150,20 @@ class conversation {
     }
     terminal_.clear();
     report_.prefill = be_.counters() - before;
-    report_.dense_prefill = forward_cost(language, dense_loads(language.config(), 0, prompt.size()));
+    report_.dense_prefill =
+        forward_cost(language, dense_loads(language.config(), 0, prompt.size(), ffn_rows(prompt.size())));
     return logits;
+  }
+
+  // All rows at once, unless that takes more memory than it is worth; the rule mean_count needs them all.
+  index ffn_rows(index tokens) const {
+    const bool whole = sparsity_ && options_.sparsity.count == core_count::mean_count;
+    return whole ? tokens : std::min<index>(tokens, 1024);
   }
 
   template <class Hook>
   std::vector<float> prefill_with(sequence<B>& seq, matrix<B>& x, Hook hook) {
-    // All rows at once, unless that takes more memory than it is worth; the rule mean_count needs them all.
-    const bool whole = sparsity_ && options_.sparsity.count == core_count::mean_count;
-    const index rows = whole ? x.rows() : std::min<index>(x.rows(), 1024);
+    const index rows = ffn_rows(x.rows());
     const llama<B>& language = model_->language();
     if (!dumps()) return language.prefill(be_, seq, x.view(), rows, hook);
     layer_recording recording;

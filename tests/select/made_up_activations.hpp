@@ -55,20 +55,14 @@ inline float draw(flavour kind, std::mt19937& random) {
   std::uniform_int_distribution<int> small(-6, 6);
   const float value = normal(random);
   switch (kind) {
-    case flavour::continuous:
-      return value / (1.0f + std::exp(-value)) * normal(random);  // as SiLU(g)·u
-    case flavour::quantised:
-      return static_cast<float>(small(random)) * 0.25f;
-    case flavour::sparse:
-      return value > 2.0f ? value : (value > 0.0f ? 0.0f : -0.0f);
-    case flavour::wide:
-      return std::ldexp(value, small(random) * 2);
+    case flavour::continuous: return value / (1.0f + std::exp(-value)) * normal(random);  // as SiLU(g)·u
+    case flavour::quantised: return static_cast<float>(small(random)) * 0.25f;
+    case flavour::sparse: return value > 2.0f ? value : (value > 0.0f ? 0.0f : -0.0f);
+    case flavour::wide: return std::ldexp(value, small(random) * 2);
     case flavour::subnormal:
       return static_cast<float>(small(random)) * std::numeric_limits<float>::denorm_min();
-    case flavour::none_positive:
-      return value > 0.0f ? -0.0f : value;
-    case flavour::equal:
-      return 1.5f;
+    case flavour::none_positive: return value > 0.0f ? -0.0f : value;
+    case flavour::equal: return 1.5f;
   }
   return 0.0f;
 }

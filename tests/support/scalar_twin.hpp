@@ -96,12 +96,9 @@ inline real_matrix matmul(const real_matrix& x, const real_matrix& w, const real
 inline double activated(corematching::activation act, double x) {
   using enum corematching::activation;
   switch (act) {
-    case silu:
-      return x / (1 + std::exp(-x));
-    case quick_gelu:
-      return x / (1 + std::exp(-1.702 * x));
-    case gelu_erf:
-      return x * 0.5 * std::erfc(-x / std::sqrt(2.0));
+    case silu: return x / (1 + std::exp(-x));
+    case quick_gelu: return x / (1 + std::exp(-1.702 * x));
+    case gelu_erf: return x * 0.5 * std::erfc(-x / std::sqrt(2.0));
     case gelu_tanh:
       return 0.5 * x * (1 + std::tanh(std::sqrt(2 / std::acos(-1.0)) * (x + 0.044715 * x * x * x)));
   }

@@ -13,7 +13,9 @@ namespace corematching {
 enum class dtype : std::uint8_t { f32, f16, bf16 };
 
 /// Bytes of one element.
-constexpr std::size_t size_of(dtype type) { return type == dtype::f32 ? 4 : 2; }
+constexpr std::size_t size_of(dtype type) {
+  return type == dtype::f32 ? 4 : 2;
+}
 
 constexpr const char* name_of(dtype type) {
   switch (type) {
@@ -34,9 +36,13 @@ struct bf16 {
   std::uint16_t bits;
 };
 
-constexpr float to_float(float value) { return value; }
+constexpr float to_float(float value) {
+  return value;
+}
 
-constexpr float to_float(bf16 value) { return std::bit_cast<float>(std::uint32_t{value.bits} << 16); }
+constexpr float to_float(bf16 value) {
+  return std::bit_cast<float>(std::uint32_t{value.bits} << 16);
+}
 
 /// Exact: every binary16 is a binary32. Subnormals are rebuilt by one subtraction of an exact power of two.
 constexpr float to_float(f16 value) {
@@ -44,7 +50,8 @@ constexpr float to_float(f16 value) {
   const std::uint32_t magnitude = value.bits & 0x7fffu;
   if (magnitude >= 0x7c00u) return std::bit_cast<float>(sign | 0x7f800000u | ((magnitude & 0x3ffu) << 13));
   if (magnitude >= 0x0400u) return std::bit_cast<float>(sign | ((magnitude << 13) + (112u << 23)));
-  const float scaled = std::bit_cast<float>((113u << 23) | (magnitude << 13)) - std::bit_cast<float>(113u << 23);
+  const float scaled =
+      std::bit_cast<float>((113u << 23) | (magnitude << 13)) - std::bit_cast<float>(113u << 23);
   return std::bit_cast<float>(sign | std::bit_cast<std::uint32_t>(scaled));
 }
 

@@ -8,8 +8,8 @@
 
 namespace corematching {
 
-/// Thrown by every public function that refuses its input. `what()` names the file, tensor or option concerned
-/// and, where shapes disagree, both shapes.
+/// Thrown by every public function that refuses its input. `what()` names the file, tensor or option
+/// concerned and, where shapes disagree, both shapes.
 class error : public std::runtime_error {
  public:
   using std::runtime_error::runtime_error;

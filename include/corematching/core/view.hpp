@@ -25,28 +25,16 @@ struct vector_view {
   T* data = nullptr;
   index size = 0;
 
-  constexpr operator vector_view<const T, Space>() const
-    requires(!std::is_const_v<T>)
-  {
+  constexpr operator vector_view<const T, Space>() const requires(!std::is_const_v<T>) {
     return {data, size};
   }
   constexpr bool empty() const { return size == 0; }
-  constexpr T& operator[](index i) const
-    requires std::is_same_v<Space, host_space>
-  {
+  constexpr T& operator[](index i) const requires std::is_same_v<Space, host_space> {
     assert(i >= 0 && i < size);
     return data[i];
   }
-  constexpr T* begin() const
-    requires std::is_same_v<Space, host_space>
-  {
-    return data;
-  }
-  constexpr T* end() const
-    requires std::is_same_v<Space, host_space>
-  {
-    return data + size;
-  }
+  constexpr T* begin() const requires std::is_same_v<Space, host_space> { return data; }
+  constexpr T* end() const requires std::is_same_v<Space, host_space> { return data + size; }
 };
 
 /// Row or neuron numbers, ascending wherever they stand for a set.
@@ -61,9 +49,7 @@ struct matrix_view {
   index cols = 0;
   index stride = 0;
 
-  constexpr operator matrix_view<const T, Space>() const
-    requires(!std::is_const_v<T>)
-  {
+  constexpr operator matrix_view<const T, Space>() const requires(!std::is_const_v<T>) {
     return {data, rows, cols, stride};
   }
   constexpr vector_view<T, Space> row(index i) const {

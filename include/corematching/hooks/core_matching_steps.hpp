@@ -165,8 +165,7 @@ std::vector<std::int32_t> core_matching<B>::best_image_rows(const layer_context<
     case token_criterion::random:
       return choose(
           [&](std::int32_t row) { return detail::random_score(config_.seed, at.layer, at.positions[row]); });
-    case token_criterion::overlap:
-      break;
+    case token_criterion::overlap: break;
   }
   const std::vector<std::int32_t> scores = overlap_scores(at);
   return choose([&](std::int32_t row) { return scores[static_cast<std::size_t>(row)]; });

@@ -97,14 +97,10 @@ class mapped_file {
 
   static int advice_of(access_hint hint) {
     switch (hint) {
-      case access_hint::random:
-        return POSIX_MADV_RANDOM;
-      case access_hint::sequential:
-        return POSIX_MADV_SEQUENTIAL;
-      case access_hint::will_need:
-        return POSIX_MADV_WILLNEED;
-      case access_hint::normal:
-        break;
+      case access_hint::random: return POSIX_MADV_RANDOM;
+      case access_hint::sequential: return POSIX_MADV_SEQUENTIAL;
+      case access_hint::will_need: return POSIX_MADV_WILLNEED;
+      case access_hint::normal: break;
     }
     return POSIX_MADV_NORMAL;
   }

@@ -108,12 +108,9 @@ struct tensor {
 /// type.
 inline dtype weight_dtype(const tensor& weights) {
   switch (weights.type) {
-    case element_type::f32:
-      return dtype::f32;
-    case element_type::f16:
-      return dtype::f16;
-    case element_type::bf16:
-      return dtype::bf16;
+    case element_type::f32: return dtype::f32;
+    case element_type::f16: return dtype::f16;
+    case element_type::bf16: return dtype::bf16;
     default:
       fail(weights.file.string(), ": tensor \"", weights.name, "\" is ", name_of(weights.type),
            ", expected F32, F16 or BF16");

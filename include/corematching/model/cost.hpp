@@ -12,9 +12,10 @@ namespace corematching {
 
 /// One decoder layer's part of a pass.
 struct layer_load {
-  index tokens = 0;   // rows that the layer computes
-  index cached = 0;   // rows of its cache once these are appended
-  index neurons = 0;  // of its feed-forward block
+  index tokens = 0;      // rows that the layer computes
+  index cached = 0;      // rows of its cache once these are appended
+  index neurons = 0;     // of its feed-forward block
+  index ffn_passes = 1;  // how often its weights are read: once for each part of the rows that it takes
 };
 
 /// Multiply-adds count as two operations: projections 2 T (2 D Hq + 2 D Hkv), feed-forward 6 T D n, attention
@@ -36,7 +37,8 @@ work_counters forward_cost(const llama<B>& model, const std::vector<layer_load>&
     const auto& layer = model.layer(static_cast<index>(i));
     cost.flops += layer_flops(config, loads[i]);
     cost.weight_bytes +=
-        layer.attention_weight_bytes() + layer.neuron_bytes() * static_cast<std::uint64_t>(loads[i].neurons);
+        layer.attention_weight_bytes() +
+        layer.neuron_bytes() * static_cast<std::uint64_t>(loads[i].neurons * loads[i].ffn_passes);
     cost.kv_bytes += static_cast<std::uint64_t>(2 * loads[i].cached * config.kv_heads * config.head_dim) *
                      sizeof(typename B::value_type);
   }
@@ -45,10 +47,13 @@ work_counters forward_cost(const llama<B>& model, const std::vector<layer_load>&
   return cost;
 }
 
-/// The loads of a dense pass: `tokens` rows behind `past` cached ones in every layer, all neurons.
-inline std::vector<layer_load> dense_loads(const llama_config& config, index past, index tokens) {
+/// The loads of a dense pass: `tokens` rows behind `past` cached ones in every layer, all neurons; `ffn_rows`
+/// of them pass through the feed-forward block at a time (0: all).
+inline std::vector<layer_load> dense_loads(const llama_config& config, index past, index tokens,
+                                           index ffn_rows = 0) {
+  const index passes = ffn_rows > 0 ? (tokens + ffn_rows - 1) / ffn_rows : 1;
   return std::vector<layer_load>(static_cast<std::size_t>(config.layers),
-                                 {tokens, past + tokens, config.intermediate_size});
+                                 {tokens, past + tokens, config.intermediate_size, passes});
 }
 
 }  // namespace corematching

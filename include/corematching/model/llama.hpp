@@ -95,7 +95,8 @@ class llama {
 
   /// Runs the prompt's embeddings x [T, D] (lost) through all layers, behind whatever the sequence holds, and
   /// returns the logits [vocabulary] after its last token. `ffn_rows` bounds the rows whose FFN activations
-  /// exist at a time. The hook may drop tokens.
+  /// exist at a time. The hook may drop tokens. After an exception the sequence
+  /// holds a part of the prompt and is of no further use.
   template <hook H = no_hook>
   std::vector<float> prefill(B& be, sequence<B>& seq, view x, index ffn_rows, H&& hook = {}) const {
     require(x.rows > 0, "the prompt is empty");
@@ -189,6 +190,8 @@ class llama {
   view drop_others(B& be, sequence<B>& seq, view x, alive_tokens& alive, const token_selection& kept,
                    index done) const {
     const index_view<> rows = *kept.rows;
+    require(!kept.renumber || kept.scope == cache_scope::every_layer,
+            "a hook renumbers tokens whose cache entries stay in some layers");
     auto placed_rows = placed_indices(be, rows);
     be.gather_rows(x.top_rows(rows.size), x, placed_rows.view());
     if (kept.scope == cache_scope::every_layer)

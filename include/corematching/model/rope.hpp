@@ -33,15 +33,9 @@ inline std::vector<float> rotary_frequencies(const rope_config& rope, index head
     const float exponent = static_cast<float>(2 * i) / static_cast<float>(head_dim);
     const float frequency = 1.0f / std::pow(static_cast<float>(rope.theta), exponent);
     switch (rope.scaling) {
-      case rope_scaling::none:
-        frequencies.push_back(frequency);
-        break;
-      case rope_scaling::linear:
-        frequencies.push_back(frequency / static_cast<float>(rope.factor));
-        break;
-      case rope_scaling::llama3:
-        frequencies.push_back(detail::llama3_frequency(frequency, rope));
-        break;
+      case rope_scaling::none: frequencies.push_back(frequency); break;
+      case rope_scaling::linear: frequencies.push_back(frequency / static_cast<float>(rope.factor)); break;
+      case rope_scaling::llama3: frequencies.push_back(detail::llama3_frequency(frequency, rope)); break;
     }
   }
   return frequencies;

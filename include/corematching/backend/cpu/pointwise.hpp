@@ -18,14 +18,10 @@ using eigen_const_row = Eigen::Map<const Eigen::ArrayXf>;
 
 inline float activated(activation act, float x) {
   switch (act) {
-    case activation::silu:
-      return x / (1 + std::exp(-x));
-    case activation::quick_gelu:
-      return x / (1 + std::exp(-1.702f * x));
-    case activation::gelu_erf:
-      return 0.5f * x * (1 + std::erf(x * 0.70710678f));
-    case activation::gelu_tanh:
-      return 0.5f * x * (1 + std::tanh(0.79788456f * (x + 0.044715f * x * x * x)));
+    case activation::silu: return x / (1 + std::exp(-x));
+    case activation::quick_gelu: return x / (1 + std::exp(-1.702f * x));
+    case activation::gelu_erf: return 0.5f * x * (1 + std::erf(x * 0.70710678f));
+    case activation::gelu_tanh: return 0.5f * x * (1 + std::tanh(0.79788456f * (x + 0.044715f * x * x * x)));
   }
   return x;
 }
@@ -34,12 +30,8 @@ inline float activated(activation act, float x) {
 inline void activate_row(activation act, vector_view<float> x) {
   eigen_row row(x.data, x.size);
   switch (act) {
-    case activation::silu:
-      row = row / (1 + (-row).exp());
-      break;
-    case activation::quick_gelu:
-      row = row / (1 + (-1.702f * row).exp());
-      break;
+    case activation::silu: row = row / (1 + (-row).exp()); break;
+    case activation::quick_gelu: row = row / (1 + (-1.702f * row).exp()); break;
     default:
       for (float& value : x) value = activated(act, value);
   }

@@ -7,6 +7,7 @@
 #include <atomic>
 #include <exception>
 #include <mutex>
+#include <system_error>
 #include <thread>
 #include <type_traits>
 #include <utility>
@@ -28,18 +29,20 @@ class thread_pool {
     require(threads >= 0 && threads <= 1024, "threads must lie in 0..1024, not ", threads);
     if (threads == 0) threads = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
     workers_.reserve(static_cast<std::size_t>(threads - 1));
-    for (int thread = 1; thread < threads; ++thread) workers_.emplace_back([this, thread] { work(thread); });
+    try {
+      for (int thread = 1; thread < threads; ++thread)
+        workers_.emplace_back([this, thread] { work(thread); });
+    } catch (const std::system_error& problem) {
+      const auto started = workers_.size();
+      stop();
+      fail("cannot start ", threads, " threads: the system allows ", started + 1, " (", problem.what(), ")");
+    }
   }
 
   thread_pool(const thread_pool&) = delete;
   thread_pool& operator=(const thread_pool&) = delete;
 
-  ~thread_pool() {
-    region_ = {};
-    generation_.fetch_add(1, std::memory_order_release);
-    generation_.notify_all();
-    for (std::thread& worker : workers_) worker.join();
-  }
+  ~thread_pool() { stop(); }
 
   int size() const { return static_cast<int>(workers_.size()) + 1; }
 
@@ -88,6 +91,14 @@ class thread_pool {
   }
 
  private:
+  // An empty region sends the workers home.
+  void stop() {
+    region_ = {};
+    generation_.fetch_add(1, std::memory_order_release);
+    generation_.notify_all();
+    for (std::thread& worker : workers_) worker.join();
+  }
+
   struct region {
     void (*call)(void*, int) = nullptr;
     void* context = nullptr;
