@@ -344,16 +344,16 @@ def ask(scene: Scene, rng: np.random.Generator, kind: str) -> Question:
     return _ASK[kind](scene, rng)
 
 
-def things_asked_about(scene: Scene, question: Question) -> list[int]:
-    """Numbers of the things that fit every colour, shape and place that a question names; none
-    where it names nothing, or something that is not there."""
+def things_asked_about(scene: Scene, question: Question) -> list[int] | None:
+    """Numbers of the things that fit every colour, shape and place that a question names: none of
+    them where it names something that is not there, and no list where it names nothing."""
     text = question.question
     words = text.rstrip("?.").split()
     colors = [i for i, name in enumerate(COLOR_NAMES) if name in words]
     shapes = [i for i, (one, many) in enumerate(SHAPES.items()) if one in words or many in words]
     places = [i for i, place in enumerate(PLACES) if text.endswith(f"object {place}?")]
     if not (colors or shapes or places or text.startswith("How many objects")):
-        return []
+        return None
     return [
         i for i, t in enumerate(scene.things)
         if (not colors or t.color in colors)

@@ -128,7 +128,7 @@ def decoder_states(
     model: LlavaForConditionalGeneration, batch: "Batch", features: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Hidden states of the text after the picture, [pictures, TEXT_LENGTH, width], and how much
-    attention guided heads pay from it to each patch, [pictures, heads, TEXT_LENGTH, patches]."""
+    attention guided heads pay from it to what stands before, [pictures, heads, TEXT_LENGTH, prefix]."""
     embed = model.get_input_embeddings()
     image = model.model.multi_modal_projector(features)
     before = embed(batch.before).expand(len(image), -1, -1)
@@ -137,7 +137,7 @@ def decoder_states(
     rotation = decoder.rotary_emb(hidden, position_ids=batch.positions)
     for index, layer in enumerate(decoder.layers):
         if index == GUIDED_LAYER:
-            guided = attention_to_patches(layer, hidden, rotation, batch)
+            guided = attention_to_prefix(layer, hidden, rotation, batch)
         hidden = layer(
             hidden, attention_mask=batch.mask, position_ids=batch.positions, position_embeddings=rotation
         )
@@ -145,10 +145,46 @@ def decoder_states(
     return decoder.norm(hidden)[:, -batch.text.shape[1]:], guided
 
 
-def attention_to_patches(
+class NeuronDropout:
+    """Silences random neurons while answers are read, the same for a whole picture and layer.
+
+    Large models have neurons to spare, which is what neuron sparsity lives on. A model this small
+    uses every one unless it learns to do without some: up to `most` of them, a share drawn anew for
+    each picture. Neurons of picture and question are never silenced, as in the method.
+    """
+
+    def __init__(self, model: LlavaForConditionalGeneration, most: float) -> None:
+        self.most = most
+        self.layers = model.model.language_model.layers
+        for layer in self.layers:
+            layer.mlp.down_proj.keep = None
+            layer.mlp.down_proj.register_forward_pre_hook(_silence)
+
+    def draw(self, batch: "Batch") -> None:
+        """New silent neurons; `clear` brings them all back."""
+        pictures, length = batch.positions.shape
+        reading = torch.zeros(pictures, length, 1, device=batch.text.device)
+        reading[:, -batch.text.shape[1] :, 0] = batch.reading
+        share = self.most * torch.rand(pictures, 1, 1, device=reading.device)
+        for layer in self.layers:
+            neurons = layer.mlp.down_proj.in_features
+            silent = (torch.rand(pictures, 1, neurons, device=reading.device) < share).float()
+            layer.mlp.down_proj.keep = 1 - reading * silent
+
+    def clear(self) -> None:
+        for layer in self.layers:
+            layer.mlp.down_proj.keep = None
+
+
+def _silence(down_proj: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor] | None:
+    return None if down_proj.keep is None else (inputs[0] * down_proj.keep,)
+
+
+def attention_to_prefix(
     layer: nn.Module, hidden: Tensor, rotation: tuple[Tensor, Tensor], batch: "Batch"
 ) -> Tensor:
-    """Log of the attention that the first GUIDED_HEADS heads of a layer pay from text to patches."""
+    """Log of the attention that the first GUIDED_HEADS heads of a layer pay from text to the tokens
+    before the picture and to its patches."""
     attention = layer.self_attn
     normed = layer.input_layernorm(hidden)
     shape = (*hidden.shape[:2], -1, attention.head_dim)
@@ -159,8 +195,7 @@ def attention_to_patches(
     q, k = apply_rotary_pos_emb(q, k, *rotation)
     text = batch.text.shape[1]
     scores = q[:, :, -text:] @ k.transpose(2, 3) * attention.scaling + batch.mask[:, :, -text:]
-    first = batch.before.shape[1]
-    return scores.log_softmax(-1)[..., first : first + GRID * GRID]
+    return scores.log_softmax(-1)[..., : batch.before.shape[1] + GRID * GRID]
 
 
 # ----------------------------------------------------------------------------- batches
@@ -175,6 +210,7 @@ class Batch:
     text: Tensor       # [pictures, TEXT_LENGTH]
     answers: Tensor    # [pictures, TEXT_LENGTH]
     asked: Tensor      # [pictures, TEXT_LENGTH], the same for the tokens of questions
+    reading: Tensor    # [pictures, TEXT_LENGTH], 1 on the tokens of answers
     positions: Tensor  # [pictures, before + patches + TEXT_LENGTH]
     mask: Tensor       # [pictures, 1, length, length], 0 or -inf
     branch: Tensor     # [pictures, TEXT_LENGTH], index of the question, -1 on padding
@@ -202,8 +238,8 @@ def branch_mask(branch: Tensor, prefix: int) -> Tensor:
 def pack(
     prompt: Prompt, questions: list[scenes.Question], length: int = TEXT_LENGTH
 ) -> tuple[np.ndarray, int]:
-    """Rows of text, answers, offset in the branch, branch, asked; and how many questions fitted."""
-    rows = np.zeros((5, length), np.int64)
+    """Rows of text, answers, offset in the branch, branch, asked, reading; and how many questions fitted."""
+    rows = np.zeros((6, length), np.int64)
     rows[0], rows[1], rows[3], rows[4] = prompt.pad, IGNORED, -1, IGNORED
     at = used = 0
     for question in questions:
@@ -216,6 +252,7 @@ def pack(
         rows[2, at:end] = np.arange(end - at)
         rows[3, at:end] = used
         rows[4, at : at + len(asked) - 1] = asked[1:]
+        rows[5, at + len(asked) : end] = 1
         at, used = end, used + 1
     return rows, used
 
@@ -224,14 +261,14 @@ def make_batch(
     prompt: Prompt, pictures: np.ndarray, asked: list[list[scenes.Question]], device: torch.device
 ) -> Batch:
     packed = [pack(prompt, questions) for questions in asked]
-    text, answers, offset, branch, spoken = torch.from_numpy(np.stack([rows for rows, _ in packed], 1)).to(device)
+    text, answers, offset, branch, spoken, reading = torch.from_numpy(np.stack([rows for rows, _ in packed], 1)).to(device)
     before = torch.tensor([prompt.before_image()], device=device)
     prefix = before.shape[1] + GRID * GRID
     positions = torch.cat(
         [torch.arange(prefix, device=device).expand(len(text), -1), prefix + offset], 1
     )
     return Batch(
-        to_pixels(pictures).to(device), before, text, answers, spoken, positions,
+        to_pixels(pictures).to(device), before, text, answers, spoken, reading.float(), positions,
         branch_mask(branch, prefix), branch,
         [questions[:used] for questions, (_, used) in zip(asked, packed)],
     )
@@ -321,21 +358,25 @@ def alignment_loss(model: LlavaForConditionalGeneration, prompt: Prompt, feature
 
 
 def guidance_targets(batch: Batch, drawn: list[scenes.Scene], thing: np.ndarray) -> Tensor:
-    """[pictures, TEXT_LENGTH, patches]: true on the patches of the things that a question is
-    about, where its answer is predicted; all false where there is nothing to look at."""
+    """[pictures, TEXT_LENGTH, prefix]: true on the patches of the things that a question is about,
+    where its answer is predicted. Where it names something that is not there, true on the tokens
+    before the picture: a place to look when nothing fits tells "no" from "yes"."""
     branch, answering = batch.branch.cpu().numpy(), (batch.answers != IGNORED).cpu().numpy()
-    targets = np.zeros((*branch.shape, thing.shape[1]), bool)
+    before = batch.before.shape[1]
+    targets = np.zeros((*branch.shape, before + thing.shape[1]), bool)
     for picture, (scene, asked) in enumerate(zip(drawn, batch.questions)):
         for index, question in enumerate(asked):
             about = scenes.things_asked_about(scene, question)
-            if about:
-                rows = (branch[picture] == index) & answering[picture]
-                targets[picture, rows] = np.isin(thing[picture], about)
+            if about is None:
+                continue
+            rows = (branch[picture] == index) & answering[picture]
+            targets[picture, rows, :before] = not about
+            targets[picture, rows, before:] = np.isin(thing[picture], about)
     return torch.from_numpy(targets)
 
 
 def guidance_loss(guided: Tensor, targets: Tensor) -> Tensor:
-    """-log of the attention that guided heads pay to the right patches, per answering token.
+    """-log of the attention that guided heads pay to the right tokens, per answering token.
 
     Finding a thing by its name takes layers that fit together: one gathers the name, one
     looks for it. Shown where to look, they do so within hundreds of steps; without, colours
@@ -459,6 +500,7 @@ class Trainer:
         self.log: list[dict] = []
         self.done: dict[str, int] = {}
         self.seconds = 0.0
+        self.dropout = NeuronDropout(self.model, args.neuron_dropout)
         self.optimizers = self._optimizers()
         if args.compile:
             for layer in self.model.model.language_model.layers:
@@ -526,6 +568,8 @@ class Trainer:
             loss, detail = patch_loss(self.heads, features, labels)
         if stage.rate:
             aligned = alignment_loss(self.model, self.prompt, features, labels)
+            if stage.vision_rate:
+                self.dropout.draw(batch)
             targets = guidance_targets(batch, drawn, thing).to(self.device)
             loss = answer_loss(self.model, batch, features, targets) + 0.1 * loss + 0.2 * aligned
             detail.append(aligned.item())
@@ -549,6 +593,7 @@ class Trainer:
             group["lr"] = rate * stage.scale(step)
         loss, detail = self.loss(stage, step)
         loss.backward()
+        self.dropout.clear()
         self.average_gradients()
         nn.utils.clip_grad_norm_([p for p in self.model.parameters() if p.grad is not None], 1.0)
         for optimizer in self.optimizers:
@@ -648,6 +693,7 @@ def main() -> None:
     parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=False)
     parser.add_argument("--pictures", type=int, default=16, help="pictures in a step")
     parser.add_argument("--rate", type=float, default=2e-3)
+    parser.add_argument("--neuron-dropout", type=float, default=0.7, help="largest share, in the joint stage")
     parser.add_argument("--vision-steps", type=int, default=700)
     parser.add_argument("--align-steps", type=int, default=500)
     parser.add_argument("--instruct-steps", type=int, default=3000)
