@@ -8,9 +8,8 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 model=models/demo
-pictures=("$model"/pictures/*)
-picture=${1:-${pictures[0]}}
-prompt=${2:-"What is in the picture?"}
+picture=${1:-$model/pictures/scene_1.png}
+prompt=${2:-"Describe the image."}
 drawing=build/core_tokens.png
 
 scripts/setup.sh
@@ -29,7 +28,10 @@ echo
 echo "== Dense: every neuron, every token =="
 ask --sparsity none
 echo
-echo "== Core neurons and core tokens =="
-ask --sparsity both --show-tokens "$drawing"
+echo "== Core neurons and few tokens =="
+# In so small a model most image tokens are background, and the sentence's core neurons with them: the paper's rule for
+# tokens, the library's default, drops the objects (docs/demo_model.md). Their projection on the attention's output is
+# the criterion that holds here; the core neurons are chosen as in the paper.
+ask --sparsity both --criterion projection --match-layers 3 --min-tokens 20 --show-tokens "$drawing"
 echo
 echo "Kept image tokens: $drawing"

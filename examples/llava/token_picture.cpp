@@ -116,8 +116,12 @@ class figure_painter {
     const int panels = 1 + static_cast<int>(figure_.panels.size());
     const int rows = (panels + most_columns - 1) / most_columns, columns = (panels + rows - 1) / rows;
     const int width = 2 * margin + columns * view_.width + (columns - 1) * gap;
-    const auto question = wrap_some("Q: " + printable(figure_.question), width - 2 * margin);
-    const auto answer = wrap_some("A: " + printable(figure_.answer), width - 2 * margin);
+    // A run from token ids has no text to show.
+    const auto lines = [&](const char* name, const std::string& text) {
+      return text.empty() ? std::vector<std::string>{}
+                          : wrap_some(name + printable(text), width - 2 * margin);
+    };
+    const auto question = lines("Q: ", figure_.question), answer = lines("A: ", figure_.answer);
     const int title = static_cast<int>(question.size() + answer.size()) * line_height;
     const int panel_height = view_.height + caption_height() + gap;
     picture image = make_picture(width, 2 * margin + title + rows * panel_height - gap / 2);
