@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Builds the LLaVA driver and lets the small model in models/demo describe a picture: with all its work, then with core
+# Builds the LLaVA driver and asks the small model in models/demo about a picture: with all its work, then with core
 # neurons and core tokens. Also draws which image tokens stayed.
 #
 #   scripts/demo.sh [PICTURE [PROMPT]]
@@ -9,7 +9,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 model=models/demo
 picture=${1:-$model/pictures/scene_1.png}
-prompt=${2:-"Describe the image."}
+prompt=${2:-"Where is the white star?"}
 drawing=build/core_tokens.png
 
 scripts/setup.sh
@@ -32,6 +32,6 @@ echo "== Core neurons and few tokens =="
 # In so small a model most image tokens are background, and the sentence's core neurons with them: the paper's rule for
 # tokens, the library's default, drops the objects (docs/demo_model.md). Their projection on the attention's output is
 # the criterion that holds here; the core neurons are chosen as in the paper.
-ask --sparsity both --criterion projection --match-layers 3 --min-tokens 20 --show-tokens "$drawing"
+ask --sparsity both --criterion projection --match-layers 3 --show-tokens "$drawing"
 echo
 echo "Kept image tokens: $drawing"
