@@ -102,9 +102,9 @@ TEST(parse_ids, names_what_is_no_id) {
   EXPECT_EQ(refusal([] { parse_ids("  "); }), "the list of token ids is empty");
   EXPECT_EQ(refusal([] { parse_ids("1,,2"); }), R"("" in the list of token ids is not a token id)");
   EXPECT_EQ(refusal([] { parse_ids("1,2,"); }), R"("" in the list of token ids is not a token id)");
-  for (const char* item : {"-1", "1.5", "x", "1 2", "0x10", "+1", "4294967296"})
-    EXPECT_EQ(refusal([&] { parse_ids(std::string("7,") + item); }),
-              "\"" + std::string(item) + "\" in the list of token ids is not a token id");
+  for (const std::string item : {"-1", "1.5", "x", "1 2", "0x10", "+1", "4294967296"})
+    EXPECT_EQ(refusal([&] { parse_ids(std::string("7,").append(item)); }),
+              std::string(1, '"').append(item).append("\" in the list of token ids is not a token id"));
 }
 
 }  // namespace

@@ -10,6 +10,7 @@
 #include <fstream>
 #include <sstream>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "support/temporary_directory.hpp"
@@ -22,10 +23,18 @@ struct program_result {
   std::string err;
 };
 
-inline std::string quoted(const std::string& argument) {
-  std::string text = "'";
-  for (const char c : argument) text += c == '\'' ? std::string("'\\''") : std::string(1, c);
-  return text + "'";
+/// `argument` as one word of a shell's command line.
+inline std::string quoted(std::string_view argument) {
+  std::string text(1, '\'');
+  for (const char c : argument) {
+    if (c == '\'') {
+      text.append("'\\''");
+    } else {
+      text.push_back(c);
+    }
+  }
+  text.push_back('\'');
+  return text;
 }
 
 /// Runs `program` with `arguments`, no terminal on any side.
@@ -33,8 +42,8 @@ inline program_result run_program(const std::string& program, const std::vector<
   const support::temporary_directory directory;
   const auto err = directory.path() / "stderr";
   std::string command = quoted(program);
-  for (const std::string& argument : arguments) command += " " + quoted(argument);
-  command += " 2>" + quoted(err.string()) + " </dev/null";
+  for (const std::string& argument : arguments) command.append(" ").append(quoted(argument));
+  command.append(" 2>").append(quoted(err.string())).append(" </dev/null");
   program_result result;
   FILE* pipe = popen(command.c_str(), "r");
   std::array<char, 4096> block{};
