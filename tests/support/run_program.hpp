@@ -24,7 +24,7 @@ struct program_result {
 };
 
 /// `argument` as one word of a shell's command line.
-inline std::string quoted(std::string_view argument) {
+inline std::string shell_word(std::string_view argument) {
   std::string text(1, '\'');
   for (const char c : argument) {
     if (c == '\'') {
@@ -41,9 +41,9 @@ inline std::string quoted(std::string_view argument) {
 inline program_result run_program(const std::string& program, const std::vector<std::string>& arguments) {
   const support::temporary_directory directory;
   const auto err = directory.path() / "stderr";
-  std::string command = quoted(program);
-  for (const std::string& argument : arguments) command.append(" ").append(quoted(argument));
-  command.append(" 2>").append(quoted(err.string())).append(" </dev/null");
+  std::string command = shell_word(program);
+  for (const std::string& argument : arguments) command.append(" ").append(shell_word(argument));
+  command.append(" 2>").append(shell_word(err.string())).append(" </dev/null");
   program_result result;
   FILE* pipe = popen(command.c_str(), "r");
   std::array<char, 4096> block{};
