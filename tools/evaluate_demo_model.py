@@ -115,6 +115,7 @@ def main_table() -> list[Setting]:
         Setting("tokens", ("--sparsity", "tokens")),
         *neurons,
         *both,
+        Setting("both, projection, layer 3", ("--criterion", "projection", "--match-layers", "3")),
     ]
 
 
