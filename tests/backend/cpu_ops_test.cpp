@@ -59,7 +59,8 @@ TYPED_TEST_SUITE(backend_operations, backends);
 TYPED_TEST(backend_operations, matmul_multiplies_by_the_transposed_weight_and_adds_the_bias) {
   for (const dtype type : storage_types)
     for (const index tokens : token_counts)
-      for (const auto& [out, in] : size_pairs()) {
+      for (const auto& sides : size_pairs()) {
+        const index out = sides.first, in = sides.second;  // a lambda may not capture a binding in C++20
         SCOPED_TRACE(testing::Message() << name_of(type) << ", " << tokens << " x " << in << " -> " << out);
         const real_matrix x = random_matrix(tokens, in, this->random),
                           bias = random_matrix(1, out, this->random);
@@ -90,7 +91,8 @@ TYPED_TEST(backend_operations, matmul_without_bias_adds_none) {
 TYPED_TEST(backend_operations, gated_up_computes_the_selected_neurons_in_their_order) {
   for (const dtype type : storage_types)
     for (const index tokens : {1, 3, 4, 5, 37})
-      for (const auto& [neurons, in] : size_pairs()) {
+      for (const auto& sides : size_pairs()) {
+        const index neurons = sides.first, in = sides.second;  // a lambda may not capture a binding in C++20
         if (neurons * in > 20000) continue;
         const double magnitude = weight_magnitude(in);
         const real_matrix x = random_matrix(tokens, in, this->random);
@@ -132,7 +134,8 @@ TYPED_TEST(backend_operations, gated_up_applies_each_activation) {
 TYPED_TEST(backend_operations, weighted_rows_sums_the_rows_of_the_selected_neurons) {
   for (const dtype type : storage_types)
     for (const index tokens : {1, 2, 4, 5, 37})
-      for (const auto& [neurons, out] : size_pairs()) {
+      for (const auto& sides : size_pairs()) {
+        const index neurons = sides.first, out = sides.second;  // a lambda may not capture a binding in C++20
         if (neurons * out > 20000) continue;
         const real_matrix w = this->random_weight(neurons, out, type, 1);
         for (const twin::neurons& selection : selections(neurons)) {
