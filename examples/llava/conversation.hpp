@@ -54,7 +54,8 @@ class conversation {
     load();
     look();
     const multimodal_prompt prompt = read_prompt();
-    sequence<B> seq = model_->language().start(be_, max_new_tokens_);
+    // Room for a long answer is taken as it grows.
+    sequence<B> seq = model_->language().start(be_, std::min<index>(max_new_tokens_, 1024));
     std::vector<float> logits = prefill(seq, prompt);
     decode(seq, std::move(logits), on_text);
     finish(seq, prompt);

@@ -3,6 +3,7 @@
 
 #include <CLI/CLI.hpp>
 #include <charconv>
+#include <filesystem>
 #include <map>
 #include <string>
 #include <string_view>
@@ -32,6 +33,7 @@ Number number(std::string_view text, const char* option) {
 /// "A,B-C": ascending layer numbers.
 std::vector<index> layer_list(std::string_view text) {
   std::vector<index> layers;
+  if (text.empty() || text.back() == ',') fail("--match-layers: \"", text, "\" is not a list of layers");
   while (!text.empty()) {
     const std::string_view item = text.substr(0, text.find(','));
     text.remove_prefix(std::min(text.size(), item.size() + 1));
@@ -248,6 +250,24 @@ void add_output(CLI::App& app, options& o) {
       ->group(group);
 }
 
+/// Refuses, before anything is computed, an output that could not be written or would destroy what the run
+/// reads.
+void check_output(const options& o, const std::filesystem::path& output, const char* name) {
+  if (output.empty()) return;
+  namespace fs = std::filesystem;
+  std::error_code ignored;
+  const fs::path directory = output.has_parent_path() ? output.parent_path() : fs::path(".");
+  if (!fs::is_directory(directory, ignored))
+    fail(name, ": ", output.string(), ": there is no such directory");
+  const auto status = fs::symlink_status(output, ignored);
+  if (fs::exists(status) && !fs::is_regular_file(status))
+    fail(name, ": ", output.string(), ": is not a regular file, so it is not overwritten");
+  if (!o.image.empty() && fs::equivalent(output, o.image, ignored))
+    fail(name, ": ", output.string(), ": is the picture that --image reads");
+  if (fs::exists(status) && fs::equivalent(directory, o.model, ignored))
+    fail(name, ": ", output.string(), ": would overwrite a file of the model");
+}
+
 }  // namespace
 
 options parse_options(int argc, const char* const* argv) {
@@ -266,6 +286,10 @@ options parse_options(int argc, const char* const* argv) {
       throw CLI::ValidationError("--show-tokens needs --image");
     result.sampling.validate();
     result.sparsity.keep.validate();
+    check_output(result, result.dump, "--dump");
+    check_output(result, result.show_tokens, "--show-tokens");
+    if (!result.dump.empty() && result.dump == result.show_tokens)
+      fail("--dump and --show-tokens name the same file, ", result.dump.string());
   } catch (const CLI::ParseError& problem) {
     throw usage_exit{app.exit(problem)};
   }

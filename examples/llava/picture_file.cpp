@@ -93,6 +93,11 @@ picture read_picture(const std::filesystem::path& path) {
 }
 
 void write_png(const picture& image, const std::filesystem::path& path) {
+  std::error_code ignored;
+  const auto status = std::filesystem::symlink_status(path, ignored);
+  // Renaming over a device, a pipe or a link would replace it.
+  require(!std::filesystem::exists(status) || std::filesystem::is_regular_file(status), path.string(),
+          ": is not a regular file, so it is not overwritten");
   const std::vector<std::byte> bytes = encode_png(image);
   temporary_file file(path);
   file.write(bytes);

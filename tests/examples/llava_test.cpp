@@ -274,6 +274,23 @@ TEST(llava, refuses_a_prompt_over_the_context) {
                  {std::to_string(context + 1), "context of " + std::to_string(context)});
 }
 
+TEST(llava, does_not_overwrite_what_is_no_plain_file_or_what_it_reads) {
+  const support::temporary_directory directory;
+  const auto target = directory.write("target", "kept"), link = directory.path() / "link.png";
+  fs::create_symlink(target, link);
+  expect_refused(ask(data("tiny_mha"), picture(), {"--show-tokens", link.string()}), {"link.png", "regular"});
+  EXPECT_TRUE(fs::is_symlink(link));
+  expect_refused(ask(data("tiny_mha"), picture(), {"--dump", directory.path().string()}),
+                 {"--dump", "regular"});
+  const auto copy = directory.path() / "picture.png";
+  fs::copy(picture(), copy);
+  expect_refused(ask(data("tiny_mha"), copy, {"--show-tokens", copy.string()}), {"--image"});
+  const model_copy model("tiny_mha");
+  expect_refused(ask(model.path(), picture(), {"--dump", model.weights().string()}), {"file of the model"});
+  const auto same = (directory.path() / "same").string();
+  expect_refused(ask(data("tiny_mha"), picture(), {"--dump", same, "--show-tokens", same}), {"same file"});
+}
+
 TEST(llava, leaves_nothing_behind_where_it_cannot_write) {
   const support::temporary_directory directory;
   const auto missing = directory.path() / "none" / "dump.safetensors";

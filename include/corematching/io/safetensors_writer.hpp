@@ -64,10 +64,19 @@ named_tensor as_tensor(std::string name, std::vector<std::int64_t> shape, const 
 
 namespace detail {
 
+// Renaming over a device, a pipe or a link would replace it.
+inline void refuse_special(const std::filesystem::path& destination) {
+  std::error_code ignored;
+  const auto status = std::filesystem::symlink_status(destination, ignored);
+  require(!std::filesystem::exists(status) || std::filesystem::is_regular_file(status), destination.string(),
+          ": is not a regular file, so it is not overwritten");
+}
+
 // A file under a temporary name in the directory of its destination, removed unless it is committed.
 class partial_file {
  public:
   explicit partial_file(std::filesystem::path destination) : destination_(std::move(destination)) {
+    refuse_special(destination_);
     static std::atomic<unsigned> count{0};
     do {
       temporary_ = destination_;

@@ -28,6 +28,7 @@ class thread_pool {
   explicit thread_pool(int threads = 0) {
     require(threads >= 0 && threads <= 1024, "threads must lie in 0..1024, not ", threads);
     if (threads == 0) threads = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+    if (static_cast<unsigned>(threads) > std::thread::hardware_concurrency()) spins_ = 0;
     workers_.reserve(static_cast<std::size_t>(threads - 1));
     try {
       for (int thread = 1; thread < threads; ++thread)
@@ -111,9 +112,10 @@ class thread_pool {
   }
 
   // Regions follow each other within microseconds during decode, so a short spin avoids most futex calls.
+  // With more threads than processors a spin only keeps from work whoever is waited for.
   template <class Done, class Value>
-  static void await(Done&& done, std::atomic<Value>& value) {
-    for (int spin = 0; spin < 4000; ++spin) {
+  void await(Done&& done, std::atomic<Value>& value) const {
+    for (int spin = 0; spin < spins_; ++spin) {
       if (done()) return;
       pause();
     }
@@ -143,6 +145,7 @@ class thread_pool {
     }
   }
 
+  int spins_ = 4000;
   region region_;
   std::atomic<unsigned> generation_{0};
   std::atomic<int> running_{0};
