@@ -147,7 +147,7 @@ TEST(write_safetensors, leaves_nothing_behind_when_the_destination_is_a_director
   const auto path = directory.path() / "m.safetensors";
   std::filesystem::create_directory(path);
   expect_parts(error_text([&] { write_safetensors(path, {}); }), path.string(),
-               "cannot rename the finished file");
+               "is not a regular file, so it is not overwritten");
   EXPECT_EQ(files_in(directory.path()), 1u);
 }
 
