@@ -180,15 +180,15 @@ TEST(dtype, conversions_are_constant_expressions) {
   static_assert(to_float(bf16{0x3f80}) == 1.0f);
 }
 
-TEST(dtype, storage_types_have_the_size_that_size_of_names) {
-  static_assert(sizeof(float) == size_of(dtype::f32));
-  static_assert(sizeof(f16) == size_of(dtype::f16));
-  static_assert(sizeof(bf16) == size_of(dtype::bf16));
+TEST(dtype, storage_types_have_the_size_that_bytes_of_names) {
+  static_assert(sizeof(float) == bytes_of(dtype::f32, 1));
+  static_assert(sizeof(f16) == bytes_of(dtype::f16, 1));
+  static_assert(sizeof(bf16) == bytes_of(dtype::bf16, 1));
   static_assert(std::is_trivially_copyable_v<f16> && std::is_trivially_copyable_v<bf16>);
 }
 
 TEST(dtype, is_visited_as_its_own_element_type) {
-  for (const dtype type : {dtype::f32, dtype::f16, dtype::bf16})
+  for (const dtype type : {dtype::f32, dtype::f16, dtype::bf16, dtype::q8_0, dtype::q4_0})
     EXPECT_EQ(visit_dtype(type, []<class T>(const T*) { return dtype_of<T>; }), type) << name_of(type);
 }
 

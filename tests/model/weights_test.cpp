@@ -100,7 +100,7 @@ TEST_P(weight_files, report_the_bytes_read_so_far) {
   reader.matrix("m", {rows, cols});
   reader.vector("v", cols);
   reader.transposed("m", rows, cols);
-  const auto size = static_cast<std::uint64_t>(size_of(GetParam()));
+  const auto size = std::uint64_t{bytes_of(GetParam(), 1)};
   EXPECT_EQ(reports, (std::vector<std::uint64_t>{rows * cols * size, (rows + 1) * cols * size,
                                                  (2 * rows + 1) * cols * size}));
 }

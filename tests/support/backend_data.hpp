@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "corematching/backend/cpu/backend.hpp"
+#include "corematching/core/quantised.hpp"
 #include "support/scalar_twin.hpp"
 
 namespace support {
@@ -129,32 +130,57 @@ placed_vector<B, float> placed_floats(B& be, const real_matrix& row) {
   return {be, std::vector<float>(row.values.begin(), row.values.end())};
 }
 
+/// Writes one row as the storage type holds it.
+template <class T>
+void store_row(const double* values, index cols, std::byte* to) {
+  if constexpr (corematching::block_format<T>) {
+    corematching::quantise_row<T>(std::vector<float>(values, values + cols).data(), cols, to);
+  } else {
+    for (index j = 0; j < cols; ++j) {
+      const T stored = stored_as<T>(values[j]);
+      std::memcpy(to + j * index{sizeof(T)}, &stored, sizeof(T));
+    }
+  }
+}
+
 /// `values` as the storage type holds them.
 inline real_matrix rounded(real_matrix values, corematching::dtype type) {
   corematching::visit_dtype(type, [&]<class T>(const T*) {
-    for (double& value : values.values) value = double{corematching::to_float(stored_as<T>(value))};
+    if constexpr (corematching::block_format<T>) {
+      std::vector<std::byte> stored(corematching::bytes_of(type, static_cast<std::size_t>(values.cols)));
+      std::vector<float> row(static_cast<std::size_t>(values.cols));
+      for (index i = 0; i < values.rows; ++i) {
+        store_row<T>(&values.values[static_cast<std::size_t>(i * values.cols)], values.cols, stored.data());
+        corematching::dequantise(corematching::quantised_row<T>(stored.data(), values.cols), 0, values.cols,
+                                 row.data());
+        for (index j = 0; j < values.cols; ++j) values(i, j) = row[static_cast<std::size_t>(j)];
+      }
+    } else {
+      for (double& value : values.values) value = double{corematching::to_float(stored_as<T>(value))};
+    }
   });
   return values;
 }
 
-/// A weight matrix, its rows `where.padding` elements apart and misaligned by `where.offset` elements.
+/// A weight matrix, its rows `where.padding` elements (units of two bytes in the block formats) apart and
+/// misaligned by `where.offset` of them.
 template <class B>
 corematching::weight<typename B::space> placed_weight(B& be, const real_matrix& values,
                                                       corematching::dtype type, placement where = {}) {
-  const index stride = values.cols + where.padding;
-  const auto size = static_cast<index>(corematching::size_of(type));
+  // Scales of the block formats are 16-bit numbers.
+  const auto unit = corematching::is_quantised(type) ? index{2} : static_cast<index>(bytes_of(type, 1));
+  const index row_bytes =
+      static_cast<index>(bytes_of(type, static_cast<std::size_t>(values.cols))) + where.padding * unit;
   const auto bytes = std::make_shared<std::vector<std::byte>>(
-      static_cast<std::size_t>((where.offset + values.rows * stride) * size),
+      static_cast<std::size_t>(where.offset * unit + values.rows * row_bytes),
       std::byte{0xff});  // NaN of all types
-  std::byte* first = bytes->data() + where.offset * size;
+  std::byte* first = bytes->data() + where.offset * unit;
   corematching::visit_dtype(type, [&]<class T>(const T*) {
     for (index i = 0; i < values.rows; ++i)
-      for (index j = 0; j < values.cols; ++j) {
-        const T stored = stored_as<T>(values(i, j));
-        std::memcpy(first + (i * stride + j) * size, &stored, sizeof(T));
-      }
+      store_row<T>(&values.values[static_cast<std::size_t>(i * values.cols)], values.cols,
+                   first + i * row_bytes);
   });
-  return be.place_weight({{first, type, values.rows, values.cols, stride * size}, bytes});
+  return be.place_weight({{first, type, values.rows, values.cols, row_bytes}, bytes});
 }
 
 /// A selection that lives in the backend's memory, or none.

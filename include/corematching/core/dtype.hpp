@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// Storage types of weights and caches: IEEE binary32, binary16 and bfloat16. Arithmetic is always binary32.
+// Storage types of weights and caches: IEEE binary32, binary16, bfloat16, and two of ggml's block formats,
+// whose layout and rounding stand in corematching/core/quantised.hpp. Sums are always formed in binary32.
 #pragma once
 
 #include <bit>
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 
@@ -10,11 +12,27 @@
 
 namespace corematching {
 
-enum class dtype : std::uint8_t { f32, f16, bf16 };
+enum class dtype : std::uint8_t { f32, f16, bf16, q8_0, q4_0 };
 
-/// Bytes of one element.
-constexpr std::size_t size_of(dtype type) {
-  return type == dtype::f32 ? 4 : 2;
+/// Consecutive weights of a row that share one scale in the block formats.
+inline constexpr std::ptrdiff_t block_size = 32;
+
+/// Whether rows are made of blocks: their length must then be a multiple of block_size.
+constexpr bool is_quantised(dtype type) {
+  return type == dtype::q8_0 || type == dtype::q4_0;
+}
+
+/// Bytes of `elements` consecutive elements; whole blocks in the block formats.
+constexpr std::size_t bytes_of(dtype type, std::size_t elements) {
+  constexpr std::size_t block = block_size, scale = 2;
+  switch (type) {
+    case dtype::f32: return 4 * elements;
+    case dtype::f16:
+    case dtype::bf16: return 2 * elements;
+    case dtype::q8_0: return elements / block * (block + scale);
+    case dtype::q4_0: return elements / block * (block / 2 + scale);
+  }
+  return 0;
 }
 
 constexpr const char* name_of(dtype type) {
@@ -22,6 +40,8 @@ constexpr const char* name_of(dtype type) {
     case dtype::f32: return "f32";
     case dtype::f16: return "f16";
     case dtype::bf16: return "bf16";
+    case dtype::q8_0: return "q8_0";
+    case dtype::q4_0: return "q4_0";
   }
   return "?";
 }
@@ -78,20 +98,33 @@ constexpr f16 to_f16(float value) {
   return {static_cast<std::uint16_t>(sign | (rounded >> 13))};
 }
 
+/// Names of the block formats where a type is asked for; a row of theirs is no array of elements.
+struct q8_0 {};
+struct q4_0 {};
+
+template <class T>
+concept block_format = std::same_as<T, q8_0> || std::same_as<T, q4_0>;
+
 template <class T>
 inline constexpr dtype dtype_of = dtype::f32;
 template <>
 inline constexpr dtype dtype_of<f16> = dtype::f16;
 template <>
 inline constexpr dtype dtype_of<bf16> = dtype::bf16;
+template <>
+inline constexpr dtype dtype_of<q8_0> = dtype::q8_0;
+template <>
+inline constexpr dtype dtype_of<q4_0> = dtype::q4_0;
 
-/// Calls `body` with a null pointer of the element type that `type` names: the one switch over dtypes.
+/// Calls `body` with a null pointer of the type that `type` names: the one switch over dtypes.
 template <class Body>
 decltype(auto) visit_dtype(dtype type, Body&& body) {
   switch (type) {
     case dtype::f32: return body(static_cast<const float*>(nullptr));
     case dtype::f16: return body(static_cast<const f16*>(nullptr));
     case dtype::bf16: return body(static_cast<const bf16*>(nullptr));
+    case dtype::q8_0: return body(static_cast<const q8_0*>(nullptr));
+    case dtype::q4_0: return body(static_cast<const q4_0*>(nullptr));
   }
   fail("unknown dtype");
 }

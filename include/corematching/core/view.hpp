@@ -82,6 +82,16 @@ struct weight_view {
   }
 };
 
+/// Bytes of a matrix [rows, cols] whose rows lie without gaps.
+constexpr std::uint64_t stored_bytes(dtype type, index rows, index cols) {
+  return static_cast<std::uint64_t>(rows) * bytes_of(type, static_cast<std::size_t>(cols));
+}
+
+template <class Space>
+constexpr std::uint64_t stored_bytes(const weight_view<Space>& weight) {
+  return stored_bytes(weight.type, weight.rows, weight.cols);
+}
+
 /// Row `i` of a host weight as elements of type `T`, which must be the type it is stored in.
 template <class T>
 const T* typed_row(const weight_view<host_space>& weight, index i) {

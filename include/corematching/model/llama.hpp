@@ -63,9 +63,7 @@ class llama {
 
   const llama_config& config() const { return config_; }
   const decoder_layer<B>& layer(index i) const { return layers_[static_cast<std::size_t>(i)]; }
-  std::uint64_t head_weight_bytes() const {
-    return static_cast<std::uint64_t>(head_.view.rows * head_.view.cols) * size_of(head_.view.type);
-  }
+  std::uint64_t head_weight_bytes() const { return stored_bytes(head_.view); }
   dtype weight_type() const { return embedding_.view.type; }
 
   /// Positions that a sequence may use. A window of attention is not implemented, so a model that has one is

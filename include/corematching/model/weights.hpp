@@ -73,7 +73,7 @@ class weight_reader {
     const index rows = static_cast<index>(*shape.begin());
     const index cols = elements(tensor) / rows;
     weight<host_space> host{{tensor.bytes.data(), weight_dtype(tensor), rows, cols, 0}, tensor.storage};
-    host.view.row_bytes = cols * static_cast<index>(size_of(host.view.type));
+    host.view.row_bytes = static_cast<index>(bytes_of(host.view.type, static_cast<std::size_t>(cols)));
     if (!tensor.is_aligned()) {
       auto copy = detail::heap_block(tensor.bytes.size());
       std::memcpy(copy.get(), tensor.bytes.data(), tensor.bytes.size());
@@ -88,12 +88,13 @@ class weight_reader {
     const io::tensor& tensor = checked(name, {rows, cols});
     const dtype type = weight_dtype(tensor);
     auto block = detail::heap_block(tensor.bytes.size());
-    if (size_of(type) == 2) {
+    if (type != dtype::f32) {
       detail::transpose<std::uint16_t>(tensor.bytes.data(), block.get(), rows, cols);
     } else {
       detail::transpose<std::uint32_t>(tensor.bytes.data(), block.get(), rows, cols);
     }
-    const weight_view<> view{block.get(), type, cols, rows, rows * static_cast<index>(size_of(type))};
+    const auto row_bytes = static_cast<index>(bytes_of(type, static_cast<std::size_t>(rows)));
+    const weight_view<> view{block.get(), type, cols, rows, row_bytes};
     return placed(tensor, {view, std::move(block)});
   }
 
@@ -102,10 +103,12 @@ class weight_reader {
     const io::tensor& tensor = checked(name, shape);
     std::vector<float> result(static_cast<std::size_t>(elements(tensor)));
     visit_dtype(weight_dtype(tensor), [&]<class T>(const T*) {
-      for (std::size_t i = 0; i < result.size(); ++i) {
-        T stored;
-        std::memcpy(&stored, tensor.bytes.data() + i * sizeof(T), sizeof(T));
-        result[i] = to_float(stored);
+      if constexpr (!block_format<T>) {
+        for (std::size_t i = 0; i < result.size(); ++i) {
+          T stored;
+          std::memcpy(&stored, tensor.bytes.data() + i * sizeof(T), sizeof(T));
+          result[i] = to_float(stored);
+        }
       }
     });
     report(tensor);

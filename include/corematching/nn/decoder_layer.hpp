@@ -62,9 +62,7 @@ class decoder_layer {
   }
 
  private:
-  static std::uint64_t bytes_of(const weight<space>& w) {
-    return static_cast<std::uint64_t>(w.view.rows * w.view.cols) * size_of(w.view.type);
-  }
+  static std::uint64_t bytes_of(const weight<space>& w) { return stored_bytes(w.view); }
 
   // x += attention(rotate(norm(x) Wq), rotate(norm(x) Wk), norm(x) Wv) Wo
   template <class H>

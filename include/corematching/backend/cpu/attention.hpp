@@ -9,7 +9,10 @@
 #include <cmath>
 
 #include "corematching/backend/backend.hpp"
-#include "corematching/backend/cpu/products.hpp"
+#include "corematching/backend/cpu/eigen_views.hpp"
+#include "corematching/backend/cpu/growing_buffer.hpp"
+#include "corematching/backend/cpu/pointwise.hpp"
+#include "corematching/backend/cpu/row_kernels.hpp"
 
 namespace corematching::cpu {
 inline namespace COREMATCHING_CPU_ISA {
@@ -62,7 +65,7 @@ inline void combine_values(float* out, const float* p, matrix_view<const float> 
 /// head.
 inline void attend_one(vector_view<float> y, const float* q, matrix_view<const float> k,
                        matrix_view<const float> v, const attention_shape& shape, index kv_head, index visible,
-                       growing_buffer& scratch) {
+                       growing_buffer<>& scratch) {
   const index group = shape.heads / shape.kv_heads;
   float* p = scratch.at_least(visible);
   for (index head = kv_head * group; head < (kv_head + 1) * group; ++head) {
@@ -74,7 +77,7 @@ inline void attend_one(vector_view<float> y, const float* q, matrix_view<const f
 /// Queries first..first+count of one head: S = Q K^T * scale, rows masked and normalised, Y = S V.
 inline void attend_block(matrix_view<float> y, matrix_view<const float> q, matrix_view<const float> k,
                          matrix_view<const float> v, const attention_shape& shape, index head, index first,
-                         index count, growing_buffer& scratch) {
+                         index count, growing_buffer<>& scratch) {
   const index d = shape.head_dim, column = head / (shape.heads / shape.kv_heads) * d;
   const index keys = visible_keys(shape, first + count - 1, q.rows, k.rows);
   const matrix_view<float> scores{scratch.at_least(count * keys), count, keys, keys};

@@ -12,8 +12,9 @@
 #include "corematching/backend/backend.hpp"
 #include "corematching/backend/cpu/attention.hpp"
 #include "corematching/backend/cpu/buffer.hpp"
+#include "corematching/backend/cpu/panel_products.hpp"
 #include "corematching/backend/cpu/pointwise.hpp"
-#include "corematching/backend/cpu/products.hpp"
+#include "corematching/backend/cpu/row_products.hpp"
 #include "corematching/backend/cpu/selection.hpp"
 #include "corematching/backend/cpu/thread_pool.hpp"
 
@@ -57,7 +58,7 @@ class backend {
   void embed(out y, weight_view<> table, index_view<> ids) {
     assert(y.rows == ids.size && y.cols == table.cols);
     visit_dtype(table.type, [&]<class T>(const T*) {
-      for (index i = 0; i < ids.size; ++i) widen(typed_row<T>(table, ids[i]), table.cols, y.row(i).data);
+      for (index i = 0; i < ids.size; ++i) widen_row<T>(table, ids[i], 0, table.cols, y.row(i).data);
     });
   }
 
@@ -73,10 +74,11 @@ class backend {
     assert(x.cols == w.cols && y.cols == w.rows && y.rows == x.rows);
     count_product(x.rows, w.rows, w);
     for_columns(w.rows, x.rows * w.cols, [&](int thread, index first, index last) {
-      if (x.rows > detail::few_tokens)
+      if (x.rows > detail::few_tokens || is_quantised(w.type))
         return detail::multiply_panels(y, x, w, {}, bias, first, last, scratch_[index_of(thread)]);
-      visit_dtype(w.type,
-                  [&]<class T>(const T*) { detail::multiply_rows<T>(y, x, w, {}, bias, first, last); });
+      visit_dtype(w.type, [&]<class T>(const T*) {
+        if constexpr (!block_format<T>) detail::multiply_rows<T>(y, x, w, {}, bias, first, last);
+      });
     });
   }
 
@@ -86,11 +88,11 @@ class backend {
     count_product(x.rows, columns, gate);
     count_product(x.rows, columns, up);
     for_columns(columns, 2 * x.rows * gate.cols, [&](int thread, index first, index last) {
-      if (x.rows > detail::few_tokens)
+      if (x.rows > detail::few_tokens || is_quantised(gate.type))
         return detail::gated_panels(y, x, gate, up, act, selection, first, last, scratch_[index_of(thread)],
                                     second_scratch_[index_of(thread)]);
       visit_dtype(gate.type, [&]<class T>(const T*) {
-        detail::gated_rows<T>(y, x, gate, up, act, selection, first, last);
+        if constexpr (!block_format<T>) detail::gated_rows<T>(y, x, gate, up, act, selection, first, last);
       });
     });
   }
@@ -98,7 +100,7 @@ class backend {
   void weighted_rows(out y, in x, weight_view<> w, neurons selection = {}) {
     assert(x.cols == detail::count_of(selection, w.rows) && y.cols == w.cols && y.rows == x.rows);
     count_product(x.rows, x.cols, w);
-    if (x.rows <= detail::few_tokens) return sum_weighted_rows(y, x, w, selection);
+    if (x.rows <= detail::few_tokens && !is_quantised(w.type)) return sum_weighted_rows(y, x, w, selection);
     for_columns(w.cols, x.rows * x.cols, [&](int thread, index first, index last) {
       detail::combine_panels(y, x, w, selection, first, last, scratch_[index_of(thread)]);
     });
@@ -193,14 +195,13 @@ class backend {
 
  private:
   static std::size_t index_of(int thread) { return static_cast<std::size_t>(thread); }
-  std::vector<growing_buffer> per_thread() const {
-    return std::vector<growing_buffer>(index_of(pool_.size()));
+  std::vector<growing_buffer<>> per_thread() const {
+    return std::vector<growing_buffer<>>(index_of(pool_.size()));
   }
 
   void count_product(index tokens, index rows, const weight_view<>& w) {
     counters_.flops += 2 * static_cast<std::uint64_t>(tokens * rows * w.cols);
-    counters_.weight_bytes +=
-        static_cast<std::uint64_t>(rows) * static_cast<std::uint64_t>(w.cols) * size_of(w.type);
+    counters_.weight_bytes += stored_bytes(w.type, rows, w.cols);
   }
 
   // A range of work below these costs less than waking another thread for it: some microseconds.
@@ -247,7 +248,8 @@ class backend {
         float* partial = scratch_[index_of(thread)].at_least(w.cols);
         std::fill_n(partial, w.cols, 0.0f);
         visit_dtype(w.type, [&]<class T>(const T*) {
-          detail::accumulate_rows<T>(partial, x.row(t).data, w, selection, first, last);
+          if constexpr (!block_format<T>)
+            detail::accumulate_rows<T>(partial, x.row(t).data, w, selection, first, last);
         });
         partials_[index_of(thread)] = partial;
       });
@@ -259,10 +261,10 @@ class backend {
   }
 
   thread_pool pool_;
-  std::vector<growing_buffer> scratch_;         // one per thread
-  std::vector<growing_buffer> second_scratch_;  // one per thread
-  std::vector<detail::core_tally> tallies_;     // one per thread
-  std::vector<float*> partials_;                // of the current weighted_rows, one per thread
+  std::vector<growing_buffer<>> scratch_;         // one per thread
+  std::vector<growing_buffer<>> second_scratch_;  // one per thread
+  std::vector<detail::core_tally> tallies_;       // one per thread
+  std::vector<float*> partials_;                  // of the current weighted_rows, one per thread
   work_counters counters_;
 };
 

@@ -6,6 +6,7 @@
 #include <array>
 
 #include "corematching/backend/cpu/simd.hpp"
+#include "corematching/core/quantised.hpp"
 #include "corematching/core/view.hpp"
 
 namespace corematching::cpu {
@@ -17,6 +18,17 @@ void widen(const T* from, index count, float* to) {
   index i = 0;
   for (; i + 8 <= count; i += 8) f32x8::load(from + i).store(to + i);
   for (; i < count; ++i) to[i] = to_float(from[i]);
+}
+
+/// The weights of one row from `column` on, as binary32; in the block formats both are multiples of
+/// block_size.
+template <class T>
+void widen_row(const weight_view<>& weight, index row, index column, index count, float* to) {
+  if constexpr (block_format<T>) {
+    dequantise(blocks_of_row<T>(weight, row), column, count, to);
+  } else {
+    widen(typed_row<T>(weight, row) + column, count, to);
+  }
 }
 
 /// result[r] = sum over i < size of rows[r][i] * x[i]

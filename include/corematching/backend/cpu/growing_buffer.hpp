@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: Apache-2.0
+// Scratch memory of one thread.
+#pragma once
+
+#include "corematching/backend/cpu/buffer.hpp"
+
+namespace corematching::cpu {
+
+/// Grows to the largest size asked for and keeps it, so that a steady state allocates nothing.
+template <class T = float>
+class growing_buffer {
+ public:
+  T* at_least(index size) {
+    if (size > storage_.size()) storage_ = buffer<T>(size);
+    return storage_.data();
+  }
+
+ private:
+  buffer<T> storage_;
+};
+
+}  // namespace corematching::cpu

@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: Apache-2.0
+// Products with weights in the block formats, against binary64 products with the values that the blocks hold:
+// the only rounding beside binary32's is that of the tokens to 16 bits.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <numeric>
+#include <random>
+#include <utility>
+#include <vector>
+
+#include "corematching/backend/cpu/backend.hpp"
+#include "support/backend_data.hpp"
+#include "support/scalar_twin.hpp"
+
+namespace corematching {
+namespace {
+
+using namespace support;
+
+constexpr dtype formats[] = {dtype::q8_0, dtype::q4_0};
+/// One block, around the eight blocks whose scales are loaded at once, and around the panels of many tokens.
+const std::vector<index> lengths = {32, 64, 224, 256, 288, 544, 1056};
+const std::vector<index> row_counts = {1, 3, 4, 5, 16, 17, 33, 70};
+const std::vector<index> token_counts = {1, 2, 4, 5, 6, 9, 37};
+
+std::vector<twin::neurons> selections(index neurons) {
+  std::vector<std::int32_t> all(static_cast<std::size_t>(neurons)), thirds;
+  std::iota(all.begin(), all.end(), 0);
+  std::ranges::copy_if(all, std::back_inserter(thirds), [](std::int32_t n) { return n % 3 == 1; });
+  return {{}, std::vector<std::int32_t>{}, std::vector{all.back()}, thirds};
+}
+
+/// Calls body(format, tokens, rows, length) for every value of each with a few of the others.
+template <class Body>
+void for_each_shape(Body&& body) {
+  for (const dtype format : formats)
+    for (const index tokens : token_counts)
+      for (std::size_t i = 0; i < std::max(lengths.size(), row_counts.size()); ++i) {
+        const index rows = row_counts[i % row_counts.size()];
+        const index length = lengths[(i + static_cast<std::size_t>(tokens)) % lengths.size()];
+        SCOPED_TRACE(testing::Message()
+                     << name_of(format) << ", " << tokens << " tokens, " << rows << " x " << length);
+        body(format, tokens, rows, length);
+        if (testing::Test::HasFatalFailure()) return;
+      }
+}
+
+template <class B>
+class quantised_operations : public testing::Test {
+ protected:
+  std::mt19937 random{7};
+
+  real_matrix random_weight(index rows, index cols, dtype type, double magnitude) {
+    return rounded(random_matrix(rows, cols, random, magnitude), type);
+  }
+};
+TYPED_TEST_SUITE(quantised_operations, backends);
+
+TYPED_TEST(quantised_operations, matmul_multiplies_by_what_the_blocks_hold) {
+  for_each_shape([&](dtype format, index tokens, index rows, index length) {
+    const real_matrix x = random_matrix(tokens, length, this->random),
+                      bias = random_matrix(1, rows, this->random);
+    const real_matrix w = this->random_weight(rows, length, format, 1);
+    const real_matrix expected = twin::matmul(x, w, bias);
+    for_each_configuration<TypeParam>([&](TypeParam& be) {
+      const placement where = placements[rows % 3];
+      placed_matrix<TypeParam> y(be, tokens, rows, where), placed_x(be, x, where);
+      auto placed_bias = placed_floats(be, bias);
+      const auto weight = placed_weight(be, w, format, where);
+      be.matmul(y.view(), placed_x.in(), weight.view, placed_bias.in());
+      expect_near(y.values(), expected, dot_error(length) + rounded_token_error(length));
+    });
+  });
+}
+
+TYPED_TEST(quantised_operations, matmul_follows_tokens_of_very_different_size) {
+  for (const dtype format : formats)
+    for (const index tokens : {2, 7}) {
+      real_matrix x = random_matrix(tokens, 96, this->random);
+      for (index j = 0; j < 96; ++j) {
+        x(0, j) *= 1e-20;
+        x(1, j) = j < 64 ? 0 : x(1, j) * 1e6;
+      }
+      const real_matrix w = this->random_weight(20, 96, format, 1), expected = twin::matmul(x, w);
+      TypeParam be(2);
+      placed_matrix<TypeParam> y(be, tokens, 20), placed_x(be, x);
+      be.matmul(y.view(), placed_x.in(), placed_weight(be, w, format).view, {});
+      const real_matrix actual = y.values();
+      const double relative = dot_error(96) + rounded_token_error(96);
+      for (index j = 0; j < 20; ++j) {
+        EXPECT_NEAR(actual(0, j), expected(0, j), 1e-20 * relative);
+        EXPECT_NEAR(actual(1, j), expected(1, j), 1e6 * relative);
+      }
+    }
+}
+
+TYPED_TEST(quantised_operations, gated_up_computes_the_selected_neurons_in_their_order) {
+  for_each_shape([&](dtype format, index tokens, index neurons, index length) {
+    const double magnitude = 1 / std::sqrt(static_cast<double>(length));
+    const real_matrix x = random_matrix(tokens, length, this->random);
+    const real_matrix gate = this->random_weight(neurons, length, format, magnitude);
+    const real_matrix up = this->random_weight(neurons, length, format, magnitude);
+    for (const twin::neurons& selection : selections(neurons)) {
+      const real_matrix expected = twin::gated_up(x, gate, up, activation::silu, selection);
+      for_each_configuration<TypeParam>([&](TypeParam& be) {
+        placed_matrix<TypeParam> y(be, tokens, expected.cols, placements[1]), placed_x(be, x, placements[1]);
+        placed_neurons<TypeParam> chosen(be, selection);
+        be.gated_up(y.view(), placed_x.in(), placed_weight(be, gate, format, placements[2]).view,
+                    placed_weight(be, up, format).view, activation::silu, chosen.view());
+        expect_near(y.values(), expected,
+                    gated_error(length, magnitude) + 5 * rounded_token_error(length, magnitude));
+      });
+    }
+  });
+}
+
+TYPED_TEST(quantised_operations, weighted_rows_sums_the_rows_of_the_selected_neurons) {
+  for_each_shape([&](dtype format, index tokens, index neurons, index length) {
+    const real_matrix w = this->random_weight(neurons, length, format, 1);
+    for (const twin::neurons& selection : selections(neurons)) {
+      const real_matrix x = random_matrix(tokens, twin::count_of(selection, neurons), this->random);
+      const real_matrix expected = twin::weighted_rows(x, w, selection);
+      for_each_configuration<TypeParam>([&](TypeParam& be) {
+        placed_matrix<TypeParam> y(be, tokens, length, placements[2]), placed_x(be, x, placements[1]);
+        placed_neurons<TypeParam> chosen(be, selection);
+        be.weighted_rows(y.view(), placed_x.in(), placed_weight(be, w, format, placements[1]).view,
+                         chosen.view());
+        expect_near(y.values(), expected, dot_error(x.cols) + rounded_token_error(x.cols));
+      });
+    }
+  });
+}
+
+TYPED_TEST(quantised_operations, embed_looks_up_what_the_blocks_hold) {
+  for (const dtype format : formats) {
+    const real_matrix table = this->random_weight(6, 96, format, 1);
+    TypeParam be(1);
+    placed_matrix<TypeParam> y(be, 2, 96);
+    placed_vector<TypeParam, std::int32_t> ids(be, {4, 1});
+    be.embed(y.view(), placed_weight(be, table, format).view, ids.in());
+    const real_matrix actual = y.values();
+    for (index j = 0; j < 96; ++j) {
+      EXPECT_EQ(actual(0, j), table(4, j));
+      EXPECT_EQ(actual(1, j), table(1, j));
+    }
+  }
+}
+
+}  // namespace
+}  // namespace corematching

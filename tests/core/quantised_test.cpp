@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "corematching/core/quantised.hpp"
+
+#include <gtest/gtest.h>
+
+#include <array>
+#include <cmath>
+#include <cstdint>
+#include <random>
+#include <vector>
+
+namespace corematching {
+namespace {
+
+template <class Q>
+std::vector<float> round_trip(const std::vector<float>& row) {
+  const auto cols = static_cast<index>(row.size());
+  std::vector<std::byte> stored(bytes_of(dtype_of<Q>, row.size()));
+  quantise_row<Q>(row.data(), cols, stored.data());
+  std::vector<float> back(row.size());
+  dequantise(quantised_row<Q>(stored.data(), cols), 0, cols, back.data());
+  return back;
+}
+
+std::vector<float> random_row(std::size_t size, float magnitude) {
+  std::mt19937 random(11);
+  std::normal_distribution<float> normal(0, magnitude);
+  std::vector<float> row(size);
+  for (float& value : row) value = normal(random);
+  return row;
+}
+
+TEST(block_formats, take_the_bytes_of_ggml) {
+  EXPECT_EQ(bytes_of(dtype::q8_0, 4096), 4096u / 32 * 34);
+  EXPECT_EQ(bytes_of(dtype::q4_0, 4096), 4096u / 32 * 18);
+}
+
+// d = max / 127 is rounded to binary16, so the step differs from max / 127 by 2^-11 of it.
+TEST(q8_0_rows, lie_within_half_a_step_of_what_was_stored) {
+  const std::vector<float> row = random_row(320, 0.02f), back = round_trip<q8_0>(row);
+  for (std::size_t block = 0; block < row.size(); block += block_size) {
+    float largest = 0;
+    for (std::size_t i = 0; i < block_size; ++i) largest = std::max(largest, std::abs(row[block + i]));
+    for (std::size_t i = 0; i < block_size; ++i)
+      EXPECT_NEAR(back[block + i], row[block + i], largest / 127 * 0.5f + largest * 0x1p-11f) << block + i;
+  }
+}
+
+// The scale has the sign of the largest element reversed, which then is -8 d exactly; the other end is 7 d,
+// so an element of nearly the same size and the other sign may be a whole step off.
+TEST(q4_0_rows, lie_within_a_step_of_what_was_stored) {
+  const std::vector<float> row = random_row(320, 0.02f), back = round_trip<q4_0>(row);
+  for (std::size_t block = 0; block < row.size(); block += block_size) {
+    float extreme = 0;
+    for (std::size_t i = 0; i < block_size; ++i)
+      if (std::abs(row[block + i]) > std::abs(extreme)) extreme = row[block + i];
+    const float step = std::abs(extreme) / 8;
+    for (std::size_t i = 0; i < block_size; ++i) {
+      const bool clipped = row[block + i] / -extreme > 7.5f / 8;
+      EXPECT_NEAR(back[block + i], row[block + i], step * (clipped ? 1.0f : 0.5f) + step * 0x1p-8f)
+          << block + i;
+    }
+  }
+}
+
+TEST(q8_0_rows, hold_what_ggml_writes) {
+  std::vector<float> row(32);
+  for (std::size_t i = 0; i < 32; ++i) row[i] = static_cast<float>(i) - 16.0f;  // d = 16 / 127
+  std::array<std::byte, 34> stored;
+  quantise_row<q8_0>(row.data(), 32, stored.data());
+  const quantised_row<q8_0> blocks(stored.data(), 32);
+  EXPECT_EQ(blocks.scales[0].bits, 0x3008);  // 0.1260, nearest to 0.12598
+  EXPECT_EQ(static_cast<std::int8_t>(blocks.quants[0]), -127);
+  EXPECT_EQ(static_cast<std::int8_t>(blocks.quants[15]), -8);  // -1 / d = -7.94
+  EXPECT_EQ(static_cast<std::int8_t>(blocks.quants[16]), 0);
+  EXPECT_EQ(static_cast<std::int8_t>(blocks.quants[31]), 119);  // 15 / d = 119.06
+}
+
+TEST(q4_0_rows, hold_what_ggml_writes) {
+  std::vector<float> row(32);
+  for (std::size_t i = 0; i < 32; ++i) row[i] = static_cast<float>(i) - 16.0f;  // d = -16 / -8 = 2
+  std::array<std::byte, 18> stored;
+  quantise_row<q4_0>(row.data(), 32, stored.data());
+  const quantised_row<q4_0> blocks(stored.data(), 32);
+  EXPECT_EQ(blocks.scales[0].bits, 0x4000);
+  EXPECT_EQ(blocks.quants[0], 0 | 8 << 4);    // -16 and 0
+  EXPECT_EQ(blocks.quants[1], 1 | 9 << 4);    // -15 / 2 + 8.5 = 1.0; 1 / 2 + 8.5 = 9.0
+  EXPECT_EQ(blocks.quants[15], 8 | 15 << 4);  // -1 / 2 + 8.5 = 8.0; 15 / 2 + 8.5 = 16, cut to 15
+}
+
+TEST(block_formats, keep_zeros) {
+  const std::vector<float> zeros(64, 0.0f);
+  EXPECT_EQ(round_trip<q8_0>(zeros), zeros);
+  EXPECT_EQ(round_trip<q4_0>(zeros), zeros);
+}
+
+TEST(block_formats, read_part_of_a_row) {
+  const std::vector<float> row = random_row(128, 1), all = round_trip<q4_0>(row);
+  std::vector<std::byte> stored(bytes_of(dtype::q4_0, 128));
+  quantise_row<q4_0>(row.data(), 128, stored.data());
+  std::vector<float> part(64);
+  dequantise(quantised_row<q4_0>(stored.data(), 128), 32, 64, part.data());
+  EXPECT_EQ(part, std::vector<float>(all.begin() + 32, all.begin() + 96));
+}
+
+}  // namespace
+}  // namespace corematching
