@@ -32,15 +32,23 @@ inline void softmax(float* p, index size) {
   row /= row.sum();
 }
 
+/// The slices of one head, from `column` on, of the cached rows at `places`.
+template <std::size_t Rows>
+row_streams<Rows> head_rows(matrix_view<const float> cached, index column,
+                            const std::array<index, Rows>& places, index last) {
+  const weight_view<> slice{reinterpret_cast<const std::byte*>(cached.data + column), dtype::f32, cached.rows,
+                            cached.cols - column, cached.stride * index{sizeof(float)}};
+  return streams_at(slice, {}, places, last);
+}
+
 /// Scores of one query row of head `head` with its visible keys, normalised: p[j] = softmax_j(q . k_j *
 /// scale).
 inline void attend_keys(float* p, const float* q, matrix_view<const float> k, index head,
                         const attention_shape& shape, index visible) {
   const index column = head / (shape.heads / shape.kv_heads) * shape.head_dim;
-  in_blocks_of_four(0, visible, [&]<std::size_t Rows>(std::array<index, Rows> places) {
-    std::array<const float*, Rows> rows;
-    for (std::size_t r = 0; r < Rows; ++r) rows[r] = k.data + places[r] * k.stride + column;
-    const auto dots = dot_rows(rows, q + head * shape.head_dim, shape.head_dim);
+  for_places<4>(0, visible, [&]<std::size_t Rows>(const std::array<index, Rows>& places) {
+    const auto dots =
+        dot_rows<float>(head_rows(k, column, places, visible), q + head * shape.head_dim, shape.head_dim);
     for (std::size_t r = 0; r < Rows; ++r) p[places[r]] = dots[r] * shape.scale;
   });
   softmax(p, visible);
@@ -50,14 +58,10 @@ inline void attend_keys(float* p, const float* q, matrix_view<const float> k, in
 inline void combine_values(float* out, const float* p, matrix_view<const float> v, index column,
                            index head_dim, index visible) {
   std::fill_n(out, head_dim, 0.0f);
-  in_blocks_of_four(0, visible, [&]<std::size_t Rows>(std::array<index, Rows> places) {
-    std::array<const float*, Rows> rows;
+  for_places<8>(0, visible, [&]<std::size_t Rows>(const std::array<index, Rows>& places) {
     std::array<float, Rows> factors;
-    for (std::size_t r = 0; r < Rows; ++r) {
-      rows[r] = v.data + places[r] * v.stride + column;
-      factors[r] = p[places[r]];
-    }
-    add_weighted_rows(rows, factors, head_dim, out);
+    for (std::size_t r = 0; r < Rows; ++r) factors[r] = p[places[r]];
+    add_weighted_rows<float>(head_rows(v, column, places, visible), factors, head_dim, out);
   });
 }
 

@@ -73,12 +73,12 @@ class backend {
   void matmul(out y, in x, weight_view<> w, vec bias = {}) {
     assert(x.cols == w.cols && y.cols == w.rows && y.rows == x.rows);
     count_product(x.rows, w.rows, w);
+    const detail::token_rows few = few_tokens(x, w.type);
     for_columns(w.rows, x.rows * w.cols, [&](int thread, index first, index last) {
-      if (x.rows > detail::few_tokens || is_quantised(w.type))
+      if (x.rows > detail::few_tokens)
         return detail::multiply_panels(y, x, w, {}, bias, first, last, scratch_[index_of(thread)]);
-      visit_dtype(w.type, [&]<class T>(const T*) {
-        if constexpr (!block_format<T>) detail::multiply_rows<T>(y, x, w, {}, bias, first, last);
-      });
+      visit_dtype(w.type,
+                  [&]<class T>(const T*) { detail::multiply_rows<T>(y, few, w, {}, bias, first, last); });
     });
   }
 
@@ -87,12 +87,13 @@ class backend {
     assert(y.cols == columns && x.cols == gate.cols && gate.type == up.type);
     count_product(x.rows, columns, gate);
     count_product(x.rows, columns, up);
+    const detail::token_rows few = few_tokens(x, gate.type);
     for_columns(columns, 2 * x.rows * gate.cols, [&](int thread, index first, index last) {
-      if (x.rows > detail::few_tokens || is_quantised(gate.type))
+      if (x.rows > detail::few_tokens)
         return detail::gated_panels(y, x, gate, up, act, selection, first, last, scratch_[index_of(thread)],
                                     second_scratch_[index_of(thread)]);
       visit_dtype(gate.type, [&]<class T>(const T*) {
-        if constexpr (!block_format<T>) detail::gated_rows<T>(y, x, gate, up, act, selection, first, last);
+        detail::gated_rows<T>(y, few, gate, up, act, selection, first, last);
       });
     });
   }
@@ -100,7 +101,7 @@ class backend {
   void weighted_rows(out y, in x, weight_view<> w, neurons selection = {}) {
     assert(x.cols == detail::count_of(selection, w.rows) && y.cols == w.cols && y.rows == x.rows);
     count_product(x.rows, x.cols, w);
-    if (x.rows <= detail::few_tokens && !is_quantised(w.type)) return sum_weighted_rows(y, x, w, selection);
+    if (x.rows <= detail::few_tokens) return sum_weighted_rows(y, x, w, selection);
     for_columns(w.cols, x.rows * x.cols, [&](int thread, index first, index last) {
       detail::combine_panels(y, x, w, selection, first, last, scratch_[index_of(thread)]);
     });
@@ -199,6 +200,12 @@ class backend {
     return std::vector<growing_buffer<>>(index_of(pool_.size()));
   }
 
+  /// Few tokens as the row kernels take them: for the block formats rounded, once for all threads.
+  detail::token_rows few_tokens(in x, dtype type) {
+    if (x.rows <= detail::few_tokens && is_quantised(type)) rounded_.assign(x);
+    return {x, &rounded_};
+  }
+
   void count_product(index tokens, index rows, const weight_view<>& w) {
     counters_.flops += 2 * static_cast<std::uint64_t>(tokens * rows * w.cols);
     counters_.weight_bytes += stored_bytes(w.type, rows, w.cols);
@@ -248,8 +255,7 @@ class backend {
         float* partial = scratch_[index_of(thread)].at_least(w.cols);
         std::fill_n(partial, w.cols, 0.0f);
         visit_dtype(w.type, [&]<class T>(const T*) {
-          if constexpr (!block_format<T>)
-            detail::accumulate_rows<T>(partial, x.row(t).data, w, selection, first, last);
+          detail::accumulate_rows<T>(partial, x.row(t).data, w, selection, first, last);
         });
         partials_[index_of(thread)] = partial;
       });
@@ -264,6 +270,7 @@ class backend {
   std::vector<growing_buffer<>> scratch_;         // one per thread
   std::vector<growing_buffer<>> second_scratch_;  // one per thread
   std::vector<detail::core_tally> tallies_;       // one per thread
+  rounded_tokens rounded_;                        // of the current product
   std::vector<float*> partials_;                  // of the current weighted_rows, one per thread
   work_counters counters_;
 };

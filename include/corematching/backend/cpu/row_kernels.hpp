@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // The two kernels of decode: dot products of weight rows with one vector, and weighted sums of weight rows.
-// Both walk several rows at once: a single row stream leaves half of the memory bandwidth unused.
+// These are the ones for elements that are numbers; block_kernels.hpp has those of the block formats.
 #pragma once
 
+#include <algorithm>
 #include <array>
 
+#include "corematching/backend/cpu/row_stream.hpp"
 #include "corematching/backend/cpu/simd.hpp"
 #include "corematching/core/quantised.hpp"
 #include "corematching/core/view.hpp"
@@ -31,59 +33,68 @@ void widen_row(const weight_view<>& weight, index row, index column, index count
   }
 }
 
-/// result[r] = sum over i < size of rows[r][i] * x[i]
-template <std::size_t Rows, class T>
-std::array<float, Rows> dot_rows(const std::array<const T*, Rows>& rows, const float* x, index size) {
+/// How far ahead of the arithmetic memory is asked for, in bytes: the best of those tried, 512 to 4096.
+inline constexpr index dot_lead = 1024;
+inline constexpr index sum_lead = 512;
+
+/// result[r] = sum over i < size of row r's element i * x[i]
+template <class T, std::size_t Rows>
+std::array<float, Rows> dot_rows(const row_streams<Rows>& rows, const float* x, index size) {
+  constexpr index step = 32;
+  const index bytes = size * index{sizeof(T)}, lead = std::min(dot_lead, bytes);
   // Two accumulators per row hide the latency of the fused multiply-add.
   std::array<f32x8, Rows> even, odd;
   even.fill(f32x8::zero());
   odd.fill(f32x8::zero());
+  std::array<const T*, Rows> from;
+  for (std::size_t r = 0; r < Rows; ++r) from[r] = reinterpret_cast<const T*>(rows[r].row);
   index i = 0;
-  for (; i + 16 <= size; i += 16) {
-    const f32x8 x0 = f32x8::load(x + i), x1 = f32x8::load(x + i + 8);
-    for (std::size_t r = 0; r < Rows; ++r) {
-      even[r] = fma(f32x8::load(rows[r] + i), x0, even[r]);
-      odd[r] = fma(f32x8::load(rows[r] + i + 8), x1, odd[r]);
+  for (; i + step <= size; i += step) {
+    for (std::size_t r = 0; r < Rows; ++r)
+      for (index line = 0; line < step * index{sizeof(T)}; line += 64)
+        rows[r].ask_ahead(i * index{sizeof(T)} + line, lead, bytes);
+    for (index j = i; j < i + step; j += 16) {
+      const f32x8 x0 = f32x8::load(x + j), x1 = f32x8::load(x + j + 8);
+      for (std::size_t r = 0; r < Rows; ++r) {
+        even[r] = fma(f32x8::load(from[r] + j), x0, even[r]);
+        odd[r] = fma(f32x8::load(from[r] + j + 8), x1, odd[r]);
+      }
     }
   }
+  for (; i + 8 <= size; i += 8)
+    for (std::size_t r = 0; r < Rows; ++r)
+      even[r] = fma(f32x8::load(from[r] + i), f32x8::load(x + i), even[r]);
   std::array<float, Rows> result;
   for (std::size_t r = 0; r < Rows; ++r) {
     float tail = 0;
-    for (index j = i; j < size; ++j) tail += to_float(rows[r][j]) * x[j];
+    for (index j = i; j < size; ++j) tail += to_float(from[r][j]) * x[j];
     result[r] = (even[r] + odd[r]).sum() + tail;
   }
   return result;
 }
 
-/// y[i] += sum over r of factors[r] * rows[r][i], i < size
-template <std::size_t Rows, class T>
-void add_weighted_rows(const std::array<const T*, Rows>& rows, const std::array<float, Rows>& factors,
-                       index size, float* y) {
-  index i = 0;
-  for (; i + 8 <= size; i += 8) {
+/// y[i] += sum over r of factors[r] * row r's element i, i < size
+template <class T, std::size_t Rows>
+void add_weighted_rows(const row_streams<Rows>& rows, const std::array<float, Rows>& factors, index size,
+                       float* y) {
+  constexpr index step = 64 / index{sizeof(T)};  // one cache line of each row
+  const index bytes = size * index{sizeof(T)}, lead = std::min(sum_lead, bytes);
+  std::array<const T*, Rows> from;
+  for (std::size_t r = 0; r < Rows; ++r) from[r] = reinterpret_cast<const T*>(rows[r].row);
+  const auto add_eight = [&](index i) {
     f32x8 sum = f32x8::load(y + i);
     for (std::size_t r = 0; r < Rows; ++r)
-      sum = fma(f32x8::load(rows[r] + i), f32x8::broadcast(factors[r]), sum);
+      sum = fma(f32x8::load(from[r] + i), f32x8::broadcast(factors[r]), sum);
     sum.store(y + i);
+  };
+  index i = 0;
+  for (; i + step <= size; i += step) {
+    for (const row_stream& row : rows) row.ask_ahead(i * index{sizeof(T)}, lead, bytes);
+    for (index j = i; j < i + step; j += 8) add_eight(j);
   }
+  for (; i + 8 <= size; i += 8) add_eight(i);
   for (; i < size; ++i)
-    for (std::size_t r = 0; r < Rows; ++r) y[i] += to_float(rows[r][i]) * factors[r];
-}
-
-/// Calls body with a block of four row numbers as long as there are four, then with single ones.
-template <class Body>
-void in_blocks_of_four(index first, index last, Body&& body) {
-  index i = first;
-  for (; i + 4 <= last; i += 4) body(std::array<index, 4>{i, i + 1, i + 2, i + 3});
-  for (; i < last; ++i) body(std::array<index, 1>{i});
-}
-
-/// Pointers to the rows of `weight` that `rows` names.
-template <class T, std::size_t Rows>
-std::array<const T*, Rows> row_pointers(const weight_view<>& weight, const std::array<index, Rows>& rows) {
-  std::array<const T*, Rows> pointers;
-  for (std::size_t r = 0; r < Rows; ++r) pointers[r] = typed_row<T>(weight, rows[r]);
-  return pointers;
+    for (std::size_t r = 0; r < Rows; ++r) y[i] += to_float(from[r][i]) * factors[r];
 }
 
 }  // namespace COREMATCHING_CPU_ISA

@@ -5,6 +5,7 @@
 
 #include <array>
 
+#include "corematching/backend/cpu/block_kernels.hpp"
 #include "corematching/backend/cpu/pointwise.hpp"
 #include "corematching/backend/cpu/restriction.hpp"
 #include "corematching/backend/cpu/row_kernels.hpp"
@@ -13,33 +14,65 @@ namespace corematching::cpu {
 inline namespace COREMATCHING_CPU_ISA {
 namespace detail {
 
-/// Up to this many tokens the row kernels win: they read 16-bit weights as they are and need no packing.
+/// Up to this many tokens the row kernels win: they read weights as they are and need no packing.
 inline constexpr index few_tokens = 4;
+/// Rows that a dot product and a weighted sum walk at once.
+inline constexpr std::size_t dot_streams = 4;
+inline constexpr std::size_t sum_streams = 8;
 
-/// y[:, i] = x . w[row i] for the places first..last of the restricted matrix; few tokens.
+/// The few tokens of one product, in the form that weights of either kind take.
+struct token_rows {
+  matrix_view<const float> exact;
+  rounded_tokens* rounded;  // for the block formats
+};
+
+/// The dot products of rows stored as `T` with token `t`.
+template <class T, std::size_t Rows>
+std::array<float, Rows> dot_with(const row_streams<Rows>& rows, const token_rows& x, index t) {
+  if constexpr (block_format<T>) {
+    return dot_blocks<T>(rows, (*x.rounded)[t], x.exact.cols);
+  } else {
+    return dot_rows<T>(rows, x.exact.row(t).data, x.exact.cols);
+  }
+}
+
+/// y += sum over r of factors[r] * row r, rows stored as `T`.
+template <class T, std::size_t Rows>
+void add_rows(const row_streams<Rows>& rows, const std::array<float, Rows>& factors, index cols, float* y) {
+  if constexpr (!block_format<T>) {
+    add_weighted_rows<T>(rows, factors, cols, y);
+  } else if constexpr (Rows % 2 == 0) {
+    add_weighted_blocks<T>(rows, factors, cols, y);
+  } else {
+    static_assert(Rows == 1);
+    add_weighted_blocks<T>(row_streams<2>{rows[0], rows[0]}, std::array{factors[0], 0.0f}, cols, y);
+  }
+}
+
+/// y[:, i] = x . w[row i] + bias[i] for the places first..last of the restricted matrix.
 template <class T>
-void multiply_rows(matrix_view<float> y, matrix_view<const float> x, const weight_view<>& w,
+void multiply_rows(matrix_view<float> y, const token_rows& x, const weight_view<>& w,
                    const neurons& selection, vector_view<const float> bias, index first, index last) {
-  in_blocks_of_four(first, last, [&](auto places) {
-    const auto rows = row_pointers<T>(w, rows_of(selection, places));
-    for (index t = 0; t < x.rows; ++t) {
-      const auto dots = dot_rows(rows, x.row(t).data, x.cols);
+  for_places<dot_streams>(first, last, [&](const auto& places) {
+    const auto rows = streams_at(w, selection, places, last);
+    for (index t = 0; t < y.rows; ++t) {
+      const auto dots = dot_with<T>(rows, x, t);
       for (std::size_t r = 0; r < places.size(); ++r)
         y.row(t).data[places[r]] = dots[r] + (bias.empty() ? 0.0f : bias.data[places[r]]);
     }
   });
 }
 
-/// One token and one block of neurons: act(gate . x) * (up . x), both matrices in one pass.
+/// y[:, i] = act(x . gate[row i]) * (x . up[row i]) for the places first..last, both matrices in one pass.
 template <class T>
-void gated_rows(matrix_view<float> y, matrix_view<const float> x, const weight_view<>& gate,
-                const weight_view<>& up, activation act, const neurons& selection, index first, index last) {
-  in_blocks_of_four(first, last, [&](auto places) {
-    const auto rows = rows_of(selection, places);
-    const auto gate_rows = row_pointers<T>(gate, rows), up_rows = row_pointers<T>(up, rows);
-    for (index t = 0; t < x.rows; ++t) {
-      const auto gates = dot_rows(gate_rows, x.row(t).data, x.cols);
-      const auto ups = dot_rows(up_rows, x.row(t).data, x.cols);
+void gated_rows(matrix_view<float> y, const token_rows& x, const weight_view<>& gate, const weight_view<>& up,
+                activation act, const neurons& selection, index first, index last) {
+  for_places<dot_streams>(first, last, [&](const auto& places) {
+    const auto gate_rows = streams_at(gate, selection, places, last);
+    const auto up_rows = streams_at(up, selection, places, last);
+    for (index t = 0; t < y.rows; ++t) {
+      const auto gates = dot_with<T>(gate_rows, x, t);
+      const auto ups = dot_with<T>(up_rows, x, t);
       for (std::size_t r = 0; r < places.size(); ++r)
         y.row(t).data[places[r]] = activated(act, gates[r]) * ups[r];
     }
@@ -50,10 +83,10 @@ void gated_rows(matrix_view<float> y, matrix_view<const float> x, const weight_v
 template <class T>
 void accumulate_rows(float* partial, const float* x, const weight_view<>& w, const neurons& selection,
                      index first, index last) {
-  in_blocks_of_four(first, last, [&]<std::size_t Rows>(std::array<index, Rows> places) {
+  for_places<sum_streams>(first, last, [&]<std::size_t Rows>(const std::array<index, Rows>& places) {
     std::array<float, Rows> factors;
     for (std::size_t r = 0; r < Rows; ++r) factors[r] = x[places[r]];
-    add_weighted_rows(row_pointers<T>(w, rows_of(selection, places)), factors, w.cols, partial);
+    add_rows<T>(streams_at(w, selection, places, last), factors, w.cols, partial);
   });
 }
 

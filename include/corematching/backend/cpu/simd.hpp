@@ -35,11 +35,19 @@ struct f32x8 {
   /// a * b + c, rounded once.
   friend f32x8 fma(f32x8 a, f32x8 b, f32x8 c) { return {_mm256_fmadd_ps(a.lanes, b.lanes, c.lanes)}; }
   friend f32x8 operator+(f32x8 a, f32x8 b) { return {_mm256_add_ps(a.lanes, b.lanes)}; }
+  friend f32x8 operator*(f32x8 a, f32x8 b) { return {_mm256_mul_ps(a.lanes, b.lanes)}; }
+  friend f32x8 larger(f32x8 a, f32x8 b) { return {_mm256_max_ps(a.lanes, b.lanes)}; }
+  f32x8 magnitude() const { return {_mm256_andnot_ps(_mm256_set1_ps(-0.0f), lanes)}; }
 
   float sum() const {
     const __m128 quad = _mm_add_ps(_mm256_castps256_ps128(lanes), _mm256_extractf128_ps(lanes, 1));
     const __m128 pair = _mm_add_ps(quad, _mm_movehl_ps(quad, quad));
     return _mm_cvtss_f32(_mm_add_ss(pair, _mm_movehdup_ps(pair)));
+  }
+  float max() const {
+    const __m128 quad = _mm_max_ps(_mm256_castps256_ps128(lanes), _mm256_extractf128_ps(lanes, 1));
+    const __m128 pair = _mm_max_ps(quad, _mm_movehl_ps(quad, quad));
+    return _mm_cvtss_f32(_mm_max_ss(pair, _mm_movehdup_ps(pair)));
   }
 };
 
@@ -69,13 +77,38 @@ struct f32x8 {
     for (int i = 0; i < 8; ++i) a.lanes[i] += b.lanes[i];
     return a;
   }
+  friend f32x8 operator*(f32x8 a, f32x8 b) {
+    for (int i = 0; i < 8; ++i) a.lanes[i] *= b.lanes[i];
+    return a;
+  }
+  friend f32x8 larger(f32x8 a, f32x8 b) {
+    for (int i = 0; i < 8; ++i) a.lanes[i] = a.lanes[i] > b.lanes[i] ? a.lanes[i] : b.lanes[i];
+    return a;
+  }
+  f32x8 magnitude() const {
+    f32x8 result;
+    for (int i = 0; i < 8; ++i) result.lanes[i] = std::fabs(lanes[i]);
+    return result;
+  }
 
   float sum() const {
     return ((lanes[0] + lanes[4]) + (lanes[2] + lanes[6])) + ((lanes[1] + lanes[5]) + (lanes[3] + lanes[7]));
   }
+  float max() const {
+    float result = lanes[0];
+    for (const float lane : lanes) result = lane > result ? lane : result;
+    return result;
+  }
 };
 
 #endif
+
+/// Asks for the cache line of `address`; never faults.
+inline void prefetch([[maybe_unused]] const void* address) {
+#if COREMATCHING_HAS_AVX2
+  _mm_prefetch(static_cast<const char*>(address), _MM_HINT_T0);
+#endif
+}
 
 }  // namespace COREMATCHING_CPU_ISA
 }  // namespace corematching::cpu

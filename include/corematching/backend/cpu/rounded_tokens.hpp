@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+// Tokens rounded to 16 bits, the other factor of products with the block formats: 32 elements share a scale,
+// as the weights do. Where an instruction set has no dot product of bytes, sixteen bits cost the multipliers
+// as much as eight do (two instructions for 32 products), and leave the rounding of the weights the only one
+// that shows.
+#pragma once
+
+#include <algorithm>
+#include <cassert>
+#include <cmath>
+#include <cstdint>
+
+#include "corematching/backend/cpu/growing_buffer.hpp"
+#include "corematching/backend/cpu/simd_int16.hpp"
+#include "corematching/core/quantised.hpp"
+#include "corematching/core/view.hpp"
+
+namespace corematching::cpu {
+inline namespace COREMATCHING_CPU_ISA {
+
+/// One token: element i is scales[i / 32] * quants[i].
+struct rounded_token {
+  const std::int16_t* quants;
+  const float* scales;
+  const float* sums;  // scale times the sum of the quants of each block
+};
+
+namespace detail {
+
+inline constexpr float largest_int16 = 32767;
+
+/// quants = round(x / scale), scale = max |x| / 32767 of one block; returns the sum of the quants times
+/// scale. An element that is not finite makes the scale NaN.
+inline float round_block(const float* x, std::int16_t* quants, float& scale) {
+  static_assert(block_size == 32);
+  f32x8 part[4], largest = f32x8::zero(), nought = f32x8::zero();
+  for (int i = 0; i < 4; ++i) {
+    part[i] = f32x8::load(x + 8 * i);
+    largest = larger(part[i].magnitude(), largest);
+    nought = fma(part[i], f32x8::zero(), nought);
+  }
+  const float top = largest.max();
+  scale = top / largest_int16 + nought.sum();
+  // A top so small that its inverse would overflow stands for zeros.
+  const float inverse = top > 0x1p-100f ? largest_int16 / top : 0.0f;
+  f32x8 sum = f32x8::zero();
+  std::int32_t wide[8];
+  for (int i = 0; i < 4; ++i) {
+    const i32x8 rounded = i32x8::rounded(part[i] * f32x8::broadcast(inverse));
+    sum = sum + rounded.to_float();
+    rounded.store(wide);
+    for (int j = 0; j < 8; ++j) quants[8 * i + j] = static_cast<std::int16_t>(wide[j]);
+  }
+  return sum.sum() * scale;
+}
+
+}  // namespace detail
+
+/// Memory for the rounded form of a few tokens or many.
+class rounded_tokens {
+ public:
+  /// Makes room for `rows` tokens of `cols` elements, a multiple of block_size.
+  void reserve(index rows, index cols) {
+    assert(cols % block_size == 0);
+    cols_ = cols;
+    blocks_ = cols / block_size;
+    quants_.at_least(rows * cols);
+    scales_.at_least(2 * rows * blocks_);
+  }
+
+  /// Rounds `x` as token `row`; different rows may be set by different threads.
+  void assign(index row, vector_view<const float> x) {
+    assert(x.size == cols_);
+    float *scales = scales_.at_least(0) + 2 * row * blocks_, *sums = scales + blocks_;
+    std::int16_t* quants = quants_.at_least(0) + row * cols_;
+    for (index b = 0; b < blocks_; ++b)
+      sums[b] = detail::round_block(x.data + b * block_size, quants + b * block_size, scales[b]);
+  }
+
+  /// Rounds all rows of `x`.
+  void assign(matrix_view<const float> x) {
+    reserve(x.rows, x.cols);
+    for (index i = 0; i < x.rows; ++i) assign(i, x.row(i));
+  }
+
+  rounded_token operator[](index row) {
+    const float* scales = scales_.at_least(0) + 2 * row * blocks_;
+    return {quants_.at_least(0) + row * cols_, scales, scales + blocks_};
+  }
+
+ private:
+  growing_buffer<std::int16_t> quants_;
+  growing_buffer<float> scales_;
+  index cols_ = 0;
+  index blocks_ = 0;
+};
+
+}  // namespace COREMATCHING_CPU_ISA
+}  // namespace corematching::cpu

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+// Reading weights as fast as memory gives them. Kernels of decode walk several rows at once, because one
+// stream of reads leaves half of the bandwidth unused, and ask ahead of time for what they read next. Within
+// a row the processor's own prefetcher would do; it cannot know which *selected* row follows, so requests
+// cross from the end of a row to the beginning of the next one of the selection.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+
+#include "corematching/backend/cpu/restriction.hpp"
+#include "corematching/backend/cpu/simd.hpp"
+#include "corematching/core/view.hpp"
+
+namespace corematching::cpu {
+inline namespace COREMATCHING_CPU_ISA {
+
+/// A row and the one that its stream goes on with.
+struct row_stream {
+  const std::byte* row;
+  const std::byte* next;
+
+  /// Asks for the cache line `distance` bytes behind `offset` of a row of `bytes`.
+  void ask_ahead(index offset, index distance, index bytes) const {
+    const index ahead = offset + distance;
+    prefetch(ahead < bytes ? row + ahead : next + (ahead - bytes));
+  }
+};
+
+template <std::size_t Rows>
+using row_streams = std::array<row_stream, Rows>;
+
+/// The rows that `selection` has at `places`, each followed by the one that the next places will have there,
+/// of which `last` is the end.
+template <std::size_t Rows>
+row_streams<Rows> streams_at(const weight_view<>& weight, const neuron_selection<host_space>& selection,
+                             const std::array<index, Rows>& places, index last) {
+  const auto row = [&](index place) {
+    return weight.data + detail::row_of(selection, std::min(place, last - 1)) * weight.row_bytes;
+  };
+  row_streams<Rows> streams;
+  for (std::size_t r = 0; r < Rows; ++r) streams[r] = {row(places[r]), row(places[r] + index{Rows})};
+  return streams;
+}
+
+/// Calls body(places) with `Rows` consecutive places of first..last at a time as long as there are so many,
+/// then with single ones.
+template <std::size_t Rows, class Body>
+void for_places(index first, index last, Body&& body) {
+  index place = first;
+  for (; place + index{Rows} <= last; place += index{Rows}) {
+    std::array<index, Rows> places;
+    for (std::size_t r = 0; r < Rows; ++r) places[r] = place + static_cast<index>(r);
+    body(places);
+  }
+  for (; place < last; ++place) body(std::array<index, 1>{place});
+}
+
+}  // namespace COREMATCHING_CPU_ISA
+}  // namespace corematching::cpu
