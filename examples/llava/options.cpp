@@ -11,6 +11,7 @@
 
 #include "corematching/core/error.hpp"
 #include "corematching/core/version.hpp"
+#include "corematching/io/output_file.hpp"
 
 namespace corematching::driver {
 namespace {
@@ -18,6 +19,16 @@ namespace {
 std::string version() {
   return std::to_string(COREMATCHING_VERSION_MAJOR) + "." + std::to_string(COREMATCHING_VERSION_MINOR) + "." +
          std::to_string(COREMATCHING_VERSION_PATCH);
+}
+
+/// Runs `check`; what it refuses is the fault of `option`.
+template <class Check>
+void blame(const char* option, Check check) {
+  try {
+    check();
+  } catch (const error& problem) {
+    fail(option, ": ", problem.what());
+  }
 }
 
 /// The whole of `text` as a number.
@@ -259,12 +270,10 @@ void check_output(const options& o, const std::filesystem::path& output, const c
   const fs::path directory = output.has_parent_path() ? output.parent_path() : fs::path(".");
   if (!fs::is_directory(directory, ignored))
     fail(name, ": ", output.string(), ": there is no such directory");
-  const auto status = fs::symlink_status(output, ignored);
-  if (fs::exists(status) && !fs::is_regular_file(status))
-    fail(name, ": ", output.string(), ": is not a regular file, so it is not overwritten");
+  blame(name, [&] { io::refuse_special_file(output); });
   if (!o.image.empty() && fs::equivalent(output, o.image, ignored))
     fail(name, ": ", output.string(), ": is the picture that --image reads");
-  if (fs::exists(status) && fs::equivalent(directory, o.model, ignored))
+  if (fs::exists(output, ignored) && fs::equivalent(directory, o.model, ignored))
     fail(name, ": ", output.string(), ": would overwrite a file of the model");
 }
 
