@@ -248,6 +248,27 @@ TEST(llava, refuses_options_out_of_range) {
   }
 }
 
+TEST(llava, fails_where_answer_or_statistics_cannot_be_written) {
+  const auto ask_into = [](const std::string& redirection, const std::string& option) {
+    return testing::run_program(
+        "/bin/sh",
+        {"-c", "exec \"$0\" \"$@\" " + redirection, COREMATCHING_LLAVA, "--model", data("tiny_mha").string(),
+         "--image", picture().string(), "--prompt-ids", ids, "--max-new-tokens", "1", option});
+  };
+  const auto fine = ask_into("", "--stats");
+  ASSERT_EQ(fine.exit_code, 0) << fine.err;
+  const auto unheard = ask_into("2>/dev/full", "--stats");
+  EXPECT_EQ(unheard.exit_code, 1);
+  EXPECT_EQ(unheard.out, fine.out) << "the answer is worth having all the same";
+  EXPECT_EQ(ask_into("2>&-", "--stats").exit_code, 1);
+  EXPECT_EQ(ask_into("2>/dev/full", "--json").exit_code, 0) << "nothing was to be written there";
+  for (const char* option : {"--stats", "--json"}) {
+    const auto result = ask_into(">/dev/full", option);
+    EXPECT_EQ(result.exit_code, 1);
+    EXPECT_NE(result.err.find("could not be written to standard output"), std::string::npos) << result.err;
+  }
+}
+
 TEST(llava, refuses_prompts_that_cannot_be_run) {
   const std::string model = data("tiny_mha").string(), image = picture().string();
   expect_refused(llava({"--model", model, "--image", image}), {"prompt"});
