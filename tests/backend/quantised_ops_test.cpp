@@ -33,6 +33,16 @@ std::vector<twin::neurons> selections(index neurons) {
   return {{}, std::vector<std::int32_t>{}, std::vector{all.back()}, thirds};
 }
 
+/// Tokens of dot products become multiples of 1/32767 or 1/127 of their block's largest element.
+double token_unit(dtype format) {
+  return format == dtype::q8_0 ? 1.0 / 32767 : 1.0 / 127;
+}
+/// Coefficients of weighted sums become multiples of 1/4095 or 1/127 of the largest of eight rows; for q8_0
+/// the products are rounded to the same step once more.
+double coefficient_unit(dtype format) {
+  return format == dtype::q8_0 ? 2.0 / 4095 : 1.0 / 127;
+}
+
 /// Calls body(format, tokens, rows, length) for every value of each with a few of the others.
 template <class Body>
 void for_each_shape(Body&& body) {
@@ -71,7 +81,7 @@ TYPED_TEST(quantised_operations, matmul_multiplies_by_what_the_blocks_hold) {
       auto placed_bias = placed_floats(be, bias);
       const auto weight = placed_weight(be, w, format, where);
       be.matmul(y.view(), placed_x.in(), weight.view, placed_bias.in());
-      expect_near(y.values(), expected, dot_error(length) + rounded_token_error(length));
+      expect_near(y.values(), expected, dot_error(length) + rounded_factor_error(length, token_unit(format)));
     });
   });
 }
@@ -89,7 +99,7 @@ TYPED_TEST(quantised_operations, matmul_follows_tokens_of_very_different_size) {
       placed_matrix<TypeParam> y(be, tokens, 20), placed_x(be, x);
       be.matmul(y.view(), placed_x.in(), placed_weight(be, w, format).view, {});
       const real_matrix actual = y.values();
-      const double relative = dot_error(96) + rounded_token_error(96);
+      const double relative = dot_error(96) + rounded_factor_error(96, token_unit(format));
       for (index j = 0; j < 20; ++j) {
         EXPECT_NEAR(actual(0, j), expected(0, j), 1e-20 * relative);
         EXPECT_NEAR(actual(1, j), expected(1, j), 1e6 * relative);
@@ -110,8 +120,9 @@ TYPED_TEST(quantised_operations, gated_up_computes_the_selected_neurons_in_their
         placed_neurons<TypeParam> chosen(be, selection);
         be.gated_up(y.view(), placed_x.in(), placed_weight(be, gate, format, placements[2]).view,
                     placed_weight(be, up, format).view, activation::silu, chosen.view());
-        expect_near(y.values(), expected,
-                    gated_error(length, magnitude) + 5 * rounded_token_error(length, magnitude));
+        expect_near(
+            y.values(), expected,
+            gated_error(length, magnitude) + 5 * rounded_factor_error(length, token_unit(format), magnitude));
       });
     }
   });
@@ -128,7 +139,8 @@ TYPED_TEST(quantised_operations, weighted_rows_sums_the_rows_of_the_selected_neu
         placed_neurons<TypeParam> chosen(be, selection);
         be.weighted_rows(y.view(), placed_x.in(), placed_weight(be, w, format, placements[1]).view,
                          chosen.view());
-        expect_near(y.values(), expected, dot_error(x.cols) + rounded_token_error(x.cols));
+        expect_near(y.values(), expected,
+                    dot_error(x.cols) + rounded_factor_error(x.cols, coefficient_unit(format)));
       });
     }
   });
