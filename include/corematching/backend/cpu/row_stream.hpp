@@ -38,7 +38,8 @@ void ask_for(const row_streams<Rows>& rows, index ahead, index bytes) {
   }
 }
 
-/// The rows that `selection` has at `places`, each followed by the one at the next place, of which `last` is the end.
+/// The rows that `selection` has at `places`, each followed by the one at the next place, of which `last` is
+/// the end.
 template <std::size_t Rows>
 row_streams<Rows> streams_at(const weight_view<>& weight, const neuron_selection<host_space>& selection,
                              const std::array<index, Rows>& places, index last) {
@@ -50,9 +51,10 @@ row_streams<Rows> streams_at(const weight_view<>& weight, const neuron_selection
   return streams;
 }
 
-/// Calls body(places) with `Rows` places of first..last at a time, then with single ones for what is left. Places that
-/// come together lie far apart, each in a part of its own: the parts are streams that run on from row to row, which the
-/// processor's prefetchers follow, where neighbouring rows would make new streams of every few.
+/// Calls body(places) with `Rows` places of first..last at a time, then with single ones for what is left.
+/// Places that come together lie far apart, each in a part of its own: the parts are streams that run on from
+/// row to row, which the processor's prefetchers follow, where neighbouring rows would make new streams of
+/// every few.
 template <std::size_t Rows, class Body>
 void for_places(index first, index last, Body&& body) {
   const index part = (last - first) / index{Rows};
