@@ -41,7 +41,7 @@ class weight_reader {
     std::string found;
     for (const std::string_view candidate : candidates) {
       found = candidate;
-      if (from_.contains(found + std::string(probe))) break;
+      if (from_.contains(std::string(candidate).append(probe))) break;
     }
     return found;
   }
