@@ -72,10 +72,11 @@ class llama {
     return std::min(config_.max_positions, config_.sliding_window.value_or(config_.max_positions));
   }
 
-  /// An empty sequence that sets aside cache rows for `headroom` tokens beyond each prompt.
-  sequence<B> start(B& be, index headroom) const {
+  /// An empty sequence that sets aside cache rows for `headroom` tokens beyond each prompt and stores keys
+  /// and values as `cache_type`: f32, f16 or bf16.
+  sequence<B> start(B& be, index headroom, dtype cache_type = dtype_of<typename B::value_type>) const {
     const decoder_shape shape = shape_of(config_);
-    return {kv_cache<B>(config_.layers, shape.attention.kv_size(), headroom),
+    return {kv_cache<B>(config_.layers, shape.attention.kv_size(), headroom, cache_type),
             scratch<B>(be, shape, 1, 1),
             matrix<B>(be, 1, config_.hidden_size),
             matrix<B>(be, 1, config_.vocab_size),
@@ -217,9 +218,12 @@ class llama {
     const auto rows = std::ssize(turn);
     const auto placed = placed_indices(be, {turn.data(), rows});
     for (index i = 0; i <= done; ++i) {
-      const view keys = seq.cache[i].keys();
-      be.rotary(keys.middle_rows(keys.rows - rows, rows), placed.view(), frequencies_.view(),
-                config_.kv_heads);
+      const auto cached = seq.cache[i].keys();
+      const auto last = cached.middle_rows(cached.rows - rows, rows);
+      matrix<B> keys(be, rows, last.cols);
+      be.load_rows(keys.view(), last);
+      be.rotary(keys.view(), placed.view(), frequencies_.view(), config_.kv_heads);
+      be.store_rows(last, keys.view());
     }
     alive.renumbered = true;
   }
