@@ -20,16 +20,23 @@ inline namespace COREMATCHING_CPU_ISA {
 struct row_stream {
   const std::byte* row;
   const std::byte* next;
-
-  /// Asks for the cache line `distance` bytes behind `offset` of a row of `bytes`.
-  void ask_ahead(index offset, index distance, index bytes) const {
-    const index ahead = offset + distance;
-    prefetch(ahead < bytes ? row + ahead : next + (ahead - bytes));
-  }
 };
 
 template <std::size_t Rows>
 using row_streams = std::array<row_stream, Rows>;
+
+/// Asks for `Lines` cache lines of every stream, those that begin `ahead` bytes behind the beginning of its
+/// row of `bytes`.
+template <index Lines, std::size_t Rows>
+void ask_for(const row_streams<Rows>& rows, index ahead, index bytes) {
+  if (ahead < bytes) {
+    for (const row_stream& stream : rows)
+      for (index line = 0; line < Lines; ++line) prefetch(stream.row + ahead + 64 * line);
+  } else {
+    for (const row_stream& stream : rows)
+      for (index line = 0; line < Lines; ++line) prefetch(stream.next + (ahead - bytes) + 64 * line);
+  }
+}
 
 /// The rows that `selection` has at `places`, each followed by the one that the next places will have there,
 /// of which `last` is the end.
