@@ -19,6 +19,7 @@ struct workload {
   index text_tokens = 0;  // half of them before the image, the rest behind it
   index image_tokens = 0;
   index new_tokens = 0;
+  dtype cache_type = dtype::f16;
 
   index prompt_tokens() const { return text_tokens + image_tokens; }
   index text_before() const { return text_tokens / 2; }
@@ -71,7 +72,7 @@ class pass_runner {
   template <class WithHook, hook H>
   pass_result run(WithHook&& with_hook, H&& decode_hook) {
     pass_result result;
-    auto seq = model_.start(be_, load_.new_tokens);
+    auto seq = model_.start(be_, load_.new_tokens, load_.cache_type);
     const auto start = clock::now();
     embed_prompt();
     with_hook(

@@ -54,6 +54,10 @@ void add_workload(CLI::App& app, options& o) {
   app.add_option("--image-tokens", o.load.image_tokens, "image tokens of the prompt")
       ->check(CLI::Range(index{0}, most))
       ->capture_default_str();
+  app.add_option_function<std::string>(
+         "--kv-cache", [&o](const std::string& name) { o.load.cache_type = weight_types().at(name); },
+         "storage type of keys and values (default: f16)")
+      ->check(CLI::IsMember({"f32", "f16", "bf16"}));
   app.add_option("--new-tokens", o.load.new_tokens, "tokens to decode behind the prompt")
       ->check(CLI::Range(index{1}, most))
       ->capture_default_str();

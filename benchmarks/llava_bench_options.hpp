@@ -18,7 +18,7 @@ struct options {
   std::optional<index> layers;
   dtype weights = dtype::f16;
   int threads = 0;
-  workload load{64, 576, 32};
+  workload load{64, 576, 32, dtype::f16};
   std::optional<index> keep;
   std::optional<index> match_layer;
   double beta = 1;

@@ -51,6 +51,7 @@ nlohmann::json json_of(const options& o, const measurement& m) {
   result["text_tokens"] = o.load.text_tokens;
   result["image_tokens"] = o.load.image_tokens;
   result["new_tokens"] = o.load.new_tokens;
+  result["kv_cache"] = name_of(o.load.cache_type);
   result["beta"] = o.beta;
   if (o.keep) result["keep"] = *o.keep;
   if (!m.dense) return result;
