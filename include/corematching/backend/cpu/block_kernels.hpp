@@ -43,7 +43,7 @@ inline std::array<i16x16, 4> quant_pairs(const std::uint8_t* a, const std::uint8
 
 /// What the quants of a format are stored larger by.
 template <block_format Q>
-inline constexpr int quant_offset = dtype_of<Q> == dtype::q4_0 ? q4_0_offset : 0;
+inline constexpr std::int16_t quant_offset = dtype_of<Q> == dtype::q4_0 ? q4_0_offset : 0;
 
 /// Asks for what follows the quants of blocks b..b+8: one request for each cache line of each row. Scales lie
 /// behind the quants of their row and are asked for as if the quants went on.
@@ -52,20 +52,6 @@ void ask_ahead(const row_streams<Rows>& rows, index b, index lead, index bytes) 
   for (const row_stream& row : rows)
     for (index line = 0; line < scales_at_once * quant_bytes<Q>; line += 64)
       row.ask_ahead(b * quant_bytes<Q> + line, lead, bytes);
-}
-
-/// Up to eight scales from `from` on; zeros behind `count`.
-inline f32x8 load_scales(const f16* from, index count) {
-  if (count >= scales_at_once) return f32x8::load(from);
-  alignas(32) float some[scales_at_once] = {};
-  for (index i = 0; i < count; ++i) some[i] = to_float(from[i]);
-  return f32x8::load(some);
-}
-inline f32x8 load_scales(const float* from, index count) {
-  if (count >= scales_at_once) return f32x8::load(from);
-  alignas(32) float some[scales_at_once] = {};
-  std::copy_n(from, count, some);
-  return f32x8::load(some);
 }
 
 }  // namespace detail
@@ -83,9 +69,9 @@ std::array<float, Rows> dot_blocks(const row_streams<Rows>& rows, const rounded_
   alignas(32) float scales[Rows][scales_at_once];
   for (index b = 0; b < blocks; b += scales_at_once) {
     const index count = std::min(scales_at_once, blocks - b);
-    const f32x8 token_scales = load_scales(x.scales + b, count), token_sums = load_scales(x.sums + b, count);
+    const f32x8 token_scales = load_up_to_eight(x.scales + b, count), token_sums = load_up_to_eight(x.sums + b, count);
     for (std::size_t r = 0; r < Rows; ++r) {
-      const f32x8 row_scales = load_scales(quantised_row<Q>(rows[r].row, cols).scales + b, count);
+      const f32x8 row_scales = load_up_to_eight(quantised_row<Q>(rows[r].row, cols).scales + b, count);
       (row_scales * token_scales).store(scales[r]);
       if constexpr (quant_offset<Q> != 0) offsets[r] = fma(row_scales, token_sums, offsets[r]);
     }
@@ -152,7 +138,7 @@ void add_weighted_blocks(const row_streams<Rows>& rows, const std::array<float, 
     std::array<f32x8, Rows> coefficients;
     for (std::size_t r = 0; r < Rows; ++r)
       coefficients[r] =
-          load_scales(quantised_row<Q>(rows[r].row, cols).scales + b, count) * f32x8::broadcast(factors[r]);
+          load_up_to_eight(quantised_row<Q>(rows[r].row, cols).scales + b, count) * f32x8::broadcast(factors[r]);
     const rounded_factors<Rows> rounded(coefficients);
     ask_ahead<Q>(rows, b, lead, bytes);
     for (index j = 0; j < count; ++j) {
