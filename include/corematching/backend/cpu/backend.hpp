@@ -261,11 +261,11 @@ class backend {
   }
 
   thread_pool pool_;
-  std::vector<growing_buffer<>> scratch_;         // one per thread
+  std::vector<growing_buffer<>> scratch_;  // one per thread
   detail::panel_products panels_;
-  std::vector<detail::core_tally> tallies_;       // one per thread
-  rounded_tokens rounded_;                        // of the current product
-  std::vector<float*> partials_;                  // of the current weighted_rows, one per thread
+  std::vector<detail::core_tally> tallies_;  // one per thread
+  rounded_tokens rounded_;                   // of the current product
+  std::vector<float*> partials_;             // of the current weighted_rows, one per thread
   work_counters counters_;
 };
 

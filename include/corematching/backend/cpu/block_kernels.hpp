@@ -69,7 +69,8 @@ std::array<float, Rows> dot_blocks(const row_streams<Rows>& rows, const rounded_
   alignas(32) float scales[Rows][scales_at_once];
   for (index b = 0; b < blocks; b += scales_at_once) {
     const index count = std::min(scales_at_once, blocks - b);
-    const f32x8 token_scales = load_up_to_eight(x.scales + b, count), token_sums = load_up_to_eight(x.sums + b, count);
+    const f32x8 token_scales = load_up_to_eight(x.scales + b, count),
+                token_sums = load_up_to_eight(x.sums + b, count);
     for (std::size_t r = 0; r < Rows; ++r) {
       const f32x8 row_scales = load_up_to_eight(quantised_row<Q>(rows[r].row, cols).scales + b, count);
       (row_scales * token_scales).store(scales[r]);
@@ -137,8 +138,8 @@ void add_weighted_blocks(const row_streams<Rows>& rows, const std::array<float, 
     const index count = std::min(scales_at_once, blocks - b);
     std::array<f32x8, Rows> coefficients;
     for (std::size_t r = 0; r < Rows; ++r)
-      coefficients[r] =
-          load_up_to_eight(quantised_row<Q>(rows[r].row, cols).scales + b, count) * f32x8::broadcast(factors[r]);
+      coefficients[r] = load_up_to_eight(quantised_row<Q>(rows[r].row, cols).scales + b, count) *
+                        f32x8::broadcast(factors[r]);
     const rounded_factors<Rows> rounded(coefficients);
     ask_ahead<Q>(rows, b, lead, bytes);
     for (index j = 0; j < count; ++j) {

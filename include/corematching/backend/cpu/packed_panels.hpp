@@ -100,8 +100,7 @@ void pack_columns(weight_panel<std::int16_t>* panels, std::int16_t* ratios, cons
   }
   for (index b = 0; b * block_size < count; ++b) {
     float scales[block_size], step;
-    for (index i = 0; i < block_size; ++i)
-      scales[i] = to_float(row(b * block_size + i).scales[block]);
+    for (index i = 0; i < block_size; ++i) scales[i] = to_float(row(b * block_size + i).scales[block]);
     round_block(scales, ratios + b * block_size, step);
     for (index h = 0; h < panels_at_once; ++h) std::fill_n(panels[h].scales[b], panel_rows, 0x1p15f * step);
   }

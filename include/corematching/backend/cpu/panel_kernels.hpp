@@ -54,7 +54,8 @@ struct token_tile {
 };
 
 /// sums[t][r] += sum over k < depth of w[r][k] x[t][k]; rows of `sums` lie group_rows apart.
-inline void add_products(const weight_panel<float>& w, token_tile<float> x, index depth, float* sums) {
+[[gnu::noinline]] inline void add_products(const weight_panel<float>& w, token_tile<float> x, index depth,
+                                           float* sums) {
   constexpr std::size_t tokens = tile_tokens;
   std::array<f32x8, tokens> low, high;
   for (std::size_t t = 0; t < tokens; ++t) {
@@ -77,8 +78,8 @@ inline void add_products(const weight_panel<float>& w, token_tile<float> x, inde
 
 /// sums[t][r] += sum over blocks b of w.scale[b][r] x.scale[t][b] sum over k of w[r][b, k] x[t][b, k], the
 /// inner sum in integers: 32 * 2^7 * 2^15 < 2^31. A block that `depth` ends in is taken as a whole.
-inline void add_products(const weight_panel<std::int16_t>& w, token_tile<std::int16_t> x, index depth,
-                         float* sums) {
+[[gnu::noinline]] inline void add_products(const weight_panel<std::int16_t>& w, token_tile<std::int16_t> x,
+                                           index depth, float* sums) {
   constexpr std::size_t tokens = tile_tokens;
   for (index b = 0; b * block_size < depth; ++b) {
     std::array<i32x8, tokens> low, high;

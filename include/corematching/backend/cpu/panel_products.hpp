@@ -45,6 +45,14 @@ struct panel_task {
   index first, last;
 };
 
+template <class X>
+inline constexpr index half_tile = tile_tokens* panel_depth<X> / panels_at_once;
+
+template <class X>
+void ask_for(const X* from, index count) {
+  for (index i = 0; i < count; i += 64 / index{sizeof(X)}) prefetch(from + i);
+}
+
 /// sums[t][16 h + r] = sum over k of x[t][k] * weight k of row r of panel h; pack(first, count) fills the
 /// panels with that part of the sum, adapt(tile, count) may change the tokens of a tile for it.
 template <class X, class Pack, class Adapt>
@@ -56,9 +64,15 @@ const float* sum_panels(const panel_task<X>& task, index panels, Pack&& pack, Ad
     const index first = chunk * x.depth, count = std::min(x.depth, x.cols() - first);
     pack(first, count);
     for (index tile = 0; tile < x.tiles(); ++tile) {
-      const token_tile<X> tokens = adapt(x.tile(chunk, tile), count);
+      const token_tile<X> stored = x.tile(chunk, tile), tokens = adapt(stored, count);
       float* to = sums + tile * tile_tokens * group_rows;
-      for (index h = 0; h < panels; ++h) add_products(task.work.panels[h], tokens, count, to + h * panel_rows);
+      for (index h = 0; h < panels; ++h) {
+        // The next tile, half of it before each panel: rows of tokens are too short for the processor to
+        // foresee them.
+        ask_for(stored.values + (panels_at_once + h) * half_tile<X>, half_tile<X>);
+        add_products(task.work.panels[h], tokens, count, to + h * panel_rows);
+      }
+      ask_for(to + tile_tokens * group_rows, tile_tokens * group_rows);
     }
   }
   return sums;
@@ -82,8 +96,8 @@ void multiply_panels(const panel_task<product_type<T>>& task, const weight_view<
     const index rows = std::min(group_rows, task.last - i), panels = panels_of(rows);
     const float* sums = sum_panels(task, panels, [&](index element, index count) {
       for (index h = 0; h < panels; ++h)
-        pack_rows<T>(task.work.panels[h], panel_rows_at(w, {}, i + h * panel_rows, task.last), w.cols, element,
-                     count);
+        pack_rows<T>(task.work.panels[h], panel_rows_at(w, {}, i + h * panel_rows, task.last), w.cols,
+                     element, count);
     });
     for (index t = 0; t < task.y.rows; ++t) {
       eigen_row out(task.y.row(t).data + i, rows);
@@ -155,7 +169,8 @@ class panel_products {
   }
 
   void gated_up(thread_pool& pool, index grain, matrix_view<float> y, matrix_view<const float> x,
-                const weight_view<>& gate, const weight_view<>& up, activation act, const neurons& selection) {
+                const weight_view<>& gate, const weight_view<>& up, activation act,
+                const neurons& selection) {
     for_columns(pool, grain, y, x, gate.type, [&]<class T>(const T*, const auto& task) {
       gated_panels<T>(task, gate, up, act, selection);
     });

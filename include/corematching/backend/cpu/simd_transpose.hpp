@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Transposes eight vectors of eight 32-bit elements: lane j of vector i becomes lane i of vector j. An element
-// of an i16x16 is a pair of neighbours.
+// Transposes eight vectors of eight 32-bit elements: lane j of vector i becomes lane i of vector j. An
+// element of an i16x16 is a pair of neighbours.
 #pragma once
 
 #include <array>
