@@ -72,7 +72,6 @@ const float* sum_panels(const panel_task<X>& task, index panels, Pack&& pack, Ad
         ask_for(stored.values + (panels_at_once + h) * half_tile<X>, half_tile<X>);
         add_products(task.work.panels[h], tokens, count, to + h * panel_rows);
       }
-      ask_for(to + tile_tokens * group_rows, tile_tokens * group_rows);
     }
   }
   return sums;
