@@ -134,6 +134,53 @@ TYPED_TEST(quantised_operations, weighted_rows_sums_the_rows_of_the_selected_neu
   });
 }
 
+TYPED_TEST(quantised_operations, weighted_rows_follows_neurons_of_very_different_size) {
+  // Around the 256 neurons that are summed at once; neighbours differ in size up to a thousandfold.
+  for (const dtype format : formats)
+    for (const index neurons : {31, 32, 33, 255, 256, 257, 545})
+      for (const index tokens : {4, 7}) {
+        SCOPED_TRACE(testing::Message() << name_of(format) << ", " << tokens << " x " << neurons);
+        real_matrix w = random_matrix(neurons, 96, this->random);
+        for (index n = 0; n < neurons; ++n)
+          for (index j = 0; j < 96; ++j) w(n, j) *= std::pow(10.0, static_cast<double>(-(n % 4)));
+        w = rounded(w, format);
+        for (const twin::neurons& selection : selections(neurons)) {
+          const real_matrix x = random_matrix(tokens, twin::count_of(selection, neurons), this->random);
+          TypeParam be(2);
+          placed_matrix<TypeParam> y(be, tokens, 96), placed_x(be, x);
+          placed_neurons<TypeParam> chosen(be, selection);
+          be.weighted_rows(y.view(), placed_x.in(), placed_weight(be, w, format).view, chosen.view());
+          expect_near(y.values(), twin::weighted_rows(x, w, selection),
+                      dot_error(x.cols) + rounded_token_error(x.cols));
+        }
+      }
+}
+
+TYPED_TEST(quantised_operations, a_number_that_is_not_finite_reaches_no_other_token) {
+  for (const dtype format : formats)
+    for (const index tokens : {3, 7}) {
+      real_matrix x = random_matrix(tokens, 64, this->random);
+      const real_matrix w = this->random_weight(64, 64, format, 1);
+      const real_matrix products = twin::matmul(x, w), sums = twin::weighted_rows(x, w);
+      x(1, 40) = INFINITY;
+      TypeParam be(2);
+      placed_matrix<TypeParam> product(be, tokens, 64), sum(be, tokens, 64), placed_x(be, x);
+      const auto weight = placed_weight(be, w, format);
+      be.matmul(product.view(), placed_x.in(), weight.view, {});
+      be.weighted_rows(sum.view(), placed_x.in(), weight.view, {});
+      const double tolerance = dot_error(64) + rounded_token_error(64);
+      const real_matrix actual_product = product.values(), actual_sum = sum.values();
+      for (index t = 0; t < tokens; ++t)
+        for (index j = 0; j < 64; ++j) {
+          EXPECT_EQ(std::isfinite(actual_product(t, j)), t != 1);
+          EXPECT_EQ(std::isfinite(actual_sum(t, j)), t != 1);
+          if (t == 1) continue;
+          EXPECT_NEAR(actual_product(t, j), products(t, j), tolerance);
+          EXPECT_NEAR(actual_sum(t, j), sums(t, j), tolerance);
+        }
+    }
+}
+
 TYPED_TEST(quantised_operations, embed_looks_up_what_the_blocks_hold) {
   for (const dtype format : formats) {
     const real_matrix table = this->random_weight(6, 96, format, 1);

@@ -106,11 +106,12 @@ void pack_columns(weight_panel<std::int16_t>* panels, std::int16_t* ratios, cons
   }
 }
 
-/// to[t][k] = x.values[t][k] * ratios[k] / 2^15 for whole blocks up to `depth`: 6 tokens with the scales of
-/// the weights that they will meet.
+/// to[t][k] = x.values[t][k] * ratios[k] / 2^15 in all blocks that begin before `depth`: 6 tokens with the
+/// scales of the weights that they will meet.
 inline void scale_tokens(token_tile<std::int16_t> x, const std::int16_t* ratios, index depth,
                          std::int16_t* to) {
-  for (index k = 0; k < depth; k += 16) {
+  const index padded = (depth + block_size - 1) / block_size * block_size;
+  for (index k = 0; k < padded; k += 16) {
     const i16x16 ratio = i16x16::load(ratios + k);
     for (index t = 0; t < tile_tokens; ++t) {
       const index at = t * panel_depth<std::int16_t> + k;

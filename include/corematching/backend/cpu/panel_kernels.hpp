@@ -5,6 +5,7 @@
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <cstdint>
 #include <cstring>
 #include <type_traits>
@@ -108,6 +109,8 @@ struct token_tile {
       fma(low[t].to_float(), low_scales * scale, f32x8::load(to)).store(to);
       fma(high[t].to_float(), high_scales * scale, f32x8::load(to + 8)).store(to + 8);
     }
+    // The next block reads the sums from memory again; kept in registers they would be spilled.
+    std::atomic_signal_fence(std::memory_order_acq_rel);
   }
 }
 
