@@ -7,6 +7,14 @@ if(PROJECT_IS_TOP_LEVEL AND NOT DEFINED CMAKE_CXX_COMPILER_LAUNCHER)
   endif()
 endif()
 
+# Warnings of a compiler that we do not test with are no reason to stop. Asked here and not where a build is configured,
+# so that every command configures alike and no build undoes another's.
+set(tested_compilers "GNU 12;Clang 14")
+string(REGEX MATCH "^[0-9]+" compiler_major "${CMAKE_CXX_COMPILER_VERSION}")
+if(NOT "${CMAKE_CXX_COMPILER_ID} ${compiler_major}" IN_LIST tested_compilers)
+  set(CMAKE_COMPILE_WARNING_AS_ERROR OFF)
+endif()
+
 # The instruction set of this machine, for the executables that do not ask for the portable path.
 add_library(corematching_native INTERFACE)
 if(COREMATCHING_NATIVE)

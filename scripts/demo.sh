@@ -13,8 +13,7 @@ prompt=${2:-"Where is the white star?"}
 drawing=build/core_tokens.png
 
 scripts/setup.sh
-# Warnings of a compiler newer than ours are no reason not to show the demo.
-cmake --preset release --compile-no-warning-as-error >/dev/null
+cmake --preset release >/dev/null
 cmake --build --preset release --target llava
 llava=build/release/examples/llava/llava
 

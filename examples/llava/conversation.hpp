@@ -22,6 +22,7 @@
 #include "llava/console.hpp"
 #include "llava/dump.hpp"
 #include "llava/loaded_model.hpp"
+#include "llava/option_checks.hpp"
 #include "llava/options.hpp"
 #include "llava/picture_file.hpp"
 #include "llava/prompt.hpp"
@@ -65,9 +66,13 @@ class conversation {
  private:
   void load() {
     const stopwatch watch(report_.load_seconds);
-    model_.emplace(be_, options_.model, [this](std::uint64_t done, std::uint64_t total) {
-      terminal_.progress("loading", static_cast<double>(done), static_cast<double>(total));
-    });
+    model_config described = read_model_config(options_.model);
+    if (is_sparse())
+      check_sparsity(options_.sparsity, described.text().layers, described.text().intermediate_size);
+    model_.emplace(be_, options_.model, std::move(described),
+                   [this](std::uint64_t done, std::uint64_t total) {
+                     terminal_.progress("loading", static_cast<double>(done), static_cast<double>(total));
+                   });
     const std::filesystem::path file = options_.model / "tokenizer.model";
     if (std::filesystem::exists(file)) tokenizer_ = tokenizer::open(options_.model);
     terminal_.clear();
@@ -129,7 +134,7 @@ class conversation {
 
   std::vector<float> prefill(sequence<B>& seq, const multimodal_prompt& prompt) {
     const llama<B>& language = model_->language();
-    if (options_.sparsity.sparse_neurons || options_.sparsity.sparse_tokens) {
+    if (is_sparse()) {
       sparsity_.emplace(be_, options_.sparsity, report_.layers, shape_of(language.config()));
       sparsity_->begin_prompt(seq.next_position, prompt.kinds);
     }
@@ -266,6 +271,7 @@ class conversation {
     write_png(draw_token_figure(figure), options_.show_tokens);
   }
 
+  bool is_sparse() const { return options_.sparsity.sparse_neurons || options_.sparsity.sparse_tokens; }
   bool dumps() const { return !options_.dump.empty(); }
   void add_to_dump(const char* name, const matrix<B>& m) {
     std::vector<float> values;

@@ -18,8 +18,9 @@ class loaded_model {
  public:
   using progress = std::function<void(std::uint64_t done, std::uint64_t total)>;
 
-  loaded_model(B& be, const std::filesystem::path& directory, const progress& report)
-      : config_(read_model_config(directory)) {
+  /// `config` is that of the directory.
+  loaded_model(B& be, const std::filesystem::path& directory, model_config config, const progress& report)
+      : config_(std::move(config)) {
     const auto files = io::checkpoint::open(directory);
     weight_reader<B> reader(be, files, [&](std::uint64_t done) { report(done, files.total_bytes()); });
     if (config_.llava() != nullptr) {

@@ -30,6 +30,12 @@ int run(int argc, char** argv) {
     std::cerr << "llava: the answer could not be written to standard output\n";
     return 1;
   }
+  if (!std::cerr) {
+    // Heard only where the cause has passed; the exit code remains.
+    std::cerr.clear();
+    std::cerr << "llava: the statistics could not be written to standard error\n";
+    return 1;
+  }
   return 0;
 }
 

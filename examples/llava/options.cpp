@@ -3,7 +3,7 @@
 
 #include <CLI/CLI.hpp>
 #include <charconv>
-#include <filesystem>
+#include <cstdint>
 #include <map>
 #include <string>
 #include <string_view>
@@ -11,6 +11,7 @@
 
 #include "corematching/core/error.hpp"
 #include "corematching/core/version.hpp"
+#include "llava/option_checks.hpp"
 
 namespace corematching::driver {
 namespace {
@@ -118,6 +119,17 @@ CLI::Option* add_converted(CLI::App& app, const std::string& name, Convert conve
       ->type_name(type);
 }
 
+// CLI11 would take -1 for 2^64 - 1.
+CLI::Option* add_seed(CLI::App& app, const std::string& name, std::uint64_t& seed, const std::string& help) {
+  return add_converted(
+             app, name,
+             [&seed, stem = name.substr(2)](const std::string& text) {
+               seed = number<std::uint64_t>(text, stem.c_str());
+             },
+             "N", help)
+      ->default_str(std::to_string(seed));
+}
+
 void add_input(CLI::App& app, options& o) {
   app.add_option("--model", o.model, "directory of the checkpoint, as Hugging Face lays it out")
       ->required()
@@ -211,9 +223,7 @@ void add_sparsity(CLI::App& app, options& o) {
              {{"original", position_policy::original}, {"contiguous", position_policy::contiguous}},
              "positions of the tokens that stay")
       ->group(group);
-  app.add_option("--selection-seed", config.seed, "seed of the criterion random")
-      ->capture_default_str()
-      ->group(group);
+  add_seed(app, "--selection-seed", config.seed, "seed of the criterion random")->group(group);
 }
 
 void add_generation(CLI::App& app, options& o) {
@@ -231,7 +241,7 @@ void add_generation(CLI::App& app, options& o) {
   app.add_option("--top-p", o.sampling.top_p, "draw from the likeliest tokens that make up this share")
       ->capture_default_str()
       ->group(group);
-  app.add_option("--seed", o.sampling.seed, "seed of the draw")->capture_default_str()->group(group);
+  add_seed(app, "--seed", o.sampling.seed, "seed of the draw")->group(group);
   app.add_option("--threads", o.threads, "threads to work on (0: all)")
       ->capture_default_str()
       ->check(CLI::Range(0, 1024))
@@ -250,24 +260,6 @@ void add_output(CLI::App& app, options& o) {
       ->group(group);
 }
 
-/// Refuses, before anything is computed, an output that could not be written or would destroy what the run
-/// reads.
-void check_output(const options& o, const std::filesystem::path& output, const char* name) {
-  if (output.empty()) return;
-  namespace fs = std::filesystem;
-  std::error_code ignored;
-  const fs::path directory = output.has_parent_path() ? output.parent_path() : fs::path(".");
-  if (!fs::is_directory(directory, ignored))
-    fail(name, ": ", output.string(), ": there is no such directory");
-  const auto status = fs::symlink_status(output, ignored);
-  if (fs::exists(status) && !fs::is_regular_file(status))
-    fail(name, ": ", output.string(), ": is not a regular file, so it is not overwritten");
-  if (!o.image.empty() && fs::equivalent(output, o.image, ignored))
-    fail(name, ": ", output.string(), ": is the picture that --image reads");
-  if (fs::exists(status) && fs::equivalent(directory, o.model, ignored))
-    fail(name, ": ", output.string(), ": would overwrite a file of the model");
-}
-
 }  // namespace
 
 options parse_options(int argc, const char* const* argv) {
@@ -282,14 +274,9 @@ options parse_options(int argc, const char* const* argv) {
     app.parse(argc, argv);
     if (result.prompt.empty() && result.prompt_ids.empty())
       throw CLI::ValidationError("the prompt is empty: give --prompt or --prompt-ids");
-    if (!result.show_tokens.empty() && result.image.empty())
-      throw CLI::ValidationError("--show-tokens needs --image");
     result.sampling.validate();
-    result.sparsity.keep.validate();
-    check_output(result, result.dump, "--dump");
-    check_output(result, result.show_tokens, "--show-tokens");
-    if (!result.dump.empty() && result.dump == result.show_tokens)
-      fail("--dump and --show-tokens name the same file, ", result.dump.string());
+    refuse_unread(result, [&](const std::string& option) { return app.count(option) > 0; });
+    check_outputs(result);
   } catch (const CLI::ParseError& problem) {
     throw usage_exit{app.exit(problem)};
   }

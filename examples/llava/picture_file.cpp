@@ -1,18 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "llava/picture_file.hpp"
 
-#include <fcntl.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <cerrno>
-#include <cstdlib>
 #include <cstring>
 #include <string>
-#include <utility>
 
 #include "corematching/core/error.hpp"
 #include "corematching/io/mapped_file.hpp"
+#include "corematching/io/output_file.hpp"
 #include "llava/jpeg_codec.hpp"
 #include "llava/png_codec.hpp"
 
@@ -28,51 +23,6 @@ const char* other_format(const std::string& start) {
   if (start.compare(4, 4, "ftyp") == 0) return "an AVIF or HEIF picture";
   return nullptr;
 }
-
-/// A file that exists under a temporary name until `commit`, and not at all if that is never reached.
-class temporary_file {
- public:
-  explicit temporary_file(const std::filesystem::path& target)
-      : target_(target), name_(target.string() + ".XXXXXX"), file_(::mkstemp(name_.data())) {
-    if (file_ < 0) refuse("cannot be written");
-  }
-  temporary_file(const temporary_file&) = delete;
-  temporary_file& operator=(const temporary_file&) = delete;
-  ~temporary_file() {
-    if (file_ >= 0) ::close(file_);
-    if (!committed_) ::unlink(name_.c_str());
-  }
-
-  void write(std::span<const std::byte> bytes) {
-    while (!bytes.empty()) {
-      const ssize_t written = ::write(file_, bytes.data(), bytes.size());
-      if (written < 0 && errno == EINTR) continue;
-      if (written < 0) refuse("cannot be written");
-      bytes = bytes.subspan(static_cast<std::size_t>(written));
-    }
-  }
-
-  void commit() {
-    // mkstemp makes private files; this one gets the mode of any other new file.
-    const mode_t mask = ::umask(0);
-    ::umask(mask);
-    if (::fchmod(file_, 0666 & ~mask) != 0) refuse("cannot be written");
-    // Some file systems report a full disk only here.
-    if (::close(std::exchange(file_, -1)) != 0) refuse("cannot be written");
-    if (::rename(name_.c_str(), target_.c_str()) != 0) refuse("cannot be replaced");
-    committed_ = true;
-  }
-
- private:
-  [[noreturn]] void refuse(const char* what) const {
-    fail(target_.string(), ": ", what, ": ", io::errno_text(errno));
-  }
-
-  std::filesystem::path target_;
-  std::string name_;
-  int file_;
-  bool committed_ = false;
-};
 
 }  // namespace
 
@@ -93,13 +43,8 @@ picture read_picture(const std::filesystem::path& path) {
 }
 
 void write_png(const picture& image, const std::filesystem::path& path) {
-  std::error_code ignored;
-  const auto status = std::filesystem::symlink_status(path, ignored);
-  // Renaming over a device, a pipe or a link would replace it.
-  require(!std::filesystem::exists(status) || std::filesystem::is_regular_file(status), path.string(),
-          ": is not a regular file, so it is not overwritten");
   const std::vector<std::byte> bytes = encode_png(image);
-  temporary_file file(path);
+  io::output_file file(path);
   file.write(bytes);
   file.commit();
 }

@@ -248,6 +248,50 @@ TEST(llava, refuses_options_out_of_range) {
   }
 }
 
+TEST(llava, names_the_sparsity_option_that_is_out_of_range) {
+  const std::vector<std::vector<std::string>> cases{
+      {"--rho: ", "rho must lie in (0, 1], not 1.5", "--rho", "1.5"},
+      {"--beta: ", "beta must lie in (0, 1], not 0", "--beta", "0"},
+      {"--beta: ", "selects none of 176 neurons", "--beta", "0.001"},
+      {"--match-layers: ", "matching layer 9 does not lie in 0..3", "--match-layers", "9"},
+      {"--match-layers: ", "must ascend", "--match-layers", "2,1"},
+      {"--neuron-layers: ", "neuron layers 3..9 do not lie in 0..4", "--neuron-layers", "3:9"},
+      {"--positions: ", "pruning everywhere", "--positions", "contiguous", "--pruning", "later_layers"},
+      {"--keep: ", "at least 1 token", "--keep", "top_k:0"},
+      {"--keep: ", "ratio must lie in (0, 1], got 2", "--keep", "ratio:2"},
+      {"--min-tokens: ", "at least 1", "--min-tokens", "0"},
+      {"--max-tokens: ", "below min_tokens = 5, got 3", "--max-tokens", "3", "--min-tokens", "5"}};
+  for (const auto& c : cases)
+    expect_refused(ask(data("tiny_mha"), picture(), {c.begin() + 2, c.end()}), {"llava: " + c[0], c[1]});
+}
+
+TEST(llava, refuses_settings_before_it_reads_weights) {
+  const model_copy model("tiny_mha");
+  fs::remove(model.weights());
+  expect_refused(ask(model.path(), picture(), {"--match-layers", "9"}), {"--match-layers: "});
+}
+
+TEST(llava, fails_where_answer_or_statistics_cannot_be_written) {
+  const auto ask_into = [](const std::string& redirection, const std::string& option) {
+    return testing::run_program(
+        "/bin/sh",
+        {"-c", "exec \"$0\" \"$@\" " + redirection, COREMATCHING_LLAVA, "--model", data("tiny_mha").string(),
+         "--image", picture().string(), "--prompt-ids", ids, "--max-new-tokens", "1", option});
+  };
+  const auto fine = ask_into("", "--stats");
+  ASSERT_EQ(fine.exit_code, 0) << fine.err;
+  const auto unheard = ask_into("2>/dev/full", "--stats");
+  EXPECT_EQ(unheard.exit_code, 1);
+  EXPECT_EQ(unheard.out, fine.out) << "the answer is worth having all the same";
+  EXPECT_EQ(ask_into("2>&-", "--stats").exit_code, 1);
+  EXPECT_EQ(ask_into("2>/dev/full", "--json").exit_code, 0) << "nothing was to be written there";
+  for (const char* option : {"--stats", "--json"}) {
+    const auto result = ask_into(">/dev/full", option);
+    EXPECT_EQ(result.exit_code, 1);
+    EXPECT_NE(result.err.find("could not be written to standard output"), std::string::npos) << result.err;
+  }
+}
+
 TEST(llava, refuses_prompts_that_cannot_be_run) {
   const std::string model = data("tiny_mha").string(), image = picture().string();
   expect_refused(llava({"--model", model, "--image", image}), {"prompt"});

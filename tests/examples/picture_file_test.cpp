@@ -100,7 +100,7 @@ TEST_F(picture_file, names_the_path_that_cannot_be_written) {
     write_png(image, path);
     FAIL();
   } catch (const error& problem) {
-    EXPECT_EQ(problem.what(), path.string() + ": cannot be written: No such file or directory");
+    EXPECT_EQ(problem.what(), path.string() + ": cannot create a file beside it: No such file or directory");
   }
   std::filesystem::create_directory(directory_ / "directory.png");
   EXPECT_THROW(write_png(image, directory_ / "directory.png"), error);

@@ -2,8 +2,6 @@
 #include "corematching/io/safetensors_writer.hpp"
 
 #include <gtest/gtest.h>
-#include <signal.h>
-#include <sys/resource.h>
 
 #include <array>
 #include <cstdint>
@@ -17,6 +15,7 @@
 
 #include "corematching/io/safetensors.hpp"
 #include "support/error_text.hpp"
+#include "support/file_size_limit.hpp"
 #include "support/temporary_directory.hpp"
 
 namespace {
@@ -151,33 +150,13 @@ TEST(write_safetensors, leaves_nothing_behind_when_the_destination_is_a_director
   EXPECT_EQ(files_in(directory.path()), 1u);
 }
 
-// Stands in for a full disk: no file may grow beyond `bytes` until the guard goes.
-class file_size_limit {
- public:
-  explicit file_size_limit(rlim_t bytes) : handler_(::signal(SIGXFSZ, SIG_IGN)) {
-    ::getrlimit(RLIMIT_FSIZE, &before_);
-    const rlimit limited{bytes, before_.rlim_max};
-    ::setrlimit(RLIMIT_FSIZE, &limited);
-  }
-  file_size_limit(const file_size_limit&) = delete;
-  file_size_limit& operator=(const file_size_limit&) = delete;
-  ~file_size_limit() {
-    ::setrlimit(RLIMIT_FSIZE, &before_);
-    ::signal(SIGXFSZ, handler_);
-  }
-
- private:
-  rlimit before_{};
-  void (*handler_)(int);
-};
-
 TEST(write_safetensors, keeps_the_old_file_when_the_new_one_cannot_be_finished) {
   const support::temporary_directory directory;
   const auto path = directory.write("m.safetensors", "old");
   const std::vector<float> values(100'000);
   std::string text;
   {
-    const file_size_limit limit(4096);
+    const support::file_size_limit limit(4096);
     text = error_text([&] { write_safetensors(path, std::array{as_tensor("a", {100'000}, values)}); });
   }
   expect_parts(text, path.string() + ": cannot write: File too large");

@@ -4,11 +4,9 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <concepts>
 #include <cstring>
 #include <random>
 #include <string>
-#include <type_traits>
 #include <vector>
 
 #include "corematching/hooks/chain.hpp"
@@ -39,7 +37,7 @@ class decoder_layers : public testing::Test {
     token_selection kept;
   };
 
-  template <hook H = no_hook>
+  template <hook_of<B> H = no_hook>
   outcome forward(kv_layer<B>& cache, const std::vector<std::int32_t>& ids, H&& hook = {},
                   index ffn_rows = 1000) {
     const index tokens = std::ssize(ids);
@@ -194,35 +192,6 @@ TEST_F(decoder_layers, know_the_bytes_of_their_weights) {
   EXPECT_EQ(model.model.layer(0).attention_weight_bytes(),
             static_cast<std::uint64_t>(4 * (2 * d * q + 2 * d * kv)));
   EXPECT_EQ(model.model.layer(0).neuron_bytes(), static_cast<std::uint64_t>(3 * 4 * d));
-}
-
-// What must not compile, as far as a requirement can ask.
-struct no_site {};
-template <class... Sites>
-concept makes_sites = requires {
-  typename sites<Sites...>;
-};
-template <class H>
-concept answers_neurons = requires(H& h, const context& at) {
-  { h(site::ffn_neurons{}, at) } -> std::convertible_to<neuron_selection<host_space>>;
-};
-struct lists_nothing {};
-
-TEST(hook, is_a_type_that_lists_sites_of_the_layer) {
-  static_assert(hook<no_hook> && hook<listener> && hook<listener&> && hook<const chooser&>);
-  static_assert(!hook<lists_nothing> && !hook<int>);
-  static_assert(makes_sites<site::attention, site::keep_tokens> && makes_sites<>);
-  static_assert(!makes_sites<no_site> && !makes_sites<site::attention, int>);
-}
-
-TEST(hook, attends_the_sites_that_it_lists_and_no_others) {
-  static_assert(attends<listener, site::attention> && attends<const listener&, site::layer_output>);
-  static_assert(!attends<listener, site::keep_tokens> && !attends<no_hook, site::attention>);
-  static_assert(answers_neurons<chooser> && !answers_neurons<keeper> && !answers_neurons<listener>);
-}
-
-TEST(hook, costs_nothing_when_absent) {
-  static_assert(std::is_empty_v<no_hook>);
 }
 
 /// One encoder layer of random weights, and the same in binary64.

@@ -52,11 +52,12 @@ inline double dot_error(index length, double magnitude = 1) {
   return 4 * unit_roundoff * magnitude * static_cast<double>(length + 8);
 }
 
-/// What rounding the tokens |x_i| <= 1 to 16 bits adds to a dot product with |w_i| <= magnitude: each x_i
-/// moves by up to 2^-16 of its block's largest, like a uniform random number, so the sum's standard deviation
-/// is 2^-16 magnitude sqrt(length) / 3. Twelve times as much, for the largest of many elements.
-inline double rounded_token_error(index length, double magnitude = 1) {
-  return 4 * 0x1p-16 * magnitude * std::sqrt(static_cast<double>(length));
+/// What rounding one factor of each product to integers of `unit` (relative to the largest, half a unit off
+/// at most) adds to a sum of `length` products with |x_i| <= 1, |w_i| <= magnitude: each error is like a
+/// uniform random number, so the sum's standard deviation is unit / sqrt(12) magnitude / sqrt(3)
+/// sqrt(length). Twelve times as much, for the largest of many elements.
+inline double rounded_factor_error(index length, double unit, double magnitude = 1) {
+  return 2 * unit * magnitude * std::sqrt(static_cast<double>(length));
 }
 
 /// Of act(g) * u where g and u are dot products with |g|, |u| < 2: |act'| <= 1.2 and |act| < 2, so 2 * 1.2 +

@@ -3,7 +3,7 @@
 // answerer only, which is checked at compile time.
 #pragma once
 
-#include <type_traits>
+#include <concepts>
 #include <utility>
 
 #include "corematching/nn/hook.hpp"
@@ -23,6 +23,11 @@ template <class Site>
 inline constexpr bool is_asked =
     std::same_as<Site, site::ffn_neurons> || std::same_as<Site, site::keep_tokens>;
 
+// Asked before the body of chain's call is compiled, so that a chain of misfits is no hook_of rather than an
+// error.
+template <class H, class Site, class... Arguments>
+concept callable_where_it_attends = !attends<H, Site> || std::invocable<H&, Site, const Arguments&...>;
+
 }  // namespace detail
 
 template <hook First, hook Second>
@@ -40,6 +45,8 @@ class chain {
   chain(First first, Second second) : first_(std::move(first)), second_(std::move(second)) {}
 
   template <class Site, class... Arguments>
+  requires detail::callable_where_it_attends<First, Site, Arguments...> &&
+      detail::callable_where_it_attends<Second, Site, Arguments...>
   decltype(auto) operator()(Site where, const Arguments&... arguments) {
     if constexpr (detail::is_asked<Site>) {
       if constexpr (corematching::attends<First, Site>) {

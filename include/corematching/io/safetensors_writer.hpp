@@ -3,31 +3,23 @@
 // Source: https://github.com/huggingface/safetensors (safetensors/src/tensor.rs, `prepare` and `serialize`).
 #pragma once
 
-#include <fcntl.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <atomic>
-#include <cerrno>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
-#include <cstdio>
 #include <filesystem>
-#include <functional>
 #include <map>
 #include <ranges>
 #include <span>
 #include <string>
 #include <string_view>
-#include <tuple>
 #include <utility>
 #include <vector>
 
 #include "corematching/core/dtype.hpp"
 #include "corematching/core/error.hpp"
 #include "corematching/io/json.hpp"
-#include "corematching/io/mapped_file.hpp"
+#include "corematching/io/output_file.hpp"
 #include "corematching/io/safetensors_header.hpp"
 #include "corematching/io/tensor.hpp"
 
@@ -63,60 +55,6 @@ named_tensor as_tensor(std::string name, std::vector<std::int64_t> shape, const 
 }
 
 namespace detail {
-
-// Renaming over a device, a pipe or a link would replace it.
-inline void refuse_special(const std::filesystem::path& destination) {
-  std::error_code ignored;
-  const auto status = std::filesystem::symlink_status(destination, ignored);
-  require(!std::filesystem::exists(status) || std::filesystem::is_regular_file(status), destination.string(),
-          ": is not a regular file, so it is not overwritten");
-}
-
-// A file under a temporary name in the directory of its destination, removed unless it is committed.
-class partial_file {
- public:
-  explicit partial_file(std::filesystem::path destination) : destination_(std::move(destination)) {
-    refuse_special(destination_);
-    static std::atomic<unsigned> count{0};
-    do {
-      temporary_ = destination_;
-      temporary_ += ".partial-" + std::to_string(::getpid()) + "-" + std::to_string(count++);
-      file_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-    } while (file_ < 0 && errno == EEXIST);
-    if (file_ < 0) refuse("cannot create a file beside it");
-  }
-  partial_file(const partial_file&) = delete;
-  partial_file& operator=(const partial_file&) = delete;
-  ~partial_file() {
-    if (file_ >= 0) ::close(file_);
-    if (!temporary_.empty()) ::unlink(temporary_.c_str());
-  }
-
-  void write(std::span<const std::byte> bytes) {
-    while (!bytes.empty()) {
-      const auto written = ::write(file_, bytes.data(), bytes.size());
-      if (written < 0 && errno == EINTR) continue;
-      if (written < 0) refuse("cannot write");
-      bytes = bytes.subspan(static_cast<std::size_t>(written));
-    }
-  }
-
-  // Some file systems report a full disk only when the file is closed.
-  void commit() {
-    if (::close(std::exchange(file_, -1)) != 0) refuse("cannot write");
-    if (std::rename(temporary_.c_str(), destination_.c_str()) != 0) refuse("cannot rename the finished file");
-    temporary_.clear();
-  }
-
- private:
-  [[noreturn]] void refuse(std::string_view what) const {
-    fail(destination_.string(), ": ", what, ": ", errno_text(errno));
-  }
-
-  std::filesystem::path destination_;
-  std::filesystem::path temporary_;
-  int file_ = -1;
-};
 
 inline void check_tensor(const named_tensor& t, const std::string& file) {
   const std::string where = tensor_place(file, t.name);
@@ -173,7 +111,7 @@ inline void write_safetensors(const std::filesystem::path& path, std::span<const
   for (const named_tensor& t : tensors) detail::check_tensor(t, path.string());
   const auto order = detail::data_order(tensors);
   const std::string header = detail::header_bytes(order, metadata, path.string());
-  detail::partial_file file(path);
+  output_file file(path);
   file.write(std::as_bytes(std::span(header)));
   for (const named_tensor* t : order) file.write(t->bytes);
   file.commit();

@@ -20,7 +20,7 @@ struct stop_rule {
 /// Continues `seq`, whose last logits are `logits`, token by token: choose(logits) says which comes next (a
 /// `sampler`, or anything that is called like one), on_token(id) hears of it. The answer ends at a stop id,
 /// which is not reported, or after max_new_tokens. Returns true if a stop id ended it.
-template <backend B, class Choose, hook H, class OnToken>
+template <backend B, class Choose, hook_of<B> H, class OnToken>
 bool generate(B& be, const llama<B>& model, sequence<B>& seq, std::vector<float> logits, Choose&& choose,
               const stop_rule& stop, H&& hook, OnToken&& on_token) {
   for (index step = 0; step < stop.max_new_tokens; ++step) {

@@ -95,7 +95,7 @@ class llama {
   /// returns the logits [vocabulary] after its last token. `ffn_rows` bounds the rows whose FFN activations
   /// exist at a time. The hook may drop tokens. After an exception the sequence
   /// holds a part of the prompt and is of no further use.
-  template <hook H = no_hook>
+  template <hook_of<B> H = no_hook>
   std::vector<float> prefill(B& be, sequence<B>& seq, view x, index ffn_rows, H&& hook = {}) const {
     require(x.rows > 0, "the prompt is empty");
     require_room(seq, x.rows);
@@ -111,7 +111,7 @@ class llama {
   }
 
   /// One step: runs token `id` and returns the logits [vocabulary] after it.
-  template <hook H = no_hook>
+  template <hook_of<B> H = no_hook>
   std::vector<float> decode(B& be, sequence<B>& seq, std::int32_t id, H&& hook = {}) const {
     require_room(seq, 1);
     require(id >= 0 && id < config_.vocab_size, "token id ", id, " lies outside the vocabulary of ",

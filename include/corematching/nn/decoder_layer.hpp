@@ -39,8 +39,8 @@ class decoder_layer {
   /// Runs the layer on the rows x [T, D], in place, and appends their keys and values to at.cache.
   /// `positions` [T] and `frequencies` [head_dim / 2] turn queries and keys. Returns what the hook wants
   /// kept; the caller drops the rows.
-  template <hook H = no_hook>
-  token_selection forward(layer_context<B> at, scratch<B>& s, view x, index_view<space> positions,
+  template <hook_of<B> H = no_hook>
+  token_selection forward(const layer_context<B>& at, scratch<B>& s, view x, index_view<space> positions,
                           vector_view<const float, space> frequencies, H&& hook = {}) const {
     add_attention(at, s, x, positions, frequencies, hook);
     add_feed_forward(at, s, x, hook);
@@ -66,7 +66,7 @@ class decoder_layer {
 
   // x += attention(rotate(norm(x) Wq), rotate(norm(x) Wk), norm(x) Wv) Wo
   template <class H>
-  void add_attention(layer_context<B>& at, scratch<B>& s, view x, index_view<space> positions,
+  void add_attention(const layer_context<B>& at, scratch<B>& s, view x, index_view<space> positions,
                      vector_view<const float, space> frequencies, H& hook) const {
     B& be = at.be;
     const auto& w = weights_;
@@ -89,7 +89,7 @@ class decoder_layer {
 
   // x += sum over neurons n of act(norm(x) . gate_n) (norm(x) . up_n) down_n
   template <class H>
-  void add_feed_forward(layer_context<B> at, scratch<B>& s, view x, H& hook) const {
+  void add_feed_forward(const layer_context<B>& at, scratch<B>& s, view x, H& hook) const {
     B& be = at.be;
     const auto& w = weights_;
     neuron_selection<space> neurons;
@@ -103,8 +103,8 @@ class decoder_layer {
       be.rms_norm(normed, rows, w.ffn_norm.view(), eps_);
       be.gated_up(activation, normed, w.gate.view, w.up.view, act_, neurons);
       if constexpr (attends<H, site::ffn_activation>) {
-        at.first_row = first;
-        hook(site::ffn_activation{}, at, matrix_view<const typename B::value_type, space>(activation));
+        const layer_context<B> part{be, at.layer, at.positions, at.cache, first};
+        hook(site::ffn_activation{}, part, matrix_view<const typename B::value_type, space>(activation));
       }
       be.weighted_rows(projected, activation, w.down_transposed.view, neurons);
       be.add(rows, projected);

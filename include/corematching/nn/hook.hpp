@@ -8,10 +8,12 @@
 //   hook(site::keep_tokens{}, at)                 asked: which rows go on -> token_selection
 //   hook(site::layer_output{}, at, x)             told: the hidden states that leave it, before dropping
 //
-// where `at` is a layer_context. A misspelt site or a call that does not fit is a compile error.
+// where `at` is a const layer_context. What is told answers nothing. A misspelt site or a call that does not
+// fit is a compile error; `hook_of` names it.
 #pragma once
 
 #include <concepts>
+#include <cstdint>
 #include <optional>
 #include <type_traits>
 
@@ -81,5 +83,54 @@ struct token_selection {
   cache_scope scope = cache_scope::every_layer;
   bool renumber = false;  // survivors get the positions 0, 1, ...
 };
+
+namespace detail {
+
+template <class H>
+using called = std::remove_reference_t<H>&;
+template <class B>
+using activation_rows = const matrix_view<const typename B::value_type, typename B::space>&;
+template <class B>
+using hidden_rows = const matrix_view<typename B::value_type, typename B::space>&;
+
+// The call at each site as the layer makes it, asked only of hooks that attend it.
+template <class H, class B>
+concept fits_ffn_activation =
+    !attends<H, site::ffn_activation> ||
+    requires(called<H> h, const layer_context<B>& at, activation_rows<B> activation) {
+  { h(site::ffn_activation{}, at, activation) } -> std::same_as<void>;
+};
+
+template <class H, class B>
+concept fits_ffn_neurons =
+    !attends<H, site::ffn_neurons> || requires(called<H> h, const layer_context<B>& at) {
+  { h(site::ffn_neurons{}, at) } -> std::convertible_to<neuron_selection<typename B::space>>;
+};
+
+template <class H, class B>
+concept fits_attention = !attends<H, site::attention> || requires(called<H> h, const layer_context<B>& at,
+                                                                  const attention_inputs<B>& attended) {
+  { h(site::attention{}, at, attended) } -> std::same_as<void>;
+};
+
+template <class H, class B>
+concept fits_keep_tokens =
+    !attends<H, site::keep_tokens> || requires(called<H> h, const layer_context<B>& at) {
+  { h(site::keep_tokens{}, at) } -> std::convertible_to<token_selection>;
+};
+
+template <class H, class B>
+concept fits_layer_output =
+    !attends<H, site::layer_output> || requires(called<H> h, const layer_context<B>& at, hidden_rows<B> x) {
+  { h(site::layer_output{}, at, x) } -> std::same_as<void>;
+};
+
+}  // namespace detail
+
+/// A hook that layers on backend `B` can call at every site that it attends.
+template <class H, class B>
+concept hook_of =
+    hook<H> && backend<B> && detail::fits_ffn_activation<H, B> && detail::fits_ffn_neurons<H, B> &&
+    detail::fits_attention<H, B> && detail::fits_keep_tokens<H, B> && detail::fits_layer_output<H, B>;
 
 }  // namespace corematching

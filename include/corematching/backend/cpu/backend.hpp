@@ -199,8 +199,9 @@ class backend {
 
   /// Few tokens as the row kernels take them: for the block formats rounded, once for all threads.
   detail::token_rows few_tokens(in x, dtype type) {
-    if (x.rows <= detail::few_tokens && is_quantised(type)) rounded_.assign(x);
-    return {x, &rounded_};
+    if (x.rows <= detail::few_tokens && type == dtype::q8_0) rounded_16_.assign(x);
+    if (x.rows <= detail::few_tokens && type == dtype::q4_0) rounded_8_.assign(x);
+    return {x, &rounded_16_, &rounded_8_};
   }
 
   void count_product(index tokens, index rows, const weight_view<>& w) {
@@ -264,8 +265,9 @@ class backend {
   std::vector<growing_buffer<>> scratch_;  // one per thread
   detail::panel_products panels_;
   std::vector<detail::core_tally> tallies_;  // one per thread
-  rounded_tokens rounded_;                   // of the current product
-  std::vector<float*> partials_;             // of the current weighted_rows, one per thread
+  rounded_tokens<std::int16_t> rounded_16_;  // of the current product
+  rounded_tokens<std::int8_t> rounded_8_;
+  std::vector<float*> partials_;  // of the current weighted_rows, one per thread
   work_counters counters_;
 };
 

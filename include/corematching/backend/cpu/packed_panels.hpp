@@ -33,6 +33,28 @@ inline panel_row_pointers panel_rows_at(const weight_view<>& w, const neurons& s
   return rows;
 }
 
+/// Weights 0..15 and 16..31 of a block; those of q4_0 too large by q4_0_offset.
+inline std::array<i16x16, 2> quants_of(const std::uint8_t* block, q8_0) {
+  return {u8x16::load(block).widen_signed(), u8x16::load(block + 16).widen_signed()};
+}
+inline std::array<i16x16, 2> quants_of(const std::uint8_t* block, q4_0) {
+  const i16x16 both = u8x16::load(block).widen_unsigned();
+  return {both.low_nibbles(), both.high_nibbles()};
+}
+
+/// The blocks of two rows side by side: lanes 2 i and 2 i + 1 of vector v are weight 8 v + i of each.
+inline std::array<i16x16, 4> quant_pairs(const std::uint8_t* a, const std::uint8_t* b, q8_0) {
+  const u8x16 a0 = u8x16::load(a), a1 = u8x16::load(a + 16), b0 = u8x16::load(b), b1 = u8x16::load(b + 16);
+  return {interleave_first(a0, b0).widen_signed(), interleave_last(a0, b0).widen_signed(),
+          interleave_first(a1, b1).widen_signed(), interleave_last(a1, b1).widen_signed()};
+}
+inline std::array<i16x16, 4> quant_pairs(const std::uint8_t* a, const std::uint8_t* b, q4_0) {
+  const u8x16 both_a = u8x16::load(a), both_b = u8x16::load(b);
+  const i16x16 first = interleave_first(both_a, both_b).widen_unsigned();
+  const i16x16 last = interleave_last(both_a, both_b).widen_unsigned();
+  return {first.low_nibbles(), last.low_nibbles(), first.high_nibbles(), last.high_nibbles()};
+}
+
 /// Elements first..first + count of 16 rows: w.weights[k][r] = row r's element first + k.
 template <class T>
 void pack_rows(weight_panel<float>& w, const panel_row_pointers& rows, index, index first, index count) {
@@ -51,7 +73,7 @@ template <block_format Q>
 void pack_rows(weight_panel<std::int16_t>& w, const panel_row_pointers& rows, index cols, index first,
                index count) {
   assert(first % block_size == 0 && count % block_size == 0);
-  const i16x16 offset = i16x16::broadcast(quant_offset<Q>);
+  const i16x16 offset = i16x16::broadcast(static_cast<std::int16_t>(quant_offset<Q>));
   for (index b = 0; b < count / block_size; ++b) {
     for (std::size_t half = 0; half < rows.size(); half += 8) {
       std::array<std::array<i16x16, 8>, 2> parts;  // elements 0..15 and 16..31 of eight rows
@@ -92,7 +114,7 @@ void pack_columns(weight_panel<std::int16_t>* panels, std::int16_t* ratios, cons
   const auto row = [&](index k) {
     return blocks_of_row<Q>(w, row_of(selection, first + std::min(k, count - 1)));
   };
-  const i16x16 offset = i16x16::broadcast(quant_offset<Q>);
+  const i16x16 offset = i16x16::broadcast(static_cast<std::int16_t>(quant_offset<Q>));
   for (index k = 0; k < count; k += 2) {
     const auto pairs = quant_pairs(row(k).block(block), row(k + 1).block(block), Q{});
     for (std::size_t v = 0; v < pairs.size(); ++v)
@@ -115,7 +137,7 @@ inline void scale_tokens(token_tile<std::int16_t> x, const std::int16_t* ratios,
     const i16x16 ratio = i16x16::load(ratios + k);
     for (index t = 0; t < tile_tokens; ++t) {
       const index at = t * panel_depth<std::int16_t> + k;
-      multiply_fractions(i16x16::load(x.values + at), ratio).store(to + at);
+      multiply_high(i16x16::load(x.values + at), ratio).store(to + at);
     }
   }
 }

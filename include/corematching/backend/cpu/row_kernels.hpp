@@ -59,9 +59,7 @@ std::array<float, Rows> dot_rows(const row_streams<Rows>& rows, const float* x, 
   for (std::size_t r = 0; r < Rows; ++r) from[r] = reinterpret_cast<const T*>(rows[r].row);
   index i = 0;
   for (; i + step <= size; i += step) {
-    for (std::size_t r = 0; r < Rows; ++r)
-      for (index line = 0; line < step * index{sizeof(T)}; line += 64)
-        rows[r].ask_ahead(i * index{sizeof(T)} + line, lead, bytes);
+    ask_for<step * index{sizeof(T)} / 64>(rows, i * index{sizeof(T)} + lead, bytes);
     for (index j = i; j < i + step; j += 16) {
       const f32x8 x0 = f32x8::load(x + j), x1 = f32x8::load(x + j + 8);
       for (std::size_t r = 0; r < Rows; ++r) {
@@ -98,7 +96,7 @@ void add_weighted_rows(const row_streams<Rows>& rows, const std::array<float, Ro
   };
   index i = 0;
   for (; i + step <= size; i += step) {
-    for (const row_stream& row : rows) row.ask_ahead(i * index{sizeof(T)}, lead, bytes);
+    ask_for<1>(rows, i * index{sizeof(T)} + lead, bytes);
     for (index j = i; j < i + step; j += 8) add_eight(j);
   }
   for (; i + 8 <= size; i += 8) add_eight(i);

@@ -16,21 +16,23 @@ namespace detail {
 
 /// Up to this many tokens the row kernels win: they read weights as they are and need no packing.
 inline constexpr index few_tokens = 4;
-/// Rows that a dot product and a weighted sum walk at once.
+/// Rows that a dot product walks at once.
 inline constexpr std::size_t dot_streams = 4;
-inline constexpr std::size_t sum_streams = 8;
 
 /// The few tokens of one product, in the form that weights of either kind take.
 struct token_rows {
   matrix_view<const float> exact;
-  rounded_tokens* rounded;  // for the block formats
+  rounded_tokens<std::int16_t>* rounded_16;  // for q8_0
+  rounded_tokens<std::int8_t>* rounded_8;    // for q4_0
 };
 
 /// The dot products of rows stored as `T` with token `t`.
 template <class T, std::size_t Rows>
 std::array<float, Rows> dot_with(const row_streams<Rows>& rows, const token_rows& x, index t) {
-  if constexpr (block_format<T>) {
-    return dot_blocks<T>(rows, (*x.rounded)[t], x.exact.cols);
+  if constexpr (std::same_as<T, q8_0>) {
+    return dot_blocks<T>(rows, (*x.rounded_16)[t], x.exact.cols);
+  } else if constexpr (std::same_as<T, q4_0>) {
+    return dot_blocks<T>(rows, (*x.rounded_8)[t], x.exact.cols);
   } else {
     return dot_rows<T>(rows, x.exact.row(t).data, x.exact.cols);
   }
@@ -41,11 +43,13 @@ template <class T, std::size_t Rows>
 void add_rows(const row_streams<Rows>& rows, const std::array<float, Rows>& factors, index cols, float* y) {
   if constexpr (!block_format<T>) {
     add_weighted_rows<T>(rows, factors, cols, y);
-  } else if constexpr (Rows % 2 == 0) {
+  } else if constexpr (Rows == sum_rows) {
     add_weighted_blocks<T>(rows, factors, cols, y);
   } else {
     static_assert(Rows == 1);
-    add_weighted_blocks<T>(row_streams<2>{rows[0], rows[0]}, std::array{factors[0], 0.0f}, cols, y);
+    row_streams<sum_rows> same;
+    same.fill(rows[0]);
+    add_weighted_blocks<T>(same, {factors[0]}, cols, y);
   }
 }
 
@@ -83,7 +87,7 @@ void gated_rows(matrix_view<float> y, const token_rows& x, const weight_view<>& 
 template <class T>
 void accumulate_rows(float* partial, const float* x, const weight_view<>& w, const neurons& selection,
                      index first, index last) {
-  for_places<sum_streams>(first, last, [&]<std::size_t Rows>(const std::array<index, Rows>& places) {
+  for_places<sum_rows>(first, last, [&]<std::size_t Rows>(const std::array<index, Rows>& places) {
     std::array<float, Rows> factors;
     for (std::size_t r = 0; r < Rows; ++r) factors[r] = x[places[r]];
     add_rows<T>(streams_at(w, selection, places, last), factors, w.cols, partial);

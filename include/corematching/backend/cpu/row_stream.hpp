@@ -20,19 +20,26 @@ inline namespace COREMATCHING_CPU_ISA {
 struct row_stream {
   const std::byte* row;
   const std::byte* next;
-
-  /// Asks for the cache line `distance` bytes behind `offset` of a row of `bytes`.
-  void ask_ahead(index offset, index distance, index bytes) const {
-    const index ahead = offset + distance;
-    prefetch(ahead < bytes ? row + ahead : next + (ahead - bytes));
-  }
 };
 
 template <std::size_t Rows>
 using row_streams = std::array<row_stream, Rows>;
 
-/// The rows that `selection` has at `places`, each followed by the one that the next places will have there,
-/// of which `last` is the end.
+/// Asks for `Lines` cache lines of every stream, those that begin `ahead` bytes behind the beginning of its
+/// row of `bytes`.
+template <index Lines, std::size_t Rows>
+void ask_for(const row_streams<Rows>& rows, index ahead, index bytes) {
+  if (ahead < bytes) {
+    for (const row_stream& stream : rows)
+      for (index line = 0; line < Lines; ++line) prefetch(stream.row + ahead + 64 * line);
+  } else {
+    for (const row_stream& stream : rows)
+      for (index line = 0; line < Lines; ++line) prefetch(stream.next + (ahead - bytes) + 64 * line);
+  }
+}
+
+/// The rows that `selection` has at `places`, each followed by the one at the next place, of which `last` is
+/// the end.
 template <std::size_t Rows>
 row_streams<Rows> streams_at(const weight_view<>& weight, const neuron_selection<host_space>& selection,
                              const std::array<index, Rows>& places, index last) {
@@ -40,21 +47,23 @@ row_streams<Rows> streams_at(const weight_view<>& weight, const neuron_selection
     return weight.data + detail::row_of(selection, std::min(place, last - 1)) * weight.row_bytes;
   };
   row_streams<Rows> streams;
-  for (std::size_t r = 0; r < Rows; ++r) streams[r] = {row(places[r]), row(places[r] + index{Rows})};
+  for (std::size_t r = 0; r < Rows; ++r) streams[r] = {row(places[r]), row(places[r] + 1)};
   return streams;
 }
 
-/// Calls body(places) with `Rows` consecutive places of first..last at a time as long as there are so many,
-/// then with single ones.
+/// Calls body(places) with `Rows` places of first..last at a time, then with single ones for what is left.
+/// Places that come together lie far apart, each in a part of its own: the parts are streams that run on from
+/// row to row, which the processor's prefetchers follow, where neighbouring rows would make new streams of
+/// every few.
 template <std::size_t Rows, class Body>
 void for_places(index first, index last, Body&& body) {
-  index place = first;
-  for (; place + index{Rows} <= last; place += index{Rows}) {
+  const index part = (last - first) / index{Rows};
+  for (index i = 0; i < part; ++i) {
     std::array<index, Rows> places;
-    for (std::size_t r = 0; r < Rows; ++r) places[r] = place + static_cast<index>(r);
+    for (std::size_t r = 0; r < Rows; ++r) places[r] = first + static_cast<index>(r) * part + i;
     body(places);
   }
-  for (; place < last; ++place) body(std::array<index, 1>{place});
+  for (index place = first + part * index{Rows}; place < last; ++place) body(std::array<index, 1>{place});
 }
 
 }  // namespace COREMATCHING_CPU_ISA

@@ -36,6 +36,7 @@ struct f32x8 {
   friend f32x8 fma(f32x8 a, f32x8 b, f32x8 c) { return {_mm256_fmadd_ps(a.lanes, b.lanes, c.lanes)}; }
   friend f32x8 operator+(f32x8 a, f32x8 b) { return {_mm256_add_ps(a.lanes, b.lanes)}; }
   friend f32x8 operator*(f32x8 a, f32x8 b) { return {_mm256_mul_ps(a.lanes, b.lanes)}; }
+  friend f32x8 operator/(f32x8 a, f32x8 b) { return {_mm256_div_ps(a.lanes, b.lanes)}; }
   friend f32x8 larger(f32x8 a, f32x8 b) { return {_mm256_max_ps(a.lanes, b.lanes)}; }
   f32x8 magnitude() const { return {_mm256_andnot_ps(_mm256_set1_ps(-0.0f), lanes)}; }
 
@@ -79,6 +80,10 @@ struct f32x8 {
   }
   friend f32x8 operator*(f32x8 a, f32x8 b) {
     for (int i = 0; i < 8; ++i) a.lanes[i] *= b.lanes[i];
+    return a;
+  }
+  friend f32x8 operator/(f32x8 a, f32x8 b) {
+    for (int i = 0; i < 8; ++i) a.lanes[i] /= b.lanes[i];
     return a;
   }
   friend f32x8 larger(f32x8 a, f32x8 b) {

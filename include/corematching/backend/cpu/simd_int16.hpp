@@ -26,10 +26,16 @@ struct i32x8 {
   f32x8 to_float() const { return {_mm256_cvtepi32_ps(lanes)}; }
 
   friend i32x8 operator+(i32x8 a, i32x8 b) { return {_mm256_add_epi32(a.lanes, b.lanes)}; }
-  friend i32x8 operator-(i32x8 a, i32x8 b) { return {_mm256_sub_epi32(a.lanes, b.lanes)}; }
-  template <int Bits>
-  i32x8 shifted_left() const {
-    return {_mm256_slli_epi32(lanes, Bits)};
+  friend i32x8 operator*(i32x8 a, i32x8 b) { return {_mm256_mullo_epi32(a.lanes, b.lanes)}; }
+  /// Both halves of each lane = the lower half.
+  i32x8 doubled() const {
+    const __m256i low = _mm256_and_si256(lanes, _mm256_set1_epi32(0xffff));
+    return {_mm256_or_si256(low, _mm256_slli_epi32(lanes, 16))};
+  }
+  /// The lower halves of lanes: the lower bytes of `low` and `high`.
+  friend i32x8 byte_pairs(i32x8 low, i32x8 high) {
+    const __m256i low_byte = _mm256_and_si256(low.lanes, _mm256_set1_epi32(0xff));
+    return {_mm256_or_si256(low_byte, _mm256_slli_epi32(high.lanes, 8))};
   }
   void pin() { COREMATCHING_PIN(lanes); }
 };
@@ -38,6 +44,10 @@ struct i16x16 {
   __m256i lanes;
 
   static i16x16 load(const std::int16_t* from) {
+    return {_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from))};
+  }
+  /// Thirty-two bytes, two in each lane.
+  static i16x16 load_bytes(const std::uint8_t* from) {
     return {_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from))};
   }
   /// The pair of neighbours (low half, high half of `pair`) eight times.
@@ -49,13 +59,30 @@ struct i16x16 {
     return {_mm256_or_si256(low_half, _mm256_slli_epi32(high.lanes, 16))};
   }
   void store(std::int16_t* to) const { _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), lanes); }
+  static i16x16 zero() { return {_mm256_setzero_si256()}; }
+  /// Of thirty-two signed bytes those at even places, and at odd places, times 256.
+  static i16x16 even_bytes(i16x16 bytes) { return {_mm256_slli_epi16(bytes.lanes, 8)}; }
+  static i16x16 odd_bytes(i16x16 bytes) {
+    return {_mm256_and_si256(bytes.lanes, _mm256_set1_epi16(static_cast<short>(0xff00)))};
+  }
+  /// round(a b / 2^15)
+  friend i16x16 multiply_high(i16x16 a, i16x16 b) { return {_mm256_mulhrs_epi16(a.lanes, b.lanes)}; }
+  friend i16x16 operator+(i16x16 a, i16x16 b) { return {_mm256_add_epi16(a.lanes, b.lanes)}; }
+  std::array<f32x8, 2> to_float() const {
+    const auto wide = [](__m128i half) { return f32x8{_mm256_cvtepi32_ps(_mm256_cvtepi16_epi32(half))}; };
+    return {wide(_mm256_castsi256_si128(lanes)), wide(_mm256_extracti128_si256(lanes, 1))};
+  }
+  /// even[0], odd[0], even[1], odd[1], ...
+  friend std::array<i16x16, 2> interleaved(i16x16 even, i16x16 odd) {
+    const __m256i a = _mm256_unpacklo_epi16(even.lanes, odd.lanes);
+    const __m256i b = _mm256_unpackhi_epi16(even.lanes, odd.lanes);
+    return {i16x16{_mm256_permute2x128_si256(a, b, 0x20)}, i16x16{_mm256_permute2x128_si256(a, b, 0x31)}};
+  }
   /// The lower and the upper four bits of each lane, of which only the lower eight are set.
   i16x16 low_nibbles() const { return {_mm256_and_si256(lanes, _mm256_set1_epi16(15))}; }
   i16x16 high_nibbles() const { return {_mm256_srli_epi16(lanes, 4)}; }
 
   friend i16x16 operator-(i16x16 a, i16x16 b) { return {_mm256_sub_epi16(a.lanes, b.lanes)}; }
-  /// a * b / 2^15, rounded to the nearest.
-  friend i16x16 multiply_fractions(i16x16 a, i16x16 b) { return {_mm256_mulhrs_epi16(a.lanes, b.lanes)}; }
   /// c[i] + a[2 i] b[2 i] + a[2 i + 1] b[2 i + 1]
   friend i32x8 multiply_add_pairs(i16x16 a, i16x16 b, i32x8 c) {
 #if defined(__AVX512VNNI__) && defined(__AVX512VL__)
@@ -67,6 +94,53 @@ struct i16x16 {
 #endif
   }
 };
+
+/// Thirty-two bytes, unsigned or signed as the operation says.
+struct i8x32 {
+  __m256i lanes;
+
+  static i8x32 load(const std::int8_t* from) {
+    return {_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from))};
+  }
+  /// Four bytes, eight times.
+  static i8x32 broadcast(std::int32_t bytes) { return {_mm256_set1_epi32(bytes)}; }
+  /// The lower halves of sixteen bytes, then their upper halves.
+  static i8x32 nibbles(const std::uint8_t* from) {
+    const __m256i twice =
+        _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
+    const __m256i shifted = _mm256_srlv_epi64(twice, _mm256_setr_epi64x(0, 0, 4, 4));
+    return {_mm256_and_si256(shifted, _mm256_set1_epi8(15))};
+  }
+  /// a[0], b[0], a[1], b[1], ... of sixteen bytes each.
+  static i8x32 interleaved(const std::uint8_t* a, const std::uint8_t* b) {
+    const __m128i left = _mm_loadu_si128(reinterpret_cast<const __m128i*>(a));
+    const __m128i right = _mm_loadu_si128(reinterpret_cast<const __m128i*>(b));
+    return {_mm256_set_m128i(_mm_unpackhi_epi8(left, right), _mm_unpacklo_epi8(left, right))};
+  }
+  i8x32 low_nibbles() const { return {_mm256_and_si256(lanes, _mm256_set1_epi8(15))}; }
+  i8x32 high_nibbles() const { return {_mm256_and_si256(_mm256_srli_epi16(lanes, 4), _mm256_set1_epi8(15))}; }
+
+  /// a[2 i] b[2 i] + a[2 i + 1] b[2 i + 1] with a unsigned, b signed; |sum| must stay within int16.
+  friend i16x16 multiply_byte_pairs(i8x32 a, i8x32 b) { return {_mm256_maddubs_epi16(a.lanes, b.lanes)}; }
+  /// Sums of four neighbouring products, a unsigned, b signed.
+  friend i32x8 multiply_byte_quads(i8x32 a, i8x32 b) {
+#if defined(__AVX512VNNI__) && defined(__AVX512VL__)
+    return {_mm256_dpbusd_epi32(_mm256_setzero_si256(), a.lanes, b.lanes)};
+#elif defined(__AVXVNNI__)
+    return {_mm256_dpbusd_avx_epi32(_mm256_setzero_si256(), a.lanes, b.lanes)};
+#else
+    return {_mm256_madd_epi16(_mm256_maddubs_epi16(a.lanes, b.lanes), _mm256_set1_epi16(1))};
+#endif
+  }
+};
+
+/// Keeps a value in its register: compilers else fold a load into every use, and loads are what kernels of
+/// decode run out of.
+inline void keep_in_register(i16x16& x) {
+#if defined(__GNUC__)
+  asm("" : "+x"(x.lanes));
+#endif
+}
 
 /// Sixteen bytes of quants.
 struct u8x16 {
@@ -111,14 +185,22 @@ struct i32x8 {
     for (std::size_t i = 0; i < 8; ++i) a.lanes[i] += b.lanes[i];
     return a;
   }
-  friend i32x8 operator-(i32x8 a, i32x8 b) {
-    for (std::size_t i = 0; i < 8; ++i) a.lanes[i] -= b.lanes[i];
+  friend i32x8 operator*(i32x8 a, const i32x8& b) {
+    for (std::size_t i = 0; i < 8; ++i) a.lanes[i] *= b.lanes[i];
     return a;
   }
-  template <int Bits>
-  i32x8 shifted_left() const {
+  /// Both halves of each lane = the lower half.
+  i32x8 doubled() const {
     i32x8 result;
-    for (std::size_t i = 0; i < 8; ++i) result.lanes[i] = lanes[i] * (1 << Bits);
+    for (std::size_t i = 0; i < 8; ++i)
+      result.lanes[i] = static_cast<std::int32_t>((lanes[i] & 0xffffu) * 0x10001u);
+    return result;
+  }
+  /// The lower halves of lanes: the lower bytes of `low` and `high`.
+  friend i32x8 byte_pairs(const i32x8& low, const i32x8& high) {
+    i32x8 result;
+    for (std::size_t i = 0; i < 8; ++i)
+      result.lanes[i] = static_cast<std::int32_t>((low.lanes[i] & 0xffu) | (high.lanes[i] & 0xffu) << 8);
     return result;
   }
   void pin() {}
@@ -130,6 +212,13 @@ struct i16x16 {
   static i16x16 load(const std::int16_t* from) {
     i16x16 result;
     std::copy_n(from, 16, result.lanes.data());
+    return result;
+  }
+  /// Thirty-two bytes, two in each lane.
+  static i16x16 load_bytes(const std::uint8_t* from) {
+    i16x16 result;
+    for (std::size_t i = 0; i < 16; ++i)
+      result.lanes[i] = static_cast<std::int16_t>(from[2 * i] | from[2 * i + 1] << 8);
     return result;
   }
   /// The pair of neighbours (low half, high half of `pair`) eight times.
@@ -156,6 +245,40 @@ struct i16x16 {
     return result;
   }
   void store(std::int16_t* to) const { std::copy_n(lanes.data(), 16, to); }
+  static i16x16 zero() { return broadcast_pair(0); }
+  /// Of thirty-two signed bytes those at even places, and at odd places, times 256.
+  static i16x16 even_bytes(i16x16 bytes) {
+    for (std::int16_t& lane : bytes.lanes) lane = static_cast<std::int16_t>(lane << 8);
+    return bytes;
+  }
+  static i16x16 odd_bytes(i16x16 bytes) {
+    for (std::int16_t& lane : bytes.lanes) lane = static_cast<std::int16_t>(lane & 0xff00);
+    return bytes;
+  }
+  /// round(a b / 2^15)
+  friend i16x16 multiply_high(i16x16 a, const i16x16& b) {
+    for (std::size_t i = 0; i < 16; ++i)
+      a.lanes[i] = static_cast<std::int16_t>((a.lanes[i] * b.lanes[i] + (1 << 14)) >> 15);
+    return a;
+  }
+  friend i16x16 operator+(i16x16 a, const i16x16& b) {
+    for (std::size_t i = 0; i < 16; ++i) a.lanes[i] = static_cast<std::int16_t>(a.lanes[i] + b.lanes[i]);
+    return a;
+  }
+  std::array<f32x8, 2> to_float() const {
+    std::array<f32x8, 2> result;
+    for (std::size_t i = 0; i < 16; ++i) result[i / 8].lanes[i % 8] = lanes[i];
+    return result;
+  }
+  /// even[0], odd[0], even[1], odd[1], ...
+  friend std::array<i16x16, 2> interleaved(const i16x16& even, const i16x16& odd) {
+    std::array<i16x16, 2> result;
+    for (std::size_t i = 0; i < 16; ++i) {
+      result[i / 8].lanes[2 * (i % 8)] = even.lanes[i];
+      result[i / 8].lanes[2 * (i % 8) + 1] = odd.lanes[i];
+    }
+    return result;
+  }
   /// The lower and the upper four bits of each lane, of which only the lower eight are set.
   i16x16 low_nibbles() const {
     i16x16 result = *this;
@@ -172,12 +295,6 @@ struct i16x16 {
     for (std::size_t i = 0; i < 16; ++i) a.lanes[i] = static_cast<std::int16_t>(a.lanes[i] - b.lanes[i]);
     return a;
   }
-  /// a * b / 2^15, rounded to the nearest.
-  friend i16x16 multiply_fractions(i16x16 a, const i16x16& b) {
-    for (std::size_t i = 0; i < 16; ++i)
-      a.lanes[i] = static_cast<std::int16_t>((a.lanes[i] * b.lanes[i] + (1 << 14)) >> 15);
-    return a;
-  }
   /// c[i] + a[2 i] b[2 i] + a[2 i + 1] b[2 i + 1]
   friend i32x8 multiply_add_pairs(const i16x16& a, const i16x16& b, i32x8 c) {
     for (std::size_t i = 0; i < 8; ++i)
@@ -185,6 +302,72 @@ struct i16x16 {
     return c;
   }
 };
+
+/// Thirty-two bytes, unsigned or signed as the operation says.
+struct i8x32 {
+  std::array<std::int8_t, 32> lanes;
+
+  static i8x32 load(const std::int8_t* from) {
+    i8x32 result;
+    std::copy_n(from, 32, result.lanes.data());
+    return result;
+  }
+  /// Four bytes, eight times.
+  static i8x32 broadcast(std::int32_t bytes) {
+    i8x32 result;
+    for (std::size_t i = 0; i < 32; ++i)
+      result.lanes[i] = static_cast<std::int8_t>(static_cast<std::uint32_t>(bytes) >> 8 * (i % 4));
+    return result;
+  }
+  /// The lower halves of sixteen bytes, then their upper halves.
+  static i8x32 nibbles(const std::uint8_t* from) {
+    i8x32 result;
+    for (std::size_t i = 0; i < 16; ++i) {
+      result.lanes[i] = static_cast<std::int8_t>(from[i] & 15);
+      result.lanes[i + 16] = static_cast<std::int8_t>(from[i] >> 4);
+    }
+    return result;
+  }
+  /// a[0], b[0], a[1], b[1], ... of sixteen bytes each.
+  static i8x32 interleaved(const std::uint8_t* a, const std::uint8_t* b) {
+    i8x32 result;
+    for (std::size_t i = 0; i < 16; ++i) {
+      result.lanes[2 * i] = static_cast<std::int8_t>(a[i]);
+      result.lanes[2 * i + 1] = static_cast<std::int8_t>(b[i]);
+    }
+    return result;
+  }
+  i8x32 low_nibbles() const {
+    i8x32 result = *this;
+    for (std::int8_t& lane : result.lanes) lane &= 15;
+    return result;
+  }
+  i8x32 high_nibbles() const {
+    i8x32 result = *this;
+    for (std::int8_t& lane : result.lanes)
+      lane = static_cast<std::int8_t>(static_cast<std::uint8_t>(lane) >> 4);
+    return result;
+  }
+
+  std::int32_t product(const i8x32& b, std::size_t i) const {
+    return static_cast<std::uint8_t>(lanes[i]) * b.lanes[i];
+  }
+  /// a[2 i] b[2 i] + a[2 i + 1] b[2 i + 1] with a unsigned, b signed; |sum| must stay within int16.
+  friend i16x16 multiply_byte_pairs(const i8x32& a, const i8x32& b) {
+    i16x16 result;
+    for (std::size_t i = 0; i < 16; ++i)
+      result.lanes[i] = static_cast<std::int16_t>(a.product(b, 2 * i) + a.product(b, 2 * i + 1));
+    return result;
+  }
+  /// Sums of four neighbouring products, a unsigned, b signed.
+  friend i32x8 multiply_byte_quads(const i8x32& a, const i8x32& b) {
+    i32x8 result = i32x8::zero();
+    for (std::size_t i = 0; i < 32; ++i) result.lanes[i / 4] += a.product(b, i);
+    return result;
+  }
+};
+
+inline void keep_in_register(i16x16&) {}
 
 /// Sixteen bytes of quants.
 struct u8x16 {

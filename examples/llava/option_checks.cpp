@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "llava/option_checks.hpp"
+
+#include <filesystem>
+#include <vector>
+
+#include "corematching/core/error.hpp"
+#include "corematching/io/output_file.hpp"
+
+namespace corematching::driver {
+namespace {
+
+/// Runs `check`; what it refuses is the fault of `option`.
+template <class Check>
+void blame(const char* option, Check check) {
+  try {
+    check();
+  } catch (const error& problem) {
+    fail(option, ": ", problem.what());
+  }
+}
+
+void check_output(const options& o, const std::filesystem::path& output, const char* name) {
+  if (output.empty()) return;
+  namespace fs = std::filesystem;
+  std::error_code ignored;
+  const fs::path directory = output.has_parent_path() ? output.parent_path() : fs::path(".");
+  if (!fs::is_directory(directory, ignored))
+    fail(name, ": ", output.string(), ": there is no such directory");
+  blame(name, [&] { io::refuse_special_file(output); });
+  if (!o.image.empty() && fs::equivalent(output, o.image, ignored))
+    fail(name, ": ", output.string(), ": is the picture that --image reads");
+  if (fs::exists(output, ignored) && fs::equivalent(directory, o.model, ignored))
+    fail(name, ": ", output.string(), ": would overwrite a file of the model");
+}
+
+/// Options that go unread where `applies`.
+struct unread_options {
+  bool applies;
+  std::vector<const char*> options;
+  const char* where;
+};
+
+}  // namespace
+
+void refuse_unread(const options& o, const std::function<bool(const std::string& option)>& given) {
+  const core_matching_config& s = o.sparsity;
+  const bool overlap = s.criterion == token_criterion::overlap;
+  const bool anchor = s.reference == reference_set::anchor;
+  const bool core_neurons = s.sparse_neurons || (s.sparse_tokens && overlap && !anchor);
+  const std::vector<unread_options> rules{
+      {!s.sparse_tokens,
+       {"--match-layers", "--keep", "--min-tokens", "--max-tokens", "--criterion", "--reference", "--anchor",
+        "--pruning", "--positions", "--selection-seed"},
+       "where --sparsity drops no tokens"},
+      {!s.sparse_neurons, {"--neuron-layers"}, "where --sparsity leaves no neurons out"},
+      {!core_neurons,
+       {"--rho", "--beta", "--count-over", "--core-count"},
+       "where core neurons are used neither for decoding nor for matching"},
+      {!overlap, {"--reference", "--anchor"}, "without --criterion overlap"},
+      {!anchor, {"--anchor"}, "without --reference anchor"},
+      {s.criterion != token_criterion::random, {"--selection-seed"}, "without --criterion random"},
+      {o.image.empty(),
+       {"--image-fit", "--show-tokens", "--keep", "--min-tokens", "--max-tokens", "--anchor", "--pruning",
+        "--positions", "--selection-seed"},
+       "without --image"},
+      {o.sampling.temperature == 0, {"--top-k", "--top-p", "--seed"}, "at --temperature 0"},
+      {!o.prompt_ids.empty(), {"--system"}, "with --prompt-ids"}};
+  for (const auto& [applies, names, where] : rules)
+    for (const char* name : names)
+      if (applies && given(name)) fail(name, ": is not read ", where);
+}
+
+void check_outputs(const options& o) {
+  check_output(o, o.dump, "--dump");
+  check_output(o, o.show_tokens, "--show-tokens");
+  if (!o.dump.empty() && o.dump == o.show_tokens)
+    fail("--dump and --show-tokens name the same file, ", o.dump.string());
+}
+
+void check_sparsity(const core_matching_config& config, index layers, index neurons) {
+  // From the defaults, one setting after the other: the first that is refused is at fault.
+  core_matching_config so_far;
+  const auto add = [&](const char* option, auto... members) {
+    ((so_far.*members = config.*members), ...);
+    blame(option, [&] { so_far.validate(layers, neurons); });
+  };
+  using all = core_matching_config;
+  add("--beta", &all::beta);
+  add("--rho", &all::rho);
+  add("--neuron-layers", &all::neuron_layers_begin, &all::neuron_layers_end);
+  add("--match-layers", &all::match_layers);
+  add("--positions", &all::positions, &all::pruning);
+  const auto add_keep = [&](const char* option, auto... members) {
+    ((so_far.keep.*members = config.keep.*members), ...);
+    blame(option, [&] { so_far.validate(layers, neurons); });
+  };
+  using kept = select::keep_options;
+  add_keep("--keep", &kept::rule, &kept::strict, &kept::count, &kept::ratio);
+  add_keep("--min-tokens", &kept::min_tokens);
+  add_keep("--max-tokens", &kept::max_tokens);
+}
+
+}  // namespace corematching::driver

@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "llava/options.hpp"
+
+#include <gtest/gtest.h>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "support/error_text.hpp"
+
+namespace corematching::driver {
+namespace {
+
+using arguments = std::vector<std::string>;
+
+const arguments with_picture{"--prompt", "Why?", "--image", "p.png"};
+
+options parse(const arguments& first, const arguments& more = {}) {
+  std::vector<const char*> argv{"llava", "--model", "m"};
+  for (const arguments* part : {&first, &more})
+    for (const std::string& argument : *part) argv.push_back(argument.c_str());
+  return parse_options(static_cast<int>(argv.size()), argv.data());
+}
+
+/// What is said about options that parse_options calls a wrong usage.
+std::string usage_error(const arguments& more) {
+  ::testing::internal::CaptureStderr();
+  EXPECT_THROW(parse(with_picture, more), usage_exit);
+  return ::testing::internal::GetCapturedStderr();
+}
+
+TEST(options, read_every_seed_that_there_is) {
+  EXPECT_EQ(parse(with_picture).sampling.seed, 0u);
+  EXPECT_EQ(parse(with_picture, {"--temperature", "1", "--seed", "7"}).sampling.seed, 7u);
+  EXPECT_EQ(parse(with_picture, {"--criterion", "random", "--selection-seed", "18446744073709551615"})
+                .sparsity.seed,
+            UINT64_MAX);
+}
+
+TEST(options, refuse_what_is_no_seed) {
+  for (const char* seed : {"-1", "18446744073709551616", "1.5", "x", "7 "}) {
+    support::expect_parts(usage_error({"--temperature", "1", "--seed", seed}), "--seed: \"", seed,
+                          "not a number");
+    support::expect_parts(usage_error({"--criterion", "random", "--selection-seed", seed}),
+                          "--selection-seed: \"", seed, "not a number");
+  }
+}
+
+// What stands before an option decides whether anything reads it.
+struct reader {
+  arguments before;
+  bool read;
+};
+
+void expect_reading(const arguments& option, const std::vector<reader>& readers) {
+  for (const auto& [before, read] : readers) {
+    arguments all = before;
+    all.insert(all.end(), option.begin(), option.end());
+    SCOPED_TRACE(::testing::PrintToString(all));
+    if (read) {
+      EXPECT_NO_THROW(parse({}, all));
+    } else {
+      support::expect_parts(support::error_text([&] { parse({}, all); }), option[0] + ": is not read ");
+    }
+  }
+}
+
+arguments seen(const arguments& more) {
+  arguments all = with_picture;
+  all.insert(all.end(), more.begin(), more.end());
+  return all;
+}
+arguments unseen(const arguments& more) {
+  arguments all{"--prompt", "Why?"};
+  all.insert(all.end(), more.begin(), more.end());
+  return all;
+}
+
+TEST(options, of_core_neurons_are_refused_where_nothing_needs_core_neurons) {
+  for (const arguments& option : std::vector<arguments>{
+           {"--rho", "0.3"}, {"--beta", "0.3"}, {"--count-over", "text"}, {"--core-count", "mean_count"}})
+    expect_reading(option, {{seen({}), true},
+                            {unseen({}), true},
+                            {seen({"--sparsity", "neurons"}), true},
+                            {seen({"--sparsity", "tokens"}), true},
+                            {seen({"--criterion", "attention"}), true},
+                            {seen({"--sparsity", "none"}), false},
+                            {seen({"--sparsity", "tokens", "--criterion", "attention"}), false},
+                            {seen({"--sparsity", "tokens", "--reference", "anchor"}), false}});
+  expect_reading({"--neuron-layers", "0:2"}, {{seen({}), true},
+                                              {seen({"--sparsity", "neurons"}), true},
+                                              {seen({"--sparsity", "tokens"}), false},
+                                              {seen({"--sparsity", "none"}), false}});
+}
+
+TEST(options, of_core_tokens_are_refused_where_no_tokens_are_dropped) {
+  for (const arguments& option : std::vector<arguments>{{"--keep", "top_k:3"},
+                                                        {"--min-tokens", "2"},
+                                                        {"--max-tokens", "2"},
+                                                        {"--pruning", "everywhere"},
+                                                        {"--positions", "original"}})
+    expect_reading(option, {{seen({}), true},
+                            {seen({"--sparsity", "tokens"}), true},
+                            {seen({"--sparsity", "neurons"}), false},
+                            {seen({"--sparsity", "none"}), false},
+                            {unseen({}), false}});
+  for (const arguments& option : std::vector<arguments>{{"--match-layers", "1"}, {"--criterion", "overlap"}})
+    expect_reading(option, {{seen({}), true},
+                            {seen({"--sparsity", "tokens"}), true},
+                            {seen({"--sparsity", "neurons"}), false},
+                            {seen({"--sparsity", "none"}), false}});
+}
+
+TEST(options, of_one_criterion_are_refused_with_another) {
+  expect_reading({"--reference", "sentence"}, {{seen({}), true},
+                                               {seen({"--criterion", "projection"}), false},
+                                               {seen({"--sparsity", "neurons"}), false}});
+  expect_reading({"--anchor", "-2"}, {{seen({"--reference", "anchor"}), true},
+                                      {seen({}), false},
+                                      {unseen({"--reference", "anchor"}), false},
+                                      {seen({"--sparsity", "none"}), false}});
+  expect_reading({"--selection-seed", "1"}, {{seen({"--criterion", "random"}), true},
+                                             {seen({}), false},
+                                             {unseen({"--criterion", "random"}), false},
+                                             {seen({"--sparsity", "none"}), false}});
+}
+
+TEST(options, of_drawing_are_refused_where_the_likeliest_token_is_taken) {
+  for (const arguments& option :
+       std::vector<arguments>{{"--seed", "1"}, {"--top-k", "3"}, {"--top-p", "0.5"}})
+    expect_reading(
+        option,
+        {{seen({"--temperature", "0.5"}), true}, {seen({}), false}, {seen({"--temperature", "0"}), false}});
+}
+
+TEST(options, of_pictures_and_prompts_are_refused_without_them) {
+  expect_reading({"--image-fit", "pad"}, {{seen({}), true}, {unseen({}), false}});
+  expect_reading({"--show-tokens", "out.png"},
+                 {{seen({}), true}, {seen({"--sparsity", "none"}), true}, {unseen({}), false}});
+  expect_reading({"--system", "Be brief."}, {{unseen({}), true}, {{"--prompt-ids", "1,2"}, false}});
+}
+
+}  // namespace
+}  // namespace corematching::driver

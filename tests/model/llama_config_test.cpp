@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "corematching/model/llama_config.hpp"
+
+#include <gtest/gtest.h>
+
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "model/published_configs.hpp"
+#include "support/error_text.hpp"
+
+namespace {
+
+using corematching::activation;
+using corematching::llama_config;
+using corematching::rope_scaling;
+using support::expect_parts;
+using support::json;
+using support::parse_text;
+using support::refusal;
+
+TEST(llama_config, takes_the_defaults_of_transformers) {
+  // transformers 5.23.0: LlamaConfig(), MistralConfig(), Qwen2Config()
+  EXPECT_EQ(parse_text({{"model_type", "llama"}}), llama_config{});
+
+  llama_config mistral;
+  mistral.intermediate_size = 14336;
+  mistral.kv_heads = 8;
+  mistral.max_positions = 131072;
+  mistral.sliding_window = 4096;
+  EXPECT_EQ(parse_text({{"model_type", "mistral"}}), mistral);
+
+  llama_config qwen2;
+  qwen2.vocab_size = 151936;
+  qwen2.intermediate_size = 22016;
+  qwen2.max_positions = 32768;
+  qwen2.qkv_bias = true;
+  qwen2.bos_token_id.reset();
+  qwen2.eos_token_ids.clear();
+  EXPECT_EQ(parse_text({{"model_type", "qwen2"}}), qwen2);
+}
+
+TEST(llama_config, reads_every_field) {
+  const auto config =
+      parse_text(json::parse(R"({"model_type": "llama", "vocab_size": 128256, "hidden_size": 64,
+      "intermediate_size": 96, "num_hidden_layers": 3, "num_attention_heads": 8, "num_key_value_heads": 2,
+      "head_dim": 16, "max_position_embeddings": 512, "rms_norm_eps": 1e-5, "hidden_act": "gelu_pytorch_tanh",
+      "attention_bias": true, "mlp_bias": true, "tie_word_embeddings": true, "bos_token_id": 128000,
+      "eos_token_id": [128001, 128009], "rope_theta": 500000.0})"));
+  EXPECT_EQ(config.vocab_size, 128256);
+  EXPECT_EQ(config.hidden_size, 64);
+  EXPECT_EQ(config.intermediate_size, 96);
+  EXPECT_EQ(config.layers, 3);
+  EXPECT_EQ(config.heads, 8);
+  EXPECT_EQ(config.kv_heads, 2);
+  EXPECT_EQ(config.head_dim, 16);
+  EXPECT_EQ(config.max_positions, 512);
+  EXPECT_EQ(config.rms_norm_eps, 1e-5);
+  EXPECT_EQ(config.hidden_act, activation::gelu_tanh);
+  EXPECT_TRUE(config.qkv_bias && config.o_bias && config.mlp_bias && config.tie_word_embeddings);
+  EXPECT_EQ(config.bos_token_id, 128000);
+  EXPECT_EQ(config.eos_token_ids, (std::vector<std::int32_t>{128001, 128009}));
+  EXPECT_EQ(config.rope.theta, 500000.0);
+}
+
+TEST(llama_config, derives_heads_that_are_absent_or_null) {
+  json config{{"model_type", "llama"}, {"hidden_size", 96}, {"num_attention_heads", 6}};
+  EXPECT_EQ(parse_text(config).kv_heads, 6);
+  EXPECT_EQ(parse_text(config).head_dim, 16);
+  config["num_key_value_heads"] = nullptr;
+  config["head_dim"] = nullptr;
+  EXPECT_EQ(parse_text(config).kv_heads, 6);
+  EXPECT_EQ(parse_text(config).head_dim, 16);
+  config["model_type"] = "qwen2";
+  EXPECT_EQ(parse_text(config).kv_heads, 6);
+}
+
+TEST(llama_config, gives_qwen2_biases_on_queries_keys_and_values_only) {
+  const auto config = parse_text({{"model_type", "qwen2"}});
+  EXPECT_TRUE(config.qkv_bias);
+  EXPECT_FALSE(config.o_bias || config.mlp_bias);
+}
+
+TEST(llama_config, tells_a_window_of_null_from_none_given) {
+  EXPECT_EQ(parse_text({{"model_type", "mistral"}}).sliding_window, 4096);
+  EXPECT_EQ(parse_text({{"model_type", "mistral"}, {"sliding_window", nullptr}}).sliding_window,
+            std::nullopt);
+  EXPECT_EQ(parse_text({{"model_type", "mistral"}, {"sliding_window", 7}}).sliding_window, 7);
+  EXPECT_EQ(parse_text({{"model_type", "qwen2"}, {"sliding_window", 7}}).sliding_window, std::nullopt);
+  expect_parts(refusal({{"model_type", "qwen2"}, {"use_sliding_window", true}}),
+               "config.json: use_sliding_window is true, expected false");
+}
+
+TEST(llama_config, accepts_models_without_begin_or_end_tokens) {
+  const auto config =
+      parse_text({{"model_type", "llama"}, {"bos_token_id", nullptr}, {"eos_token_id", nullptr}});
+  EXPECT_EQ(config.bos_token_id, std::nullopt);
+  EXPECT_TRUE(config.eos_token_ids.empty());
+}
+
+TEST(rope_config, reads_the_classic_and_the_new_keys_alike) {
+  const json llama3{{"factor", 8.0},
+                    {"low_freq_factor", 1.0},
+                    {"high_freq_factor", 4.0},
+                    {"original_max_position_embeddings", 8192}};
+  json classic{{"model_type", "llama"}, {"rope_theta", 500000.0}, {"rope_scaling", llama3}};
+  classic["rope_scaling"]["rope_type"] = "llama3";
+  json current{{"model_type", "llama"}, {"rope_parameters", llama3}};
+  current["rope_parameters"].update({{"rope_type", "llama3"}, {"rope_theta", 500000.0}});
+  const auto rope = parse_text(classic).rope;
+  EXPECT_EQ(rope.theta, 500000.0);
+  EXPECT_EQ(rope.scaling, rope_scaling::llama3);
+  EXPECT_EQ(rope.factor, 8);
+  EXPECT_EQ(rope.low_freq_factor, 1);
+  EXPECT_EQ(rope.high_freq_factor, 4);
+  EXPECT_EQ(rope.original_max_positions, 8192);
+  EXPECT_EQ(parse_text(current).rope, rope);
+}
+
+TEST(rope_config, reads_linear_scaling_under_both_names_of_its_type) {
+  for (const char* key : {"type", "rope_type"}) {
+    const auto rope =
+        parse_text({{"model_type", "llama"}, {"rope_scaling", {{key, "linear"}, {"factor", 4}}}}).rope;
+    EXPECT_EQ(rope.scaling, rope_scaling::linear);
+    EXPECT_EQ(rope.factor, 4);
+    EXPECT_EQ(rope.theta, 10000);
+  }
+}
+
+TEST(rope_config, has_no_scaling_for_null_and_default) {
+  for (const json& value : {json(nullptr), json{{"rope_type", "default"}}, json::object()})
+    EXPECT_EQ(parse_text({{"model_type", "llama"}, {"rope_scaling", value}}).rope,
+              corematching::rope_config{});
+}
+
+}  // namespace
