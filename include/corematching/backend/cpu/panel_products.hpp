@@ -87,15 +87,15 @@ inline index panels_of(index rows) {
   return (rows + panel_rows - 1) / panel_rows;
 }
 
-/// y[:, first..last] = x w[first..last]^T + bias
+/// y[:, first..last] = x w[first..last]^T + bias, places of the restricted matrix
 template <class T>
 void multiply_panels(const panel_task<product_type<T>>& task, const weight_view<>& w,
-                     vector_view<const float> bias) {
+                     const neurons& selection, vector_view<const float> bias) {
   for (index i = task.first; i < task.last; i += group_rows) {
     const index rows = std::min(group_rows, task.last - i), panels = panels_of(rows);
     const float* sums = sum_panels(task, panels, [&](index element, index count) {
       for (index h = 0; h < panels; ++h)
-        pack_rows<T>(task.work.panels[h], panel_rows_at(w, {}, i + h * panel_rows, task.last), w.cols,
+        pack_rows<T>(task.work.panels[h], panel_rows_at(w, selection, i + h * panel_rows, task.last), w.cols,
                      element, count);
     });
     for (index t = 0; t < task.y.rows; ++t) {
@@ -163,8 +163,9 @@ class panel_products {
 
   void matmul(thread_pool& pool, index grain, matrix_view<float> y, matrix_view<const float> x,
               const weight_view<>& w, vector_view<const float> bias) {
+    const neurons all;
     for_columns(pool, grain, y, x, w.type,
-                [&]<class T>(const T*, const auto& task) { multiply_panels<T>(task, w, bias); });
+                [&]<class T>(const T*, const auto& task) { multiply_panels<T>(task, w, all, bias); });
   }
 
   void gated_up(thread_pool& pool, index grain, matrix_view<float> y, matrix_view<const float> x,
@@ -206,7 +207,8 @@ class panel_products {
     const index parts = (x.rows + most_tokens - 1) / most_tokens;
     const index step = (tiles + parts - 1) / parts * tile_tokens;
     visit_dtype(type, [&]<class T>(const T* stored) {
-      auto& [tokens, work] = state_of<product_type<T>>();
+      token_tiles<product_type<T>>& tokens = state_of<product_type<T>>().tokens;
+      auto& work = state_of<product_type<T>>().work;
       for (index row = 0; row < x.rows; row += step) {
         const auto some = x.middle_rows(row, std::min(step, x.rows - row));
         tokens.reserve(some.rows, some.cols);
