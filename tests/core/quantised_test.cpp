@@ -69,11 +69,11 @@ TEST(q8_0_rows, hold_what_ggml_writes) {
   std::array<std::byte, 34> stored;
   quantise_row<q8_0>(row.data(), 32, stored.data());
   const quantised_row<q8_0> blocks(stored.data(), 32);
-  EXPECT_EQ(blocks.scales[0].bits, 0x3008);  // 0.1260, nearest to 0.12598
-  EXPECT_EQ(static_cast<std::int8_t>(blocks.quants[0]), -127);
-  EXPECT_EQ(static_cast<std::int8_t>(blocks.quants[15]), -8);  // -1 / d = -7.94
-  EXPECT_EQ(static_cast<std::int8_t>(blocks.quants[16]), 0);
-  EXPECT_EQ(static_cast<std::int8_t>(blocks.quants[31]), 119);  // 15 / d = 119.06
+  EXPECT_EQ(blocks.scale(0)->bits, 0x3008);  // 0.1260, nearest to 0.12598
+  EXPECT_EQ(static_cast<std::int8_t>(blocks.block(0)[0]), -127);
+  EXPECT_EQ(static_cast<std::int8_t>(blocks.block(0)[15]), -8);  // -1 / d = -7.94
+  EXPECT_EQ(static_cast<std::int8_t>(blocks.block(0)[16]), 0);
+  EXPECT_EQ(static_cast<std::int8_t>(blocks.block(0)[31]), 119);  // 15 / d = 119.06
 }
 
 TEST(q4_0_rows, hold_what_ggml_writes) {
@@ -82,10 +82,10 @@ TEST(q4_0_rows, hold_what_ggml_writes) {
   std::array<std::byte, 18> stored;
   quantise_row<q4_0>(row.data(), 32, stored.data());
   const quantised_row<q4_0> blocks(stored.data(), 32);
-  EXPECT_EQ(blocks.scales[0].bits, 0x4000);
-  EXPECT_EQ(blocks.quants[0], 0 | 8 << 4);    // -16 and 0
-  EXPECT_EQ(blocks.quants[1], 1 | 9 << 4);    // -15 / 2 + 8.5 = 1.0; 1 / 2 + 8.5 = 9.0
-  EXPECT_EQ(blocks.quants[15], 8 | 15 << 4);  // -1 / 2 + 8.5 = 8.0; 15 / 2 + 8.5 = 16, cut to 15
+  EXPECT_EQ(blocks.scale(0)->bits, 0x4000);
+  EXPECT_EQ(blocks.block(0)[0], 0 | 8 << 4);    // -16 and 0
+  EXPECT_EQ(blocks.block(0)[1], 1 | 9 << 4);    // -15 / 2 + 8.5 = 1.0; 1 / 2 + 8.5 = 9.0
+  EXPECT_EQ(blocks.block(0)[15], 8 | 15 << 4);  // -1 / 2 + 8.5 = 8.0; 15 / 2 + 8.5 = 16, cut to 15
 }
 
 TEST(block_formats, keep_zeros) {

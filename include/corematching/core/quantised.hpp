@@ -25,17 +25,32 @@ inline constexpr int q4_0_offset = 8;
 template <block_format Q>
 inline constexpr index quant_bytes = dtype_of<Q> == dtype::q8_0 ? block_size : block_size / 2;
 
-/// One row of a quantised matrix.
+/// Blocks whose scales stand together.
+inline constexpr index group_blocks = 8;
+
+/// Bytes of a whole group.
+template <block_format Q>
+inline constexpr index group_bytes = group_blocks*(quant_bytes<Q> + index{sizeof(f16)});
+
+/// One row of a quantised matrix, of `blocks` blocks.
 template <block_format Q>
 struct quantised_row {
-  const std::uint8_t* quants;
-  const f16* scales;
+  const std::byte* data;
+  index blocks;
 
-  quantised_row(const std::byte* row, index cols)
-      : quants(reinterpret_cast<const std::uint8_t*>(row)),
-        scales(reinterpret_cast<const f16*>(row + cols / block_size * quant_bytes<Q>)) {}
+  quantised_row(const std::byte* row, index cols) : data(row), blocks(cols / block_size) {}
 
-  const std::uint8_t* block(index b) const { return quants + b * quant_bytes<Q>; }
+  /// The scale of block `b`, with those of the other blocks of its group around it.
+  const f16* scale(index b) const { return reinterpret_cast<const f16*>(group(b)) + b % group_blocks; }
+  /// The quants of block `b`.
+  const std::uint8_t* block(index b) const {
+    const index in_group = std::min(group_blocks, blocks - b / group_blocks * group_blocks);
+    return reinterpret_cast<const std::uint8_t*>(group(b)) + in_group * index{sizeof(f16)} +
+           b % group_blocks * quant_bytes<Q>;
+  }
+
+ private:
+  const std::byte* group(index b) const { return data + b / group_blocks * group_bytes<Q>; }
 };
 
 /// Row `i` of a host weight that is stored as `Q`.
@@ -91,11 +106,15 @@ inline void dequantise_block(const std::uint8_t* quants, float scale, float* x, 
 template <block_format Q>
 void quantise_row(const float* from, index cols, std::byte* to) {
   assert(cols % block_size == 0);
-  auto* quants = reinterpret_cast<std::uint8_t*>(to);
-  std::byte* scales = to + cols / block_size * quant_bytes<Q>;
-  for (index b = 0; b < cols / block_size; ++b) {
-    const f16 scale = detail::quantise_block(from + b * block_size, quants + b * quant_bytes<Q>, Q{});
-    std::memcpy(scales + b * index{sizeof scale}, &scale, sizeof scale);
+  const quantised_row<Q> row(to, cols);
+  const auto writable = [&](const auto* part) {
+    return to + (reinterpret_cast<const std::byte*>(part) - to);
+  };
+  for (index b = 0; b < row.blocks; ++b) {
+    std::uint8_t quants[quant_bytes<Q>];
+    const f16 scale = detail::quantise_block(from + b * block_size, quants, Q{});
+    std::memcpy(writable(row.block(b)), quants, sizeof quants);
+    std::memcpy(writable(row.scale(b)), &scale, sizeof scale);
   }
 }
 
@@ -104,7 +123,7 @@ template <block_format Q>
 void dequantise(const quantised_row<Q>& row, index first, index count, float* to) {
   assert(first % block_size == 0 && count % block_size == 0);
   for (index b = first / block_size; b < (first + count) / block_size; ++b, to += block_size)
-    detail::dequantise_block(row.block(b), to_float(row.scales[b]), to, Q{});
+    detail::dequantise_block(row.block(b), to_float(*row.scale(b)), to, Q{});
 }
 
 }  // namespace corematching

@@ -39,6 +39,16 @@ struct sequence {
   std::int32_t next_position = 0;
 };
 
+/// All weights of a model, in the backend's memory.
+template <backend B>
+struct llama_weights {
+  using matrix_weight = weight<typename B::space>;
+  matrix_weight embedding;                 // [vocabulary, D]
+  std::vector<decoder_weights<B>> layers;  // one per decoder layer
+  parameters<B> norm;                      // [D]
+  matrix_weight head;                      // [vocabulary, D]; the embedding again where both are tied
+};
+
 template <backend B>
 class llama {
  public:
@@ -47,15 +57,20 @@ class llama {
 
   /// Loads the model from `from`; `config` must describe it. Throws `error` for tensors that are missing or
   /// of another shape.
-  llama(B& be, const llama_config& config, weight_reader<B>& reader) : config_(config) {
-    require(!config.mlp_bias, "config.json: mlp_bias: feed-forward blocks with bias are not supported");
-    const std::string prefix =
-        reader.prefix({"language_model.model.", "model.language_model.", "model."}, "embed_tokens.weight");
-    embedding_ = reader.matrix(prefix + "embed_tokens.weight", {config.vocab_size, config.hidden_size});
-    for (index i = 0; i < config.layers; ++i)
-      layers_.push_back(read_layer(reader, prefix + "layers." + std::to_string(i) + "."));
-    norm_ = reader.vector(prefix + "norm.weight", config.hidden_size);
-    head_ = read_head(reader);
+  llama(B& be, const llama_config& config, weight_reader<B>& reader)
+      : llama(be, config, read_weights(config, reader)) {}
+
+  /// A model of weights that are in memory already; their shapes must be those of `config`.
+  llama(B& be, const llama_config& config, llama_weights<B> weights)
+      : config_(config),
+        embedding_(std::move(weights.embedding)),
+        norm_(std::move(weights.norm)),
+        head_(std::move(weights.head)) {
+    require(std::ssize(weights.layers) == config.layers, "weights of ", weights.layers.size(),
+            " layers for a model of ", config.layers);
+    for (decoder_weights<B>& layer : weights.layers)
+      layers_.emplace_back(std::move(layer), shape_of(config).attention, config.hidden_act,
+                           static_cast<float>(config.rms_norm_eps));
     const std::vector<float> frequencies = rotary_frequencies(config.rope, config.head_dim);
     frequencies_ = be.template allocate<float>(std::ssize(frequencies));
     be.upload(frequencies_.view(), {frequencies.data(), std::ssize(frequencies)});
@@ -72,10 +87,11 @@ class llama {
     return std::min(config_.max_positions, config_.sliding_window.value_or(config_.max_positions));
   }
 
-  /// An empty sequence that sets aside cache rows for `headroom` tokens beyond each prompt.
-  sequence<B> start(B& be, index headroom) const {
+  /// An empty sequence that sets aside cache rows for `headroom` tokens beyond each prompt and stores keys
+  /// and values as `cache_type`: f32, f16 or bf16.
+  sequence<B> start(B& be, index headroom, dtype cache_type = dtype_of<typename B::value_type>) const {
     const decoder_shape shape = shape_of(config_);
-    return {kv_cache<B>(config_.layers, shape.attention.kv_size(), headroom),
+    return {kv_cache<B>(config_.layers, shape.attention.kv_size(), headroom, cache_type),
             scratch<B>(be, shape, 1, 1),
             matrix<B>(be, 1, config_.hidden_size),
             matrix<B>(be, 1, config_.vocab_size),
@@ -156,9 +172,25 @@ class llama {
             " do not fit the model's context of ", context(), " tokens");
   }
 
-  decoder_layer<B> read_layer(weight_reader<B>& reader, const std::string& prefix) const {
-    const index d = config_.hidden_size, n = config_.intermediate_size;
-    const index q = config_.heads * config_.head_dim, kv = config_.kv_heads * config_.head_dim;
+  static llama_weights<B> read_weights(const llama_config& config, weight_reader<B>& reader) {
+    require(!config.mlp_bias, "config.json: mlp_bias: feed-forward blocks with bias are not supported");
+    const std::string prefix =
+        reader.prefix({"language_model.model.", "model.language_model.", "model."}, "embed_tokens.weight");
+    llama_weights<B> w;
+    w.embedding = reader.matrix(prefix + "embed_tokens.weight", {config.vocab_size, config.hidden_size});
+    for (index i = 0; i < config.layers; ++i)
+      w.layers.push_back(read_layer(config, reader, prefix + "layers." + std::to_string(i) + "."));
+    w.norm = reader.vector(prefix + "norm.weight", config.hidden_size);
+    const std::string head = reader.prefix({"language_model.", ""}, "lm_head.weight") + "lm_head.weight";
+    w.head = config.tie_word_embeddings ? w.embedding
+                                        : reader.matrix(head, {config.vocab_size, config.hidden_size});
+    return w;
+  }
+
+  static decoder_weights<B> read_layer(const llama_config& config, weight_reader<B>& reader,
+                                       const std::string& prefix) {
+    const index d = config.hidden_size, n = config.intermediate_size;
+    const index q = config.heads * config.head_dim, kv = config.kv_heads * config.head_dim;
     const std::string attention = prefix + "self_attn.", mlp = prefix + "mlp.";
     decoder_weights<B> w;
     w.attention_norm = reader.vector(prefix + "input_layernorm.weight", d);
@@ -167,21 +199,14 @@ class llama {
     w.key = reader.matrix(attention + "k_proj.weight", {kv, d});
     w.value = reader.matrix(attention + "v_proj.weight", {kv, d});
     w.output = reader.matrix(attention + "o_proj.weight", {d, q});
-    w.query_bias = reader.vector_if(config_.qkv_bias, attention + "q_proj.bias", q);
-    w.key_bias = reader.vector_if(config_.qkv_bias, attention + "k_proj.bias", kv);
-    w.value_bias = reader.vector_if(config_.qkv_bias, attention + "v_proj.bias", kv);
-    w.output_bias = reader.vector_if(config_.o_bias, attention + "o_proj.bias", d);
+    w.query_bias = reader.vector_if(config.qkv_bias, attention + "q_proj.bias", q);
+    w.key_bias = reader.vector_if(config.qkv_bias, attention + "k_proj.bias", kv);
+    w.value_bias = reader.vector_if(config.qkv_bias, attention + "v_proj.bias", kv);
+    w.output_bias = reader.vector_if(config.o_bias, attention + "o_proj.bias", d);
     w.gate = reader.matrix(mlp + "gate_proj.weight", {n, d});
     w.up = reader.matrix(mlp + "up_proj.weight", {n, d});
     w.down_transposed = reader.transposed(mlp + "down_proj.weight", d, n);
-    return {std::move(w), shape_of(config_).attention, config_.hidden_act,
-            static_cast<float>(config_.rms_norm_eps)};
-  }
-
-  weight<space> read_head(weight_reader<B>& reader) const {
-    const std::string name = reader.prefix({"language_model.", ""}, "lm_head.weight") + "lm_head.weight";
-    if (config_.tie_word_embeddings) return embedding_;
-    return reader.matrix(name, {config_.vocab_size, config_.hidden_size});
+    return w;
   }
 
   // Shrinks everything that has one entry per token to the rows that the hook keeps after layer `done`.
@@ -217,9 +242,12 @@ class llama {
     const auto rows = std::ssize(turn);
     const auto placed = placed_indices(be, {turn.data(), rows});
     for (index i = 0; i <= done; ++i) {
-      const view keys = seq.cache[i].keys();
-      be.rotary(keys.middle_rows(keys.rows - rows, rows), placed.view(), frequencies_.view(),
-                config_.kv_heads);
+      const auto cached = seq.cache[i].keys();
+      const auto last = cached.middle_rows(cached.rows - rows, rows);
+      matrix<B> keys(be, rows, last.cols);
+      be.load_rows(keys.view(), last);
+      be.rotary(keys.view(), placed.view(), frequencies_.view(), config_.kv_heads);
+      be.store_rows(last, keys.view());
     }
     alive.renumbered = true;
   }

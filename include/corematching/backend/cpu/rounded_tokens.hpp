@@ -42,14 +42,13 @@ inline constexpr float smallest_top = 0x1p-100f;
 template <class Quant>
 float round_block(const float* x, Quant* quants, float& scale) {
   static_assert(block_size == 32);
-  f32x8 part[4], largest = f32x8::zero(), nought = f32x8::zero();
+  f32x8 part[4], largest = f32x8::broadcast(smallest_top);
   for (int i = 0; i < 4; ++i) {
     part[i] = f32x8::load(x + 8 * i);
-    largest = larger(part[i].magnitude(), largest);
-    nought = fma(part[i], f32x8::zero(), nought);
+    largest = larger_magnitude(part[i].magnitude(), largest);
   }
-  const float top = std::max(largest.max(), smallest_top);
-  scale = top / largest_quant<Quant> + nought.sum();
+  const float top = largest.largest_magnitude();
+  scale = top / largest_quant<Quant>;
   const f32x8 units = f32x8::broadcast(largest_quant<Quant> / top);
   f32x8 sum = f32x8::zero();
   std::int32_t wide[8];

@@ -31,24 +31,33 @@ struct f32x8 {
     return {_mm256_castsi256_ps(_mm256_slli_epi32(wide, 16))};
   }
   void store(float* to) const { _mm256_storeu_ps(to, lanes); }
+  void store(f16* to) const {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm256_cvtps_ph(lanes, _MM_FROUND_TO_NEAREST_INT));
+  }
 
   /// a * b + c, rounded once.
   friend f32x8 fma(f32x8 a, f32x8 b, f32x8 c) { return {_mm256_fmadd_ps(a.lanes, b.lanes, c.lanes)}; }
   friend f32x8 operator+(f32x8 a, f32x8 b) { return {_mm256_add_ps(a.lanes, b.lanes)}; }
   friend f32x8 operator*(f32x8 a, f32x8 b) { return {_mm256_mul_ps(a.lanes, b.lanes)}; }
   friend f32x8 operator/(f32x8 a, f32x8 b) { return {_mm256_div_ps(a.lanes, b.lanes)}; }
-  friend f32x8 larger(f32x8 a, f32x8 b) { return {_mm256_max_ps(a.lanes, b.lanes)}; }
   f32x8 magnitude() const { return {_mm256_andnot_ps(_mm256_set1_ps(-0.0f), lanes)}; }
+  /// The larger of values without sign, where NaN is larger than infinity: their bits, compared as integers.
+  friend f32x8 larger_magnitude(f32x8 a, f32x8 b) {
+    return {
+        _mm256_castsi256_ps(_mm256_max_epi32(_mm256_castps_si256(a.lanes), _mm256_castps_si256(b.lanes)))};
+  }
 
   float sum() const {
     const __m128 quad = _mm_add_ps(_mm256_castps256_ps128(lanes), _mm256_extractf128_ps(lanes, 1));
     const __m128 pair = _mm_add_ps(quad, _mm_movehl_ps(quad, quad));
     return _mm_cvtss_f32(_mm_add_ss(pair, _mm_movehdup_ps(pair)));
   }
-  float max() const {
-    const __m128 quad = _mm_max_ps(_mm256_castps256_ps128(lanes), _mm256_extractf128_ps(lanes, 1));
-    const __m128 pair = _mm_max_ps(quad, _mm_movehl_ps(quad, quad));
-    return _mm_cvtss_f32(_mm_max_ss(pair, _mm_movehdup_ps(pair)));
+  /// The largest of values without sign, NaN if there is one.
+  float largest_magnitude() const {
+    const __m256i bits = _mm256_castps_si256(lanes);
+    const __m128i quad = _mm_max_epi32(_mm256_castsi256_si128(bits), _mm256_extracti128_si256(bits, 1));
+    const __m128i pair = _mm_max_epi32(quad, _mm_unpackhi_epi64(quad, quad));
+    return _mm_cvtss_f32(_mm_castsi128_ps(_mm_max_epi32(pair, _mm_shuffle_epi32(pair, 1))));
   }
 };
 
@@ -68,6 +77,9 @@ struct f32x8 {
   void store(float* to) const {
     for (int i = 0; i < 8; ++i) to[i] = lanes[i];
   }
+  void store(f16* to) const {
+    for (int i = 0; i < 8; ++i) to[i] = to_f16(lanes[i]);
+  }
 
   /// a * b + c; without a fused instruction the product is rounded too.
   friend f32x8 fma(f32x8 a, f32x8 b, f32x8 c) {
@@ -86,8 +98,10 @@ struct f32x8 {
     for (int i = 0; i < 8; ++i) a.lanes[i] /= b.lanes[i];
     return a;
   }
-  friend f32x8 larger(f32x8 a, f32x8 b) {
-    for (int i = 0; i < 8; ++i) a.lanes[i] = a.lanes[i] > b.lanes[i] ? a.lanes[i] : b.lanes[i];
+  /// The larger of values without sign, where NaN is larger than infinity.
+  friend f32x8 larger_magnitude(f32x8 a, f32x8 b) {
+    for (int i = 0; i < 8; ++i)
+      if (b.lanes[i] > a.lanes[i] || b.lanes[i] != b.lanes[i]) a.lanes[i] = b.lanes[i];
     return a;
   }
   f32x8 magnitude() const {
@@ -99,9 +113,11 @@ struct f32x8 {
   float sum() const {
     return ((lanes[0] + lanes[4]) + (lanes[2] + lanes[6])) + ((lanes[1] + lanes[5]) + (lanes[3] + lanes[7]));
   }
-  float max() const {
+  /// The largest of values without sign, NaN if there is one.
+  float largest_magnitude() const {
     float result = lanes[0];
-    for (const float lane : lanes) result = lane > result ? lane : result;
+    for (const float lane : lanes)
+      if (lane > result || lane != lane) result = lane;
     return result;
   }
 };

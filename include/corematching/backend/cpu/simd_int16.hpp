@@ -68,15 +68,20 @@ struct i16x16 {
   /// round(a b / 2^15)
   friend i16x16 multiply_high(i16x16 a, i16x16 b) { return {_mm256_mulhrs_epi16(a.lanes, b.lanes)}; }
   friend i16x16 operator+(i16x16 a, i16x16 b) { return {_mm256_add_epi16(a.lanes, b.lanes)}; }
-  std::array<f32x8, 2> to_float() const {
-    const auto wide = [](__m128i half) { return f32x8{_mm256_cvtepi32_ps(_mm256_cvtepi16_epi32(half))}; };
-    return {wide(_mm256_castsi256_si128(lanes)), wide(_mm256_extracti128_si256(lanes, 1))};
+  f32x8 first_to_float() const {
+    return {_mm256_cvtepi32_ps(_mm256_cvtepi16_epi32(_mm256_castsi256_si128(lanes)))};
   }
-  /// even[0], odd[0], even[1], odd[1], ...
-  friend std::array<i16x16, 2> interleaved(i16x16 even, i16x16 odd) {
-    const __m256i a = _mm256_unpacklo_epi16(even.lanes, odd.lanes);
-    const __m256i b = _mm256_unpackhi_epi16(even.lanes, odd.lanes);
-    return {i16x16{_mm256_permute2x128_si256(a, b, 0x20)}, i16x16{_mm256_permute2x128_si256(a, b, 0x31)}};
+  f32x8 last_to_float() const {
+    return {_mm256_cvtepi32_ps(_mm256_cvtepi16_epi32(_mm256_extracti128_si256(lanes, 1)))};
+  }
+  /// even[0], odd[0], even[1], odd[1], ...: the first sixteen of them, and the last.
+  friend i16x16 interleaved_first(i16x16 even, i16x16 odd) {
+    return {_mm256_permute2x128_si256(_mm256_unpacklo_epi16(even.lanes, odd.lanes),
+                                      _mm256_unpackhi_epi16(even.lanes, odd.lanes), 0x20)};
+  }
+  friend i16x16 interleaved_last(i16x16 even, i16x16 odd) {
+    return {_mm256_permute2x128_si256(_mm256_unpacklo_epi16(even.lanes, odd.lanes),
+                                      _mm256_unpackhi_epi16(even.lanes, odd.lanes), 0x31)};
   }
   /// The lower and the upper four bits of each lane, of which only the lower eight are set.
   i16x16 low_nibbles() const { return {_mm256_and_si256(lanes, _mm256_set1_epi16(15))}; }
@@ -265,20 +270,27 @@ struct i16x16 {
     for (std::size_t i = 0; i < 16; ++i) a.lanes[i] = static_cast<std::int16_t>(a.lanes[i] + b.lanes[i]);
     return a;
   }
-  std::array<f32x8, 2> to_float() const {
-    std::array<f32x8, 2> result;
-    for (std::size_t i = 0; i < 16; ++i) result[i / 8].lanes[i % 8] = lanes[i];
+  f32x8 first_to_float() const {
+    f32x8 result;
+    for (std::size_t i = 0; i < 8; ++i) result.lanes[i] = lanes[i];
     return result;
   }
-  /// even[0], odd[0], even[1], odd[1], ...
-  friend std::array<i16x16, 2> interleaved(const i16x16& even, const i16x16& odd) {
-    std::array<i16x16, 2> result;
-    for (std::size_t i = 0; i < 16; ++i) {
-      result[i / 8].lanes[2 * (i % 8)] = even.lanes[i];
-      result[i / 8].lanes[2 * (i % 8) + 1] = odd.lanes[i];
+  f32x8 last_to_float() const {
+    f32x8 result;
+    for (std::size_t i = 0; i < 8; ++i) result.lanes[i] = lanes[i + 8];
+    return result;
+  }
+  /// even[0], odd[0], even[1], odd[1], ...: the first sixteen of them, and the last.
+  static i16x16 interleave(const i16x16& even, const i16x16& odd, std::size_t first) {
+    i16x16 result;
+    for (std::size_t i = 0; i < 8; ++i) {
+      result.lanes[2 * i] = even.lanes[first + i];
+      result.lanes[2 * i + 1] = odd.lanes[first + i];
     }
     return result;
   }
+  friend i16x16 interleaved_first(const i16x16& even, const i16x16& odd) { return interleave(even, odd, 0); }
+  friend i16x16 interleaved_last(const i16x16& even, const i16x16& odd) { return interleave(even, odd, 8); }
   /// The lower and the upper four bits of each lane, of which only the lower eight are set.
   i16x16 low_nibbles() const {
     i16x16 result = *this;
