@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The CPU backend: host memory, a thread pool, Eigen for products with many tokens, own kernels for the rest.
+// The CPU backend: host memory, a thread pool, and kernels for products with few tokens and with many.
 // Shapes and formulas of the operations stand beside their names in corematching/backend/backend.hpp.
 #pragma once
 
@@ -34,7 +34,7 @@ class backend {
 
   /// `threads`: how many threads work on each operation, the caller's included; 0 takes the system's count.
   /// Results are the same in every run with the same number of threads.
-  explicit backend(int threads = 0) : pool_(threads), scratch_(per_thread()), second_scratch_(per_thread()) {}
+  explicit backend(int threads = 0) : pool_(threads), scratch_(per_thread()), panels_(pool_.size()) {}
 
   int threads() const { return pool_.size(); }
   const work_counters& counters() const { return counters_; }
@@ -73,10 +73,10 @@ class backend {
   void matmul(out y, in x, weight_view<> w, vec bias = {}) {
     assert(x.cols == w.cols && y.cols == w.rows && y.rows == x.rows);
     count_product(x.rows, w.rows, w);
+    const index grain = column_grain(x.rows * w.cols);
+    if (x.rows > detail::few_tokens) return panels_.matmul(pool_, grain, y, x, w, bias);
     const detail::token_rows few = few_tokens(x, w.type);
-    for_columns(w.rows, x.rows * w.cols, [&](int thread, index first, index last) {
-      if (x.rows > detail::few_tokens)
-        return detail::multiply_panels(y, x, w, {}, bias, first, last, scratch_[index_of(thread)]);
+    pool_.for_ranges(w.rows, grain, [&](int, index first, index last) {
       visit_dtype(w.type,
                   [&]<class T>(const T*) { detail::multiply_rows<T>(y, few, w, {}, bias, first, last); });
     });
@@ -87,11 +87,10 @@ class backend {
     assert(y.cols == columns && x.cols == gate.cols && gate.type == up.type);
     count_product(x.rows, columns, gate);
     count_product(x.rows, columns, up);
+    const index grain = column_grain(2 * x.rows * gate.cols);
+    if (x.rows > detail::few_tokens) return panels_.gated_up(pool_, grain, y, x, gate, up, act, selection);
     const detail::token_rows few = few_tokens(x, gate.type);
-    for_columns(columns, 2 * x.rows * gate.cols, [&](int thread, index first, index last) {
-      if (x.rows > detail::few_tokens)
-        return detail::gated_panels(y, x, gate, up, act, selection, first, last, scratch_[index_of(thread)],
-                                    second_scratch_[index_of(thread)]);
+    pool_.for_ranges(columns, grain, [&](int, index first, index last) {
       visit_dtype(gate.type, [&]<class T>(const T*) {
         detail::gated_rows<T>(y, few, gate, up, act, selection, first, last);
       });
@@ -102,9 +101,7 @@ class backend {
     assert(x.cols == detail::count_of(selection, w.rows) && y.cols == w.cols && y.rows == x.rows);
     count_product(x.rows, x.cols, w);
     if (x.rows <= detail::few_tokens) return sum_weighted_rows(y, x, w, selection);
-    for_columns(w.cols, x.rows * x.cols, [&](int thread, index first, index last) {
-      detail::combine_panels(y, x, w, selection, first, last, scratch_[index_of(thread)]);
-    });
+    panels_.weighted_rows(pool_, column_grain(x.rows * x.cols), y, x, w, selection);
   }
 
   void rotary(out x, index_view<> positions, vec frequencies, [[maybe_unused]] index heads) {
@@ -255,11 +252,8 @@ class backend {
     });
   }
 
-  /// `cost`: multiply-adds of one column.
-  template <class Body>
-  void for_columns(index columns, index cost, Body&& body) {
-    pool_.for_ranges(columns, grain_of(product_grain, cost, detail::column_grain), body);
-  }
+  /// Of the columns of a product that take `cost` multiply-adds each.
+  static index column_grain(index cost) { return grain_of(product_grain, cost, detail::column_grain); }
 
   void attend_few(out y, in q, const weight_view<>& k, const weight_view<>& v, const attention_shape& shape) {
     const index cost = 2 * q.rows * k.rows * shape.query_size() / shape.kv_heads;
@@ -297,10 +291,10 @@ class backend {
   }
 
   thread_pool pool_;
-  std::vector<growing_buffer<>> scratch_;         // one per thread
-  std::vector<growing_buffer<>> second_scratch_;  // one per thread
-  std::vector<detail::core_tally> tallies_;       // one per thread
-  rounded_tokens<std::int16_t> rounded_16_;       // of the current product
+  std::vector<growing_buffer<>> scratch_;  // one per thread
+  detail::panel_products panels_;
+  std::vector<detail::core_tally> tallies_;  // one per thread
+  rounded_tokens<std::int16_t> rounded_16_;  // of the current product
   rounded_tokens<std::int8_t> rounded_8_;
   std::vector<float*> partials_;  // of the current weighted_rows, one per thread
   work_counters counters_;
