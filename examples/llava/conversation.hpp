@@ -56,7 +56,7 @@ class conversation {
     look();
     const multimodal_prompt prompt = read_prompt();
     // Room for a long answer is taken as it grows.
-    sequence<B> seq = model_->language().start(be_, std::min<index>(max_new_tokens_, 1024));
+    sequence<B> seq = model_->language().start(be_, std::min<index>(max_new_tokens_, 1024), cache_type());
     std::vector<float> logits = prefill(seq, prompt);
     decode(seq, std::move(logits), on_text);
     finish(seq, prompt);
@@ -158,9 +158,16 @@ class conversation {
     }
     terminal_.clear();
     report_.prefill = be_.counters() - before;
-    report_.dense_prefill =
-        forward_cost(language, dense_loads(language.config(), 0, prompt.size(), ffn_rows(prompt.size())));
+    report_.dense_prefill = forward_cost(
+        language, dense_loads(language.config(), 0, prompt.size(), ffn_rows(prompt.size())), cache_type());
     return logits;
+  }
+
+  // Rounding keys and values to 16 bits is nothing beside rounding the weights to 8 or 4, and halves the
+  // cache.
+  dtype cache_type() const {
+    const bool blocks = is_quantised(model_->language().weight_type());
+    return options_.cache_type.value_or(blocks ? dtype::f16 : dtype_of<typename B::value_type>);
   }
 
   // All rows at once, unless that takes more memory than it is worth; the rule mean_count needs them all.
@@ -231,12 +238,13 @@ class conversation {
     const llama<B>& language = model_->language();
     report_.kv_bytes = seq.cache.bytes();
     report_.held_weight_bytes = language.held_weight_bytes();
-    const auto row = static_cast<std::uint64_t>(2 * language.config().kv_heads * language.config().head_dim) *
-                     sizeof(typename B::value_type);
+    const std::uint64_t row =
+        2 * stored_bytes(cache_type(), 1, language.config().kv_heads * language.config().head_dim);
     report_.dense_kv_bytes =
         row * static_cast<std::uint64_t>(report_.layers * (prompt.size() + report_.decode_steps));
     for (index step = 0; step < report_.decode_steps; ++step)
-      report_.dense_decode += forward_cost(language, dense_loads(language.config(), prompt.size() + step, 1));
+      report_.dense_decode +=
+          forward_cost(language, dense_loads(language.config(), prompt.size() + step, 1), cache_type());
     for (index layer = 0; layer < report_.layers; ++layer) {
       const bool sparse = sparsity_ && options_.sparsity.decodes_sparsely(layer, report_.layers);
       report_.neurons.push_back(sparse ? sparsity_->core_neurons(layer).size : report_.all_neurons);

@@ -204,6 +204,10 @@ void add_generation(CLI::App& app, options& o) {
       ->capture_default_str()
       ->group(group);
   add_seed(app, "--seed", o.sampling.seed, "seed of the draw")->group(group);
+  add_choice<std::optional<dtype>>(
+      app, "--kv-cache", o.cache_type, {{"f32", dtype::f32}, {"f16", dtype::f16}, {"bf16", dtype::bf16}},
+      "how keys and values are stored (otherwise f16 beside weights in blocks, f32 beside others)")
+      ->group(group);
   app.add_option("--threads", o.threads, "threads to work on (0: all)")
       ->capture_default_str()
       ->check(CLI::Range(0, 1024))

@@ -33,7 +33,8 @@ struct options {
   core_matching_config sparsity;
   sampling_options sampling;
   index max_new_tokens = 256;
-  int threads = 0;  // 0: all that the system has
+  int threads = 0;                  // 0: all that the system has
+  std::optional<dtype> cache_type;  // of keys and values; nothing: what fits the weights
 
   bool stats = false;
   bool json = false;

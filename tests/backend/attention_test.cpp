@@ -59,6 +59,28 @@ TYPED_TEST(backend_attention, weighs_values_by_the_softmax_of_the_visible_keys) 
       }
 }
 
+TYPED_TEST(backend_attention, reads_keys_and_values_as_they_are_stored) {
+  for (const dtype type : {dtype::f16, dtype::bf16})
+    for (const attention_shape& shape : shapes)
+      for (const index queries : {1, 4, 37}) {
+        const index keys = queries + 30;
+        SCOPED_TRACE(testing::Message() << name_of(type) << ", " << queries << " queries, heads "
+                                        << shape.heads << " of " << shape.head_dim);
+        const real_matrix q = random_matrix(queries, shape.query_size(), this->random);
+        const real_matrix k = rounded(random_matrix(keys, shape.kv_size(), this->random), type);
+        const real_matrix v = rounded(random_matrix(keys, shape.kv_size(), this->random), type);
+        const real_matrix expected = twin::attention(q, k, v, shape);
+        for_each_configuration<TypeParam>([&](TypeParam& be) {
+          placed_matrix<TypeParam> y(be, queries, shape.query_size()), placed_q(be, q);
+          const auto stored_k = placed_weight(be, k, type, {1, 3}),
+                     stored_v = placed_weight(be, v, type, {1, 3});
+          be.attention(y.view(), placed_q.in(), stored_k.view, stored_v.view, shape);
+          expect_near(y.values(), expected, attention_error(shape.head_dim, keys, double{shape.scale}));
+        });
+        if (this->HasFatalFailure()) return;
+      }
+}
+
 TYPED_TEST(backend_attention, all_see_all_where_nothing_is_causal) {
   const attention_shape shape = shape_of(2, 2, 8, false);
   for (const index queries : {2, 9}) {

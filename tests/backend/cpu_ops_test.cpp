@@ -16,10 +16,11 @@ namespace {
 
 using namespace support;
 
-/// Around the widths of registers (8), of unrolled loops (16, 64) and of panels (512).
-const std::vector<index> sizes = {1, 2, 3, 5, 7, 8, 9, 15, 16, 17, 31, 33, 63, 64, 65, 100, 513};
-/// Up to four tokens go through other code than more of them.
-const std::vector<index> token_counts = {1, 2, 3, 4, 5, 6, 37};
+/// Around the widths of registers (8), of unrolled loops (16, 64) and of panels (16 and 32 by 128).
+const std::vector<index> sizes = {1,  2,  3,  5,  7,  8,   9,   15,  16,  17, 31,
+                                  32, 33, 63, 64, 65, 100, 127, 128, 129, 513};
+/// Up to four tokens go through other code than more of them, which it takes by sixes.
+const std::vector<index> token_counts = {1, 2, 3, 4, 5, 6, 7, 12, 37};
 constexpr dtype storage_types[] = {dtype::f32, dtype::f16, dtype::bf16};
 constexpr activation activations[] = {activation::silu, activation::gelu_erf, activation::gelu_tanh,
                                       activation::quick_gelu};
@@ -174,6 +175,26 @@ TYPED_TEST(backend_operations, products_walk_through_weights_larger_than_one_pan
                     std::sqrt(1200.0) * gated_error(24, magnitude) + dot_error(1200, magnitude));
       });
     }
+  }
+}
+
+TYPED_TEST(backend_operations, products_take_more_tokens_than_are_multiplied_at_once) {
+  const index tokens = 1543, in = 64, out = 33;
+  const real_matrix x = random_matrix(tokens, in, this->random), h = random_matrix(tokens, out, this->random);
+  for (const dtype type : {dtype::f32, dtype::q8_0}) {
+    SCOPED_TRACE(name_of(type));
+    const real_matrix w = this->random_weight(out, in, type, 1);
+    // As in quantised_ops_test.cpp.
+    const double rounding = is_quantised(type) ? rounded_factor_error(in, 1.8 / 32767) : 0;
+    for_each_configuration<TypeParam>([&](TypeParam& be) {
+      const auto weight = placed_weight(be, w, type);
+      placed_matrix<TypeParam> placed_x(be, x, {1, 3}), placed_h(be, h), y(be, tokens, out),
+          sum(be, tokens, in);
+      be.matmul(y.view(), placed_x.in(), weight.view, {});
+      expect_near(y.values(), twin::matmul(x, w), dot_error(in) + rounding);
+      be.weighted_rows(sum.view(), placed_h.in(), weight.view, {});
+      expect_near(sum.values(), twin::weighted_rows(h, w), dot_error(out) + rounding);
+    });
   }
 }
 

@@ -33,13 +33,16 @@ std::vector<twin::neurons> selections(index neurons) {
   return {{}, std::vector<std::int32_t>{}, std::vector{all.back()}, thirds};
 }
 
-/// Tokens of dot products become multiples of 1/32767 or 1/127 of their block's largest element.
-double token_unit(dtype format) {
-  return format == dtype::q8_0 ? 1.0 / 32767 : 1.0 / 127;
+/// Tokens of dot products become multiples of 1/32767 or 1/127 of their block's largest element; many tokens
+/// of 1/32767.
+double token_unit(dtype format, index tokens) {
+  return format == dtype::q8_0 || tokens > 4 ? 1.0 / 32767 : 1.0 / 127;
 }
 /// Coefficients of weighted sums become multiples of 1/4095 or 1/127 of the largest of eight rows; for q8_0
-/// the products are rounded to the same step once more.
-double coefficient_unit(dtype format) {
+/// the products are rounded to the same step once more. Of many tokens, the token, the scale of the weights
+/// and their product are rounded to 1/32767: sqrt(3) as much.
+double coefficient_unit(dtype format, index tokens) {
+  if (tokens > 4) return 1.8 / 32767;
   return format == dtype::q8_0 ? 2.0 / 4095 : 1.0 / 127;
 }
 
@@ -81,7 +84,8 @@ TYPED_TEST(quantised_operations, matmul_multiplies_by_what_the_blocks_hold) {
       auto placed_bias = placed_floats(be, bias);
       const auto weight = placed_weight(be, w, format, where);
       be.matmul(y.view(), placed_x.in(), weight.view, placed_bias.in());
-      expect_near(y.values(), expected, dot_error(length) + rounded_factor_error(length, token_unit(format)));
+      expect_near(y.values(), expected,
+                  dot_error(length) + rounded_factor_error(length, token_unit(format, tokens)));
     });
   });
 }
@@ -99,7 +103,7 @@ TYPED_TEST(quantised_operations, matmul_follows_tokens_of_very_different_size) {
       placed_matrix<TypeParam> y(be, tokens, 20), placed_x(be, x);
       be.matmul(y.view(), placed_x.in(), placed_weight(be, w, format).view, {});
       const real_matrix actual = y.values();
-      const double relative = dot_error(96) + rounded_factor_error(96, token_unit(format));
+      const double relative = dot_error(96) + rounded_factor_error(96, token_unit(format, tokens));
       for (index j = 0; j < 20; ++j) {
         EXPECT_NEAR(actual(0, j), expected(0, j), 1e-20 * relative);
         EXPECT_NEAR(actual(1, j), expected(1, j), 1e6 * relative);
@@ -120,9 +124,9 @@ TYPED_TEST(quantised_operations, gated_up_computes_the_selected_neurons_in_their
         placed_neurons<TypeParam> chosen(be, selection);
         be.gated_up(y.view(), placed_x.in(), placed_weight(be, gate, format, placements[2]).view,
                     placed_weight(be, up, format).view, activation::silu, chosen.view());
-        expect_near(
-            y.values(), expected,
-            gated_error(length, magnitude) + 5 * rounded_factor_error(length, token_unit(format), magnitude));
+        expect_near(y.values(), expected,
+                    gated_error(length, magnitude) +
+                        5 * rounded_factor_error(length, token_unit(format, tokens), magnitude));
       });
     }
   });
@@ -140,10 +144,59 @@ TYPED_TEST(quantised_operations, weighted_rows_sums_the_rows_of_the_selected_neu
         be.weighted_rows(y.view(), placed_x.in(), placed_weight(be, w, format, placements[1]).view,
                          chosen.view());
         expect_near(y.values(), expected,
-                    dot_error(x.cols) + rounded_factor_error(x.cols, coefficient_unit(format)));
+                    dot_error(x.cols) + rounded_factor_error(x.cols, coefficient_unit(format, tokens)));
       });
     }
   });
+}
+
+TYPED_TEST(quantised_operations, weighted_rows_follows_neurons_of_very_different_size) {
+  // Around the 256 neurons that are summed at once; neighbours differ in size up to a thousandfold.
+  for (const dtype format : formats)
+    for (const index neurons : {31, 32, 33, 255, 256, 257, 545})
+      for (const index tokens : {5, 7}) {
+        SCOPED_TRACE(testing::Message() << name_of(format) << ", " << tokens << " x " << neurons);
+        real_matrix w = random_matrix(neurons, 96, this->random);
+        for (index n = 0; n < neurons; ++n)
+          for (index j = 0; j < 96; ++j) w(n, j) *= std::pow(10.0, static_cast<double>(-(n % 4)));
+        w = rounded(w, format);
+        for (const twin::neurons& selection : selections(neurons)) {
+          const real_matrix x = random_matrix(tokens, twin::count_of(selection, neurons), this->random);
+          TypeParam be(2);
+          placed_matrix<TypeParam> y(be, tokens, 96), placed_x(be, x);
+          placed_neurons<TypeParam> chosen(be, selection);
+          be.weighted_rows(y.view(), placed_x.in(), placed_weight(be, w, format).view, chosen.view());
+          expect_near(y.values(), twin::weighted_rows(x, w, selection),
+                      dot_error(x.cols) + rounded_factor_error(x.cols, coefficient_unit(format, tokens)));
+        }
+      }
+}
+
+TYPED_TEST(quantised_operations, a_number_that_is_not_finite_reaches_no_other_token) {
+  for (const dtype format : formats)
+    for (const index tokens : {3, 7}) {
+      real_matrix x = random_matrix(tokens, 64, this->random);
+      const real_matrix w = this->random_weight(64, 64, format, 1);
+      const real_matrix products = twin::matmul(x, w), sums = twin::weighted_rows(x, w);
+      x(1, 40) = INFINITY;
+      TypeParam be(2);
+      placed_matrix<TypeParam> product(be, tokens, 64), sum(be, tokens, 64), placed_x(be, x);
+      const auto weight = placed_weight(be, w, format);
+      be.matmul(product.view(), placed_x.in(), weight.view, {});
+      be.weighted_rows(sum.view(), placed_x.in(), weight.view, {});
+      const double tolerance =
+          dot_error(64) +
+          rounded_factor_error(64, std::max(token_unit(format, tokens), coefficient_unit(format, tokens)));
+      const real_matrix actual_product = product.values(), actual_sum = sum.values();
+      for (index t = 0; t < tokens; ++t)
+        for (index j = 0; j < 64; ++j) {
+          EXPECT_EQ(std::isfinite(actual_product(t, j)), t != 1);
+          EXPECT_EQ(std::isfinite(actual_sum(t, j)), t != 1);
+          if (t == 1) continue;
+          EXPECT_NEAR(actual_product(t, j), products(t, j), tolerance);
+          EXPECT_NEAR(actual_sum(t, j), sums(t, j), tolerance);
+        }
+    }
 }
 
 TYPED_TEST(quantised_operations, embed_looks_up_what_the_blocks_hold) {

@@ -16,6 +16,7 @@
 #include "corematching/hooks/core_matching.hpp"
 #include "corematching/hooks/record.hpp"
 #include "select/slow_selectors.hpp"
+#include "support/backend_data.hpp"
 #include "support/conversation.hpp"
 
 namespace corematching::testing {
@@ -41,7 +42,9 @@ struct attention_spy {
 
   void operator()(site::attention, const layer_context<cpu::backend>& at,
                   const attention_inputs<cpu::backend>& in) const {
-    if (at.layer == layer) *seen = {copy(in.queries), copy(in.keys), copy(in.values), in.shape};
+    if (at.layer == layer)
+      *seen = {copy(in.queries), support::loaded(at.be, in.keys), support::loaded(at.be, in.values),
+               in.shape};
   }
   static support::real_matrix copy(matrix_view<const float> m) {
     support::real_matrix result(m.rows, m.cols);

@@ -134,6 +134,10 @@ TEST_F(llamas, refuse_feed_forward_biases) {
   expect_parts(error_text([&] { tiny broken(config); }), "mlp_bias");
 }
 
+TEST_F(llamas, refuse_weights_in_memory_of_another_number_of_layers) {
+  expect_parts(error_text([&] { llama<B>(model.be, model.config, llama_weights<B>{}); }), "0 layers", "of 4");
+}
+
 TEST_F(llamas, read_tensors_under_the_names_of_a_language_model_inside_another) {
   support::tensor_map renamed;
   for (const auto& [name, values] : model.tensors) renamed["language_model." + name] = values;

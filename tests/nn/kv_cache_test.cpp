@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "support/backend_data.hpp"
+#include "support/error_text.hpp"
 
 namespace corematching {
 namespace {
@@ -59,13 +60,14 @@ class kv_layers : public testing::Test {
   }
 
  private:
-  void expect_rows(matrix_view<typename B::value_type, typename B::space> held,
+  void expect_rows(const cache_view<typename B::space>& held,
                    const std::vector<std::vector<double>>& expected) {
+    const real_matrix actual = support::loaded(be, held);
     for (index i = 0; i < held.rows; ++i) {
-      std::vector<typename B::value_type> row(static_cast<std::size_t>(row_size));
-      be.download(vector_view<typename B::value_type>{row.data(), row_size}, held.row(i));
-      for (std::size_t j = 0; j < row.size(); ++j)
-        ASSERT_EQ(double{to_float(row[j])}, expected[static_cast<std::size_t>(i)][j]) << "row " << i;
+      real_matrix row(1, row_size);
+      row.values = expected[static_cast<std::size_t>(i)];
+      row = support::rounded(row, held.type);
+      for (index j = 0; j < row_size; ++j) ASSERT_EQ(actual(i, j), row(0, j)) << "row " << i;
     }
   }
 };
@@ -135,6 +137,26 @@ TYPED_TEST(kv_layers, may_keep_every_recent_row_or_none) {
   EXPECT_EQ(layer.length(), 3);
   this->keep(layer, 3, {});
   EXPECT_EQ(layer.bytes(), 0u);
+}
+
+TYPED_TEST(kv_layers, store_rows_in_sixteen_bits_when_asked_to) {
+  for (const dtype type : {dtype::f16, dtype::bf16}) {
+    SCOPED_TRACE(name_of(type));
+    this->keys.clear();
+    this->values.clear();
+    kv_layer<TypeParam> layer(row_size, 1, type);
+    this->append(layer, 7);
+    this->keep(layer, 5, {1, 4});
+    this->append(layer, 1);
+    this->expect_held(layer);
+    EXPECT_EQ(layer.bytes(), 2u * 5 * row_size * 2);
+    EXPECT_EQ(layer.capacity_bytes(), layer.bytes());
+  }
+}
+
+TYPED_TEST(kv_layers, are_not_stored_in_blocks) {
+  EXPECT_EQ(support::error_text([] { kv_layer<TypeParam>(32, 0, dtype::q8_0); }),
+            "a KV cache is stored in f32, f16 or bf16, not in q8_0");
 }
 
 TYPED_TEST(kv_layers, of_a_cache_have_their_own_lengths_and_add_up) {

@@ -199,6 +199,14 @@ class placed_neurons {
   placed_vector<B, std::int32_t> memory_;
 };
 
+/// What stored rows hold.
+template <class B>
+real_matrix loaded(B& be, const corematching::weight_view<typename B::space>& stored) {
+  placed_matrix<B> widened(be, stored.rows, stored.cols);
+  be.load_rows(widened.view(), stored);
+  return widened.values();
+}
+
 /// Expects every element within `tolerance` of its twin; a NaN is never near. Reports the first that is not.
 inline void expect_near(const real_matrix& actual, const real_matrix& expected, double tolerance) {
   ASSERT_EQ(actual.rows, expected.rows);

@@ -106,6 +106,7 @@ struct backend_types {
   using ids = index_view<space>;
   using neurons = neuron_selection<space>;
   using wt = weight_view<space>;
+  using cached = cache_view<space>;
   using words = matrix_view<std::uint64_t, space>;
   using counts = vector_view<std::int32_t, space>;
 };
@@ -123,13 +124,22 @@ concept layer_operations = requires(B& be, typename V::out y, typename V::in x, 
   be.gated_up(y, x, w, w, act, neurons);  // y = act(x Wgate^T) * (x Wup^T), columns = neurons
   be.weighted_rows(y, x, w, neurons);     // y = sum over neurons of x[:, n] * Wdown^T[n]
   be.rotary(y, ids, v, std::int32_t{1});  // rotates every head of y by position * frequency
-  be.attention(y, x, x, x, shape);        // y = softmax(q k^T * scale) v
-  be.attention_probabilities(probabilities, x, x, shape);  // one query row -> [heads, keys]
+  be.attention(y, x, w, w, shape);        // y = softmax(q k^T * scale) v
+  be.attention_probabilities(probabilities, x, w, shape);  // one query row -> [heads, keys]
   be.activate(y, act);                                     // in place
   be.add(y, x);                                            // y += x
   be.copy(y, x);
   be.gather_rows(y, x, ids);  // y[i] = x[ids[i]]; ids ascending, y may be x
-  be.zero_rows(y, ids);
+};
+
+// The rows of a KV cache, which have a storage type of their own.
+template <class B, class V = backend_types<B>>
+concept cache_operations = requires(B& be, typename V::cached cached, typename V::out y, typename V::in x,
+                                    typename V::wt stored, typename V::ids ids) {
+  be.store_rows(cached, x);             // cached = x, rounded to its type
+  be.load_rows(y, stored);              // y = stored, exactly
+  be.gather_rows(cached, stored, ids);  // as above
+  be.zero_rows(cached, ids);
 };
 
 // What core neurons and core tokens are found with (the rules themselves live in select/).
@@ -151,7 +161,8 @@ concept selection_operations = requires(B& be, typename V::in x, typename V::wor
 
 /// A type that model code can be templated on.
 template <class B>
-concept backend = detail::names_types<B> && detail::layer_operations<B> && detail::selection_operations<B> &&
+concept backend = detail::names_types<B> && detail::layer_operations<B> && detail::cache_operations<B> &&
+    detail::selection_operations<B> &&
     requires(B& be, weight<host_space> w, vector_view<std::int32_t, typename B::space> ints,
              vector_view<std::int32_t, host_space> host_ints, std::size_t bytes, dtype target,
              bool transposed) {

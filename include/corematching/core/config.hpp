@@ -18,3 +18,11 @@
 #define COREMATCHING_CPU_ISA scalar
 #define COREMATCHING_HAS_AVX2 0
 #endif
+
+// Keeps the operation that made a vector register's value where the source has it. Left alone, compilers move
+// the multiplications of long unrolled loops away from their additions and run out of registers.
+#if defined(__GNUC__)
+#define COREMATCHING_PIN(lanes) asm volatile("" : "+x"(lanes))
+#else
+#define COREMATCHING_PIN(lanes) static_cast<void>(0)
+#endif

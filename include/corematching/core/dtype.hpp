@@ -138,4 +138,17 @@ decltype(auto) visit_dtype(dtype type, Body&& body) {
   fail("unknown dtype");
 }
 
+/// The same for types whose rows are arrays of elements; the others are an error.
+template <class Body>
+decltype(auto) visit_elements(dtype type, Body&& body) {
+  switch (type) {
+    case dtype::f32: return body(static_cast<const float*>(nullptr));
+    case dtype::f16: return body(static_cast<const f16*>(nullptr));
+    case dtype::bf16: return body(static_cast<const bf16*>(nullptr));
+    case dtype::q8_0:
+    case dtype::q4_0: fail(name_of(type), " has blocks of weights where elements are needed");
+  }
+  fail("unknown dtype");
+}
+
 }  // namespace corematching

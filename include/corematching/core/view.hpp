@@ -41,6 +41,38 @@ struct vector_view {
 template <class Space = host_space>
 using index_view = vector_view<const std::int32_t, Space>;
 
+/// A matrix [rows, cols] in its storage type, row-major, rows `row_bytes` apart: weights, or cached keys and
+/// values.
+template <class Space = host_space>
+struct weight_view {
+  const std::byte* data = nullptr;
+  dtype type = dtype::f32;
+  index rows = 0;
+  index cols = 0;
+  index row_bytes = 0;
+
+  constexpr weight_view middle_rows(index first, index count) const {
+    assert(first >= 0 && count >= 0 && first + count <= rows);
+    return {data + first * row_bytes, type, count, cols, row_bytes};
+  }
+};
+
+/// Rows of a KV cache [rows, cols] in their storage type, which is no block format; writable.
+template <class Space = host_space>
+struct cache_view {
+  std::byte* data = nullptr;
+  dtype type = dtype::f32;
+  index rows = 0;
+  index cols = 0;
+  index row_bytes = 0;
+
+  constexpr operator weight_view<Space>() const { return {data, type, rows, cols, row_bytes}; }
+  constexpr cache_view middle_rows(index first, index count) const {
+    assert(first >= 0 && count >= 0 && first + count <= rows);
+    return {data + first * row_bytes, type, count, cols, row_bytes};
+  }
+};
+
 /// Row-major [rows, cols]; consecutive rows lie `stride` elements apart, `stride >= cols`.
 template <class T, class Space = host_space>
 struct matrix_view {
@@ -51,6 +83,14 @@ struct matrix_view {
 
   constexpr operator matrix_view<const T, Space>() const requires(!std::is_const_v<T>) {
     return {data, rows, cols, stride};
+  }
+  /// The same elements where their type is known at run time only.
+  constexpr operator weight_view<Space>() const {
+    return {reinterpret_cast<const std::byte*>(data), dtype_of<std::remove_const_t<T>>, rows, cols,
+            stride * index{sizeof(T)}};
+  }
+  constexpr operator cache_view<Space>() const requires(!std::is_const_v<T>) {
+    return {reinterpret_cast<std::byte*>(data), dtype_of<T>, rows, cols, stride * index{sizeof(T)}};
   }
   constexpr vector_view<T, Space> row(index i) const {
     assert(i >= 0 && i < rows);
@@ -64,21 +104,6 @@ struct matrix_view {
   constexpr matrix_view left_cols(index count) const {
     assert(count >= 0 && count <= cols);
     return {data, rows, count, stride};
-  }
-};
-
-/// A weight matrix [rows, cols] in its storage type, row-major, rows `row_bytes` apart.
-template <class Space = host_space>
-struct weight_view {
-  const std::byte* data = nullptr;
-  dtype type = dtype::f32;
-  index rows = 0;
-  index cols = 0;
-  index row_bytes = 0;
-
-  constexpr weight_view middle_rows(index first, index count) const {
-    assert(first >= 0 && count >= 0 && first + count <= rows);
-    return {data + first * row_bytes, type, count, cols, row_bytes};
   }
 };
 

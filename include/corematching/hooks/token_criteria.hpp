@@ -56,8 +56,10 @@ std::vector<double> attention_scores(B& be, const attention_inputs<B>& in, index
 template <backend B>
 std::vector<double> projection_scores(B& be, const attention_inputs<B>& in, index rows) {
   const std::vector<float> weights = last_row_attention(be, in);
+  matrix<B> widened(be, in.values.rows, in.values.cols);
+  be.load_rows(widened.view(), in.values);
   std::vector<float> values;
-  download_values(be, in.values, values);
+  download_values(be, widened.view(), values);
   const index keys = in.keys.rows, d = in.shape.head_dim, group = in.shape.heads / in.shape.kv_heads;
   const auto weighted_value = [&](index head, index key, index j) {
     return static_cast<double>(weights[static_cast<std::size_t>(head * keys + key)]) *

@@ -28,9 +28,11 @@ inline std::uint64_t layer_flops(const llama_config& config, const layer_load& l
   return static_cast<std::uint64_t>(4 * t * d * (q + kv) + 6 * t * d * load.neurons + 4 * q * pairs);
 }
 
-/// A pass through layers with these loads, and the logits of one token.
+/// A pass through layers with these loads, and the logits of one token; keys and values are stored as
+/// `cache_type`.
 template <backend B>
-work_counters forward_cost(const llama<B>& model, const std::vector<layer_load>& loads) {
+work_counters forward_cost(const llama<B>& model, const std::vector<layer_load>& loads,
+                           dtype cache_type = dtype_of<typename B::value_type>) {
   const llama_config& config = model.config();
   work_counters cost;
   for (std::size_t i = 0; i < loads.size(); ++i) {
@@ -38,8 +40,7 @@ work_counters forward_cost(const llama<B>& model, const std::vector<layer_load>&
     cost.flops += layer_flops(config, loads[i]);
     cost.weight_bytes +=
         layer.attention + layer.neuron * static_cast<std::uint64_t>(loads[i].neurons * loads[i].ffn_passes);
-    cost.kv_bytes += static_cast<std::uint64_t>(2 * loads[i].cached * config.kv_heads * config.head_dim) *
-                     sizeof(typename B::value_type);
+    cost.kv_bytes += 2 * stored_bytes(cache_type, loads[i].cached, config.kv_heads * config.head_dim);
   }
   cost.flops += static_cast<std::uint64_t>(2 * config.hidden_size * config.vocab_size);
   cost.weight_bytes += model.head_weight_bytes();

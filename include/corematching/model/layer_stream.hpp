@@ -65,7 +65,8 @@ class layer_stream {
     }
     if (!current->weights) {
       auto reader = reader_of(be, *current);
-      current->weights.emplace(read_layer<B>(config_, reader, layer_prefix("model.", i)));
+      current->weights.emplace(
+          layer_of<B>(config_, read_layer_weights<B>(config_, reader, layer_prefix("model.", i))));
     }
     if (next && buffers_.size() > 1 && holding(*next) == nullptr)
       read_ahead(be, current == &buffers_.front() ? buffers_.back() : buffers_.front(), *next);
@@ -88,8 +89,8 @@ class layer_stream {
     detail::excerpt_reader<B> reader(be, reader_of(be, source), file_.layout(), source.memory.get(),
                                      file_.layout().layer(i).first, rows,
                                      be.weight_memory(static_cast<std::size_t>(bytes)));
-    auto copy = std::make_unique<const decoder_layer<B>>(
-        read_layer<B>(config_, reader, layer_prefix("model.", i), rows.has_value()));
+    auto copy = std::make_unique<const decoder_layer<B>>(layer_of<B>(
+        config_, read_layer_weights<B>(config_, reader, layer_prefix("model.", i)), rows.has_value()));
     *kept_ += bytes;
     note_peak();
     return {copy.release(), [kept = kept_, bytes](const decoder_layer<B>* layer) {

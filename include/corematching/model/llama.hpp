@@ -4,6 +4,7 @@
 #pragma once
 
 #include <algorithm>
+#include <concepts>
 #include <cstdint>
 #include <memory>
 #include <numeric>
@@ -33,13 +34,18 @@ class llama {
   /// Loads the model through `reader`, a weight_reader or packed_reader; `config` must describe it. Throws
   /// `error` for tensors that are missing or of another shape.
   template <class Reader>
-  llama(B& be, const llama_config& config, Reader& reader) : config_(config) {
-    const std::string prefix = language_prefix(reader);
-    embedding_ = reader.matrix(prefix + "embed_tokens.weight", {config.vocab_size, config.hidden_size});
-    for (index i = 0; i < config.layers; ++i)
-      layers_.push_back(read_layer<B>(config, reader, layer_prefix(prefix, i)));
-    norm_ = reader.vector(prefix + "norm.weight", config.hidden_size);
-    head_ = read_head(reader);
+  requires(!std::same_as<Reader, llama_weights<B>>) llama(B& be, const llama_config& config, Reader& reader)
+      : llama(be, config, read_llama_weights<B>(config, reader)) {}
+
+  /// A model of weights that are in memory already; their shapes must be those of `config`.
+  llama(B& be, const llama_config& config, llama_weights<B> weights)
+      : config_(config),
+        embedding_(std::move(weights.embedding)),
+        norm_(std::move(weights.norm)),
+        head_(std::move(weights.head)) {
+    require(std::ssize(weights.layers) == config.layers, "weights of ", weights.layers.size(),
+            " layers for a model of ", config.layers);
+    for (decoder_weights<B>& layer : weights.layers) layers_.push_back(layer_of<B>(config, std::move(layer)));
     place_frequencies(be);
   }
 
@@ -56,7 +62,9 @@ class llama {
     if (config.tie_word_embeddings)
       embedding_ = read(file.layout().embedding())
                        .matrix("model.embed_tokens.weight", {config.vocab_size, config.hidden_size});
-    head_ = read_head(tail);
+    head_ = config.tie_word_embeddings
+                ? embedding_
+                : tail.matrix("lm_head.weight", {config.vocab_size, config.hidden_size});
     place_frequencies(be);
   }
 
@@ -87,11 +95,12 @@ class llama {
     return std::min(config_.max_positions, config_.sliding_window.value_or(config_.max_positions));
   }
 
-  /// An empty sequence that sets aside cache rows for `headroom` tokens beyond each prompt.
-  sequence<B> start(B& be, index headroom) const {
+  /// An empty sequence that sets aside cache rows for `headroom` tokens beyond each prompt and stores keys
+  /// and values as `cache_type`: f32, f16 or bf16.
+  sequence<B> start(B& be, index headroom, dtype cache_type = dtype_of<typename B::value_type>) const {
     const decoder_shape shape = shape_of(config_);
     const auto streamed = static_cast<std::size_t>(stream_ ? config_.layers : 0);
-    return {kv_cache<B>(config_.layers, shape.attention.kv_size(), headroom),
+    return {kv_cache<B>(config_.layers, shape.attention.kv_size(), headroom, cache_type),
             scratch<B>(be, shape, 1, 1),
             matrix<B>(be, 1, config_.hidden_size),
             matrix<B>(be, 1, config_.vocab_size),
@@ -212,12 +221,6 @@ class llama {
     if (is_last && std::ranges::count(seq.excerpts, nullptr) == 0) stream_->release_buffers();
   }
 
-  template <class Reader>
-  weight<space> read_head(Reader& reader) const {
-    if (config_.tie_word_embeddings) return embedding_;
-    return reader.matrix(head_name(reader), {config_.vocab_size, config_.hidden_size});
-  }
-
   // Shrinks everything that has one entry per token to the rows that the hook keeps after layer `done`.
   view drop_others(B& be, sequence<B>& seq, view x, alive_tokens& alive, const token_selection& kept,
                    index done) const {
@@ -251,9 +254,12 @@ class llama {
     const auto rows = std::ssize(turn);
     const auto placed = placed_indices(be, {turn.data(), rows});
     for (index i = 0; i <= done; ++i) {
-      const view keys = seq.cache[i].keys();
-      be.rotary(keys.middle_rows(keys.rows - rows, rows), placed.view(), frequencies_.view(),
-                config_.kv_heads);
+      const auto cached = seq.cache[i].keys();
+      const auto last = cached.middle_rows(cached.rows - rows, rows);
+      matrix<B> keys(be, rows, last.cols);
+      be.load_rows(keys.view(), last);
+      be.rotary(keys.view(), placed.view(), frequencies_.view(), config_.kv_heads);
+      be.store_rows(last, keys.view());
     }
     alive.renumbered = true;
   }

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "corematching/model/llama_config.hpp"
 #include "corematching/nn/decoder_layer.hpp"
@@ -76,14 +77,43 @@ inline decoder_shape shape_of(const llama_config& config) {
           {config.heads, config.kv_heads, config.head_dim, scale, true}};
 }
 
-/// One layer, from a reader of a checkpoint or of a packed file; `is_excerpt` as decoder_layer takes it.
+/// A layer of these weights; `is_excerpt` as decoder_layer takes it.
+template <backend B>
+decoder_layer<B> layer_of(const llama_config& config, decoder_weights<B> weights, bool is_excerpt = false) {
+  return {std::move(weights), shape_of(config).attention, config.hidden_act,
+          static_cast<float>(config.rms_norm_eps), is_excerpt};
+}
+
+/// The weights of one layer, from a reader of a checkpoint or of a packed file.
 template <backend B, class Reader>
-decoder_layer<B> read_layer(const llama_config& config, Reader& reader, const std::string& prefix,
-                            bool is_excerpt = false) {
+decoder_weights<B> read_layer_weights(const llama_config& config, Reader& reader, const std::string& prefix) {
   decoder_weights<B> w;
   visit_layer(w, config, prefix, detail::layer_filler<B, Reader>{reader});
-  return {std::move(w), shape_of(config).attention, config.hidden_act,
-          static_cast<float>(config.rms_norm_eps), is_excerpt};
+  return w;
+}
+
+/// All weights of a model, in the backend's memory.
+template <backend B>
+struct llama_weights {
+  using matrix_weight = weight<typename B::space>;
+  matrix_weight embedding;                 // [vocabulary, D]
+  std::vector<decoder_weights<B>> layers;  // one per decoder layer
+  parameters<B> norm;                      // [D]
+  matrix_weight head;                      // [vocabulary, D]; the embedding again where both are tied
+};
+
+template <backend B, class Reader>
+llama_weights<B> read_llama_weights(const llama_config& config, Reader& reader) {
+  const std::string prefix = language_prefix(reader);
+  llama_weights<B> w;
+  w.embedding = reader.matrix(prefix + "embed_tokens.weight", {config.vocab_size, config.hidden_size});
+  for (index i = 0; i < config.layers; ++i)
+    w.layers.push_back(read_layer_weights<B>(config, reader, layer_prefix(prefix, i)));
+  w.norm = reader.vector(prefix + "norm.weight", config.hidden_size);
+  w.head = config.tie_word_embeddings
+               ? w.embedding
+               : reader.matrix(head_name(reader), {config.vocab_size, config.hidden_size});
+  return w;
 }
 
 }  // namespace corematching

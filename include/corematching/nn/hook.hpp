@@ -71,8 +71,8 @@ template <backend B>
 struct attention_inputs {
   using view = matrix_view<const typename B::value_type, typename B::space>;
   view queries;
-  view keys;
-  view values;
+  weight_view<typename B::space> keys;
+  weight_view<typename B::space> values;
   attention_shape shape;
 };
 

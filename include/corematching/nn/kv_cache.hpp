@@ -3,7 +3,7 @@
 // memory of their size and gives the rest back.
 #pragma once
 
-#include <algorithm>
+#include <cstddef>
 #include <utility>
 #include <vector>
 
@@ -15,63 +15,80 @@ namespace corematching {
 template <backend B>
 class kv_layer {
  public:
-  using value = typename B::value_type;
-  using view = matrix_view<value, typename B::space>;
-  using const_view = matrix_view<const value, typename B::space>;
+  using space = typename B::space;
+  using view = cache_view<space>;
+  using const_view = matrix_view<const typename B::value_type, space>;
 
   /// `size` = kv_heads * head_dim; room for `headroom` further rows is set aside whenever memory is taken.
-  kv_layer(index size, index headroom) : size_(size), headroom_(headroom) {}
+  /// `type` is what the rows are stored in.
+  kv_layer(index size, index headroom, dtype type = dtype_of<typename B::value_type>)
+      : size_(size), headroom_(headroom), type_(type) {
+    require(!is_quantised(type), "a KV cache is stored in f32, f16 or bf16, not in ", name_of(type));
+  }
 
   index length() const { return length_; }
   /// Bytes of the rows that are filled.
-  std::size_t bytes() const { return 2 * static_cast<std::size_t>(length_ * size_) * sizeof(value); }
+  std::size_t bytes() const { return 2 * static_cast<std::size_t>(stored_bytes(type_, length_, size_)); }
   /// Bytes that the layer holds, headroom included.
-  std::size_t capacity_bytes() const { return keys_.bytes() + values_.bytes(); }
+  std::size_t capacity_bytes() const {
+    return 2 * static_cast<std::size_t>(stored_bytes(type_, rows_, size_));
+  }
 
-  view keys() { return keys_.top_rows(length_); }
-  view values() { return values_.top_rows(length_); }
+  view keys() { return rows_of(keys_, 0, length_); }
+  view values() { return rows_of(values_, 0, length_); }
 
   void append(B& be, const_view keys, const_view values) {
-    if (length_ + keys.rows > keys_.rows()) resize(be, length_ + keys.rows + headroom_);
-    be.copy(keys_.view().middle_rows(length_, keys.rows), keys);
-    be.copy(values_.view().middle_rows(length_, keys.rows), values);
+    if (length_ + keys.rows > rows_) resize(be, length_ + keys.rows + headroom_);
+    be.store_rows(rows_of(keys_, length_, keys.rows), keys);
+    be.store_rows(rows_of(values_, length_, keys.rows), values);
     length_ += keys.rows;
   }
 
   /// Keeps, of the last `recent` rows, only `rows` (ascending, counted from the first of them), and all rows
   /// before them.
-  void keep(B& be, index recent, index_view<typename B::space> rows) {
+  void keep(B& be, index recent, index_view<space> rows) {
     const index first = length_ - recent;
-    be.gather_rows(keys_.view().middle_rows(first, rows.size), keys_.view().middle_rows(first, recent), rows);
-    be.gather_rows(values_.view().middle_rows(first, rows.size), values_.view().middle_rows(first, recent),
-                   rows);
+    for (memory* part : {&keys_, &values_})
+      be.gather_rows(rows_of(*part, first, rows.size), rows_of(*part, first, recent), rows);
     length_ = first + rows.size;
     resize(be, length_ + headroom_);
   }
 
  private:
+  using memory = typename B::template buffer<std::byte>;
+
+  index row_bytes() const { return static_cast<index>(stored_bytes(type_, 1, size_)); }
+  view rows_of(memory& part, index first, index count) const {
+    return {part.data() + first * row_bytes(), type_, count, size_, row_bytes()};
+  }
+
   void resize(B& be, index rows) {
-    for (matrix<B>* part : {&keys_, &values_}) {
-      matrix<B> moved(be, rows, size_);
-      if (length_ > 0) be.copy(moved.top_rows(length_), std::as_const(*part).view().top_rows(length_));
+    for (memory* part : {&keys_, &values_}) {
+      auto moved = be.template allocate<std::byte>(rows * row_bytes());
+      if (length_ > 0)
+        be.upload(vector_view<std::byte, space>{moved.data(), length_ * row_bytes()},
+                  vector_view<const std::byte, space>{part->data(), length_ * row_bytes()});
       *part = std::move(moved);
     }
+    rows_ = rows;
   }
 
   index size_;
   index headroom_;
+  dtype type_;
   index length_ = 0;
-  matrix<B> keys_;
-  matrix<B> values_;
+  index rows_ = 0;
+  memory keys_;
+  memory values_;
 };
 
 /// One kv_layer for each decoder layer.
 template <backend B>
 class kv_cache {
  public:
-  kv_cache(index layers, index size, index headroom) {
+  kv_cache(index layers, index size, index headroom, dtype type = dtype_of<typename B::value_type>) {
     layers_.reserve(static_cast<std::size_t>(layers));
-    for (index layer = 0; layer < layers; ++layer) layers_.emplace_back(size, headroom);
+    for (index layer = 0; layer < layers; ++layer) layers_.emplace_back(size, headroom, type);
   }
 
   kv_layer<B>& operator[](index layer) { return layers_[static_cast<std::size_t>(layer)]; }

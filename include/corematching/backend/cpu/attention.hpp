@@ -32,67 +32,81 @@ inline void softmax(float* p, index size) {
   row /= row.sum();
 }
 
-/// The slices of one head, from `column` on, of the cached rows at `places`.
-template <std::size_t Rows>
-row_streams<Rows> head_rows(matrix_view<const float> cached, index column,
-                            const std::array<index, Rows>& places, index last) {
-  const weight_view<> slice{reinterpret_cast<const std::byte*>(cached.data + column), dtype::f32, cached.rows,
-                            cached.cols - column, cached.stride * index{sizeof(float)}};
-  return streams_at(slice, {}, places, last);
+/// Columns column..column + cols of a matrix of elements of type `T`.
+template <class T>
+weight_view<> columns_of(const weight_view<>& m, index column, index cols) {
+  return {m.data + column * index{sizeof(T)}, m.type, m.rows, cols, m.row_bytes};
 }
 
-/// Scores of one query row of head `head` with its visible keys, normalised: p[j] = softmax_j(q . k_j *
-/// scale).
-inline void attend_keys(float* p, const float* q, matrix_view<const float> k, index head,
-                        const attention_shape& shape, index visible) {
-  const index column = head / (shape.heads / shape.kv_heads) * shape.head_dim;
+/// Scores of one query row of head `head` with its visible keys, stored as `T` and normalised: p[j] =
+/// softmax_j(q . k_j
+/// * scale).
+template <class T>
+void attend_keys(float* p, const float* q, const weight_view<>& k, index head, const attention_shape& shape,
+                 index visible) {
+  const weight_view<> keys =
+      columns_of<T>(k, head / (shape.heads / shape.kv_heads) * shape.head_dim, shape.head_dim);
   for_places<4>(0, visible, [&]<std::size_t Rows>(const std::array<index, Rows>& places) {
     const auto dots =
-        dot_rows<float>(head_rows(k, column, places, visible), q + head * shape.head_dim, shape.head_dim);
+        dot_rows<T>(streams_at(keys, {}, places, visible), q + head * shape.head_dim, shape.head_dim);
     for (std::size_t r = 0; r < Rows; ++r) p[places[r]] = dots[r] * shape.scale;
   });
   softmax(p, visible);
 }
 
-/// out = sum over j of p[j] * v_j for one head.
-inline void combine_values(float* out, const float* p, matrix_view<const float> v, index column,
-                           index head_dim, index visible) {
-  std::fill_n(out, head_dim, 0.0f);
+/// out = sum over j < visible of p[j] * v_j, stored as `T`, for one head.
+template <class T>
+void combine_values(float* out, const float* p, const weight_view<>& values, index visible) {
+  std::fill_n(out, values.cols, 0.0f);
   for_places<8>(0, visible, [&]<std::size_t Rows>(const std::array<index, Rows>& places) {
     std::array<float, Rows> factors;
     for (std::size_t r = 0; r < Rows; ++r) factors[r] = p[places[r]];
-    add_weighted_rows<float>(head_rows(v, column, places, visible), factors, head_dim, out);
+    add_weighted_rows<T>(streams_at(values, {}, places, visible), factors, values.cols, out);
   });
 }
 
 /// One query row, the query heads that share key/value head `kv_head`. `scratch` holds the weights of one
 /// head.
-inline void attend_one(vector_view<float> y, const float* q, matrix_view<const float> k,
-                       matrix_view<const float> v, const attention_shape& shape, index kv_head, index visible,
-                       growing_buffer<>& scratch) {
+template <class T>
+void attend_one(vector_view<float> y, const float* q, const weight_view<>& k, const weight_view<>& v,
+                const attention_shape& shape, index kv_head, index visible, growing_buffer<>& scratch) {
   const index group = shape.heads / shape.kv_heads;
+  const weight_view<> values = columns_of<T>(v, kv_head * shape.head_dim, shape.head_dim);
   float* p = scratch.at_least(visible);
   for (index head = kv_head * group; head < (kv_head + 1) * group; ++head) {
-    attend_keys(p, q, k, head, shape, visible);
-    combine_values(y.data + head * shape.head_dim, p, v, kv_head * shape.head_dim, shape.head_dim, visible);
+    attend_keys<T>(p, q, k, head, shape, visible);
+    combine_values<T>(y.data + head * shape.head_dim, p, values, visible);
   }
 }
 
+/// The first `rows` rows of the columns column..column + cols as binary32: in place where they are, otherwise
+/// in `scratch`.
+inline matrix_view<const float> widened_slice(const weight_view<>& m, index rows, index column, index cols,
+                                              growing_buffer<>& scratch) {
+  if (m.type == dtype::f32)
+    return {typed_row<float>(m, 0) + column, rows, cols, m.row_bytes / index{sizeof(float)}};
+  float* to = scratch.at_least(rows * cols);
+  visit_elements(m.type, [&]<class T>(const T*) {
+    for (index i = 0; i < rows; ++i) widen(typed_row<T>(m, i) + column, cols, to + i * cols);
+  });
+  return {to, rows, cols, cols};
+}
+
 /// Queries first..first+count of one head: S = Q K^T * scale, rows masked and normalised, Y = S V.
-inline void attend_block(matrix_view<float> y, matrix_view<const float> q, matrix_view<const float> k,
-                         matrix_view<const float> v, const attention_shape& shape, index head, index first,
-                         index count, growing_buffer<>& scratch) {
+inline void attend_block(matrix_view<float> y, matrix_view<const float> q, const weight_view<>& k,
+                         const weight_view<>& v, const attention_shape& shape, index head, index first,
+                         index count, growing_buffer<>& scratch, growing_buffer<>& slice_scratch) {
   const index d = shape.head_dim, column = head / (shape.heads / shape.kv_heads) * d;
   const index keys = visible_keys(shape, first + count - 1, q.rows, k.rows);
   const matrix_view<float> scores{scratch.at_least(count * keys), count, keys, keys};
-  const auto slice = [](auto m, index row, index rows, index col, index cols) {
-    m.data += row * m.stride + col;
-    m.rows = rows;
-    m.cols = cols;
+  const auto slice = [&](auto m) {
+    m.data += first * m.stride + head * d;
+    m.rows = count;
+    m.cols = d;
     return m;
   };
   as_eigen(scores).noalias() =
-      as_eigen(slice(q, first, count, head * d, d)) * as_eigen(slice(k, 0, keys, column, d)).transpose();
+      as_eigen(slice(q)) * as_eigen(widened_slice(k, keys, column, d, slice_scratch)).transpose();
   for (index i = 0; i < count; ++i) {
     const index visible = visible_keys(shape, first + i, q.rows, k.rows);
     float* row = scores.row(i).data;
@@ -100,8 +114,8 @@ inline void attend_block(matrix_view<float> y, matrix_view<const float> q, matri
     softmax(row, visible);
     std::fill(row + visible, row + keys, 0.0f);
   }
-  as_eigen(slice(y, first, count, head * d, d)).noalias() =
-      as_eigen(scores) * as_eigen(slice(v, 0, keys, column, d));
+  as_eigen(slice(y)).noalias() =
+      as_eigen(scores) * as_eigen(widened_slice(v, keys, column, d, slice_scratch));
 }
 
 /// Query-key pairs that attention computes.

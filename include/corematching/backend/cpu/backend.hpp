@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The CPU backend: host memory, a thread pool, Eigen for products with many tokens, own kernels for the rest.
+// The CPU backend: host memory, a thread pool, and kernels for products with few tokens and with many.
 // Shapes and formulas of the operations stand beside their names in corematching/backend/backend.hpp.
 #pragma once
 
@@ -36,7 +36,8 @@ class backend {
 
   /// `threads`: how many threads work on each operation, the caller's included; 0 takes the system's count.
   /// Results are the same in every run with the same number of threads.
-  explicit backend(int threads = 0) : pool_(threads), scratch_(per_thread()), second_scratch_(per_thread()) {}
+  explicit backend(int threads = 0)
+      : pool_(threads), scratch_(per_thread()), slice_scratch_(per_thread()), panels_(pool_.size()) {}
 
   int threads() const { return pool_.size(); }
   const work_counters& counters() const { return counters_; }
@@ -92,10 +93,10 @@ class backend {
   void matmul(out y, in x, weight_view<> w, vec bias = {}) {
     assert(x.cols == w.cols && y.cols == w.rows && y.rows == x.rows);
     count_product(x.rows, w.rows, w);
+    const index grain = column_grain(x.rows * w.cols);
+    if (x.rows > detail::few_tokens) return panels_.matmul(pool_, grain, y, x, w, bias);
     const detail::token_rows few = few_tokens(x, w.type);
-    for_columns(w.rows, x.rows * w.cols, [&](int thread, index first, index last) {
-      if (x.rows > detail::few_tokens)
-        return detail::multiply_panels(y, x, w, {}, bias, first, last, scratch_[index_of(thread)]);
+    pool_.for_ranges(w.rows, grain, [&](int, index first, index last) {
       visit_dtype(w.type,
                   [&]<class T>(const T*) { detail::multiply_rows<T>(y, few, w, {}, bias, first, last); });
     });
@@ -106,11 +107,10 @@ class backend {
     assert(y.cols == columns && x.cols == gate.cols && gate.type == up.type);
     count_product(x.rows, columns, gate);
     count_product(x.rows, columns, up);
+    const index grain = column_grain(2 * x.rows * gate.cols);
+    if (x.rows > detail::few_tokens) return panels_.gated_up(pool_, grain, y, x, gate, up, act, selection);
     const detail::token_rows few = few_tokens(x, gate.type);
-    for_columns(columns, 2 * x.rows * gate.cols, [&](int thread, index first, index last) {
-      if (x.rows > detail::few_tokens)
-        return detail::gated_panels(y, x, gate, up, act, selection, first, last, scratch_[index_of(thread)],
-                                    second_scratch_[index_of(thread)]);
+    pool_.for_ranges(columns, grain, [&](int, index first, index last) {
       visit_dtype(gate.type, [&]<class T>(const T*) {
         detail::gated_rows<T>(y, few, gate, up, act, selection, first, last);
       });
@@ -121,9 +121,7 @@ class backend {
     assert(x.cols == detail::count_of(selection, w.rows) && y.cols == w.cols && y.rows == x.rows);
     count_product(x.rows, x.cols, w);
     if (x.rows <= detail::few_tokens) return sum_weighted_rows(y, x, w, selection);
-    for_columns(w.cols, x.rows * x.cols, [&](int thread, index first, index last) {
-      detail::combine_panels(y, x, w, selection, first, last, scratch_[index_of(thread)]);
-    });
+    panels_.weighted_rows(pool_, column_grain(x.rows * x.cols), y, x, w, selection);
   }
 
   void rotary(out x, index_view<> positions, vec frequencies, [[maybe_unused]] index heads) {
@@ -144,26 +142,29 @@ class backend {
                      });
   }
 
-  void attention(out y, in q, in k, in v, attention_shape shape) {
-    assert(k.rows == v.rows && (!shape.causal || k.rows >= q.rows));
+  void attention(out y, in q, weight_view<> k, weight_view<> v, attention_shape shape) {
+    assert(k.rows == v.rows && k.type == v.type && (!shape.causal || k.rows >= q.rows));
     const auto pairs = detail::attended_pairs(shape, q.rows, k.rows);
     counters_.flops += 4 * pairs * static_cast<std::uint64_t>(shape.query_size());
-    counters_.kv_bytes += static_cast<std::uint64_t>(2 * k.rows * shape.kv_size()) * sizeof(float);
+    counters_.kv_bytes += 2 * stored_bytes(k.type, k.rows, shape.kv_size());
     if (q.rows <= detail::few_tokens) return attend_few(y, q, k, v, shape);
     const index blocks = (q.rows + detail::query_block - 1) / detail::query_block;
     pool_.for_tasks(blocks * shape.heads, [&](int thread, index task) {
       const index first = task % blocks * detail::query_block;
       const index count = std::min(detail::query_block, q.rows - first);
-      detail::attend_block(y, q, k, v, shape, task / blocks, first, count, scratch_[index_of(thread)]);
+      detail::attend_block(y, q, k, v, shape, task / blocks, first, count, scratch_[index_of(thread)],
+                           slice_scratch_[index_of(thread)]);
     });
   }
 
   /// The weights that one query row gives to every key, [heads, keys]; not counted as work of the model.
-  void attention_probabilities(out probabilities, in q, in k, attention_shape shape) {
+  void attention_probabilities(out probabilities, in q, weight_view<> k, attention_shape shape) {
     assert(q.rows == 1 && probabilities.rows == shape.heads && probabilities.cols == k.rows);
     pool_.for_ranges(shape.heads, 1, [&](int, index first, index last) {
-      for (index head = first; head < last; ++head)
-        detail::attend_keys(probabilities.row(head).data, q.data, k, head, shape, k.rows);
+      visit_elements(k.type, [&]<class T>(const T*) {
+        for (index head = first; head < last; ++head)
+          detail::attend_keys<T>(probabilities.row(head).data, q.data, k, head, shape, k.rows);
+      });
     });
   }
 
@@ -189,8 +190,32 @@ class backend {
       if (y.row(i).data != x.row(rows[i]).data) std::copy_n(x.row(rows[i]).data, x.cols, y.row(i).data);
   }
 
-  void zero_rows(out x, index_view<> rows) {
-    for (const std::int32_t row : rows) std::fill_n(x.row(row).data, x.cols, 0.0f);
+  void gather_rows(cache_view<> y, weight_view<> x, index_view<> rows) {
+    assert(y.rows == rows.size && y.cols == x.cols && y.type == x.type);
+    const auto bytes = static_cast<std::size_t>(stored_bytes(x.type, 1, x.cols));
+    for (index i = 0; i < rows.size; ++i)
+      std::memmove(y.data + i * y.row_bytes, x.data + rows[i] * x.row_bytes, bytes);
+  }
+
+  void store_rows(cache_view<> y, in x) {
+    assert(y.rows == x.rows && y.cols == x.cols);
+    visit_elements(y.type, [&]<class T>(const T*) {
+      for_rows(x, [&](index i) {
+        detail::narrow(x.row(i).data, x.cols, reinterpret_cast<T*>(y.data + i * y.row_bytes));
+      });
+    });
+  }
+
+  void load_rows(out y, weight_view<> x) {
+    assert(y.rows == x.rows && y.cols == x.cols);
+    visit_dtype(x.type, [&]<class T>(const T*) {
+      for_rows(y, [&](index i) { widen_row<T>(x, i, 0, x.cols, y.row(i).data); });
+    });
+  }
+
+  void zero_rows(cache_view<> x, index_view<> rows) {
+    const auto bytes = static_cast<std::size_t>(stored_bytes(x.type, 1, x.cols));
+    for (const std::int32_t row : rows) std::memset(x.data + row * x.row_bytes, 0, bytes);
   }
 
   void activated_neurons(matrix_view<std::uint64_t> bits, vector_view<std::int32_t> counts, in x) {
@@ -247,22 +272,21 @@ class backend {
     });
   }
 
-  /// `cost`: multiply-adds of one column.
-  template <class Body>
-  void for_columns(index columns, index cost, Body&& body) {
-    pool_.for_ranges(columns, grain_of(product_grain, cost, detail::column_grain), body);
-  }
+  /// Of the columns of a product that take `cost` multiply-adds each.
+  static index column_grain(index cost) { return grain_of(product_grain, cost, detail::column_grain); }
 
-  void attend_few(out y, in q, in k, in v, const attention_shape& shape) {
+  void attend_few(out y, in q, const weight_view<>& k, const weight_view<>& v, const attention_shape& shape) {
     const index cost = 2 * q.rows * k.rows * shape.query_size() / shape.kv_heads;
     pool_.for_ranges(shape.kv_heads, grain_of(product_grain, cost, 1),
                      [&](int thread, index first, index last) {
-                       for (index i = 0; i < q.rows; ++i) {
-                         const index visible = detail::visible_keys(shape, i, q.rows, k.rows);
-                         for (index head = first; head < last; ++head)
-                           detail::attend_one(y.row(i), q.row(i).data, k, v, shape, head, visible,
-                                              scratch_[index_of(thread)]);
-                       }
+                       visit_elements(k.type, [&]<class T>(const T*) {
+                         for (index i = 0; i < q.rows; ++i) {
+                           const index visible = detail::visible_keys(shape, i, q.rows, k.rows);
+                           for (index head = first; head < last; ++head)
+                             detail::attend_one<T>(y.row(i), q.row(i).data, k, v, shape, head, visible,
+                                                   scratch_[index_of(thread)]);
+                         }
+                       });
                      });
   }
 
@@ -287,10 +311,11 @@ class backend {
   }
 
   thread_pool pool_;
-  std::vector<growing_buffer<>> scratch_;         // one per thread
-  std::vector<growing_buffer<>> second_scratch_;  // one per thread
-  std::vector<detail::core_tally> tallies_;       // one per thread
-  rounded_tokens<std::int16_t> rounded_16_;       // of the current product
+  std::vector<growing_buffer<>> scratch_;        // one per thread
+  std::vector<growing_buffer<>> slice_scratch_;  // one per thread
+  detail::panel_products panels_;
+  std::vector<detail::core_tally> tallies_;  // one per thread
+  rounded_tokens<std::int16_t> rounded_16_;  // of the current product
   rounded_tokens<std::int8_t> rounded_8_;
   std::vector<float*> partials_;  // of the current weighted_rows, one per thread
   work_counters counters_;

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <type_traits>
 
 #include "corematching/backend/cpu/row_stream.hpp"
 #include "corematching/backend/cpu/simd.hpp"
@@ -14,6 +15,15 @@
 namespace corematching::cpu {
 inline namespace COREMATCHING_CPU_ISA {
 
+/// The first eight of `count` elements; zeros behind them.
+template <class T>
+f32x8 load_up_to_eight(const T* from, index count) {
+  if (count >= 8) return f32x8::load(from);
+  alignas(32) float some[8] = {};
+  for (index i = 0; i < count; ++i) some[i] = to_float(from[i]);
+  return f32x8::load(some);
+}
+
 /// Widens `count` stored elements.
 template <class T>
 void widen(const T* from, index count, float* to) {
@@ -21,6 +31,23 @@ void widen(const T* from, index count, float* to) {
   for (; i + 8 <= count; i += 8) f32x8::load(from + i).store(to + i);
   for (; i < count; ++i) to[i] = to_float(from[i]);
 }
+
+namespace detail {
+
+/// Rounds `count` elements to their storage type.
+template <class T>
+void narrow(const float* from, index count, T* to) {
+  index i = 0;
+  if constexpr (!std::is_same_v<T, bf16>)
+    for (; i + 8 <= count; i += 8) f32x8::load(from + i).store(to + i);
+  for (; i < count; ++i) {
+    if constexpr (std::is_same_v<T, float>) to[i] = from[i];
+    if constexpr (std::is_same_v<T, f16>) to[i] = to_f16(from[i]);
+    if constexpr (std::is_same_v<T, bf16>) to[i] = to_bf16(from[i]);
+  }
+}
+
+}  // namespace detail
 
 /// The weights of one row from `column` on, as binary32; in the block formats both are multiples of
 /// block_size.

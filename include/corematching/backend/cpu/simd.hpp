@@ -31,6 +31,9 @@ struct f32x8 {
     return {_mm256_castsi256_ps(_mm256_slli_epi32(wide, 16))};
   }
   void store(float* to) const { _mm256_storeu_ps(to, lanes); }
+  void store(f16* to) const {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm256_cvtps_ph(lanes, _MM_FROUND_TO_NEAREST_INT));
+  }
 
   /// a * b + c, rounded once.
   friend f32x8 fma(f32x8 a, f32x8 b, f32x8 c) { return {_mm256_fmadd_ps(a.lanes, b.lanes, c.lanes)}; }
@@ -73,6 +76,9 @@ struct f32x8 {
   }
   void store(float* to) const {
     for (int i = 0; i < 8; ++i) to[i] = lanes[i];
+  }
+  void store(f16* to) const {
+    for (int i = 0; i < 8; ++i) to[i] = to_f16(lanes[i]);
   }
 
   /// a * b + c; without a fused instruction the product is rounded too.

@@ -37,6 +37,7 @@ struct i32x8 {
     const __m256i low_byte = _mm256_and_si256(low.lanes, _mm256_set1_epi32(0xff));
     return {_mm256_or_si256(low_byte, _mm256_slli_epi32(high.lanes, 8))};
   }
+  void pin() { COREMATCHING_PIN(lanes); }
 };
 
 struct i16x16 {
@@ -51,6 +52,7 @@ struct i16x16 {
   }
   /// The pair of neighbours (low half, high half of `pair`) eight times.
   static i16x16 broadcast_pair(std::int32_t pair) { return {_mm256_set1_epi32(pair)}; }
+  static i16x16 broadcast(std::int16_t value) { return {_mm256_set1_epi16(value)}; }
   /// Lane 2 i = low[i], lane 2 i + 1 = high[i]; both within int16.
   static i16x16 pairs(i32x8 low, i32x8 high) {
     const __m256i low_half = _mm256_and_si256(low.lanes, _mm256_set1_epi32(0xffff));
@@ -85,6 +87,7 @@ struct i16x16 {
   i16x16 low_nibbles() const { return {_mm256_and_si256(lanes, _mm256_set1_epi16(15))}; }
   i16x16 high_nibbles() const { return {_mm256_srli_epi16(lanes, 4)}; }
 
+  friend i16x16 operator-(i16x16 a, i16x16 b) { return {_mm256_sub_epi16(a.lanes, b.lanes)}; }
   /// c[i] + a[2 i] b[2 i] + a[2 i + 1] b[2 i + 1]
   friend i32x8 multiply_add_pairs(i16x16 a, i16x16 b, i32x8 c) {
 #if defined(__AVX512VNNI__) && defined(__AVX512VL__)
@@ -205,6 +208,7 @@ struct i32x8 {
       result.lanes[i] = static_cast<std::int32_t>((low.lanes[i] & 0xffu) | (high.lanes[i] & 0xffu) << 8);
     return result;
   }
+  void pin() {}
 };
 
 struct i16x16 {
@@ -229,6 +233,11 @@ struct i16x16 {
       result.lanes[2 * i] = static_cast<std::int16_t>(pair & 0xffff);
       result.lanes[2 * i + 1] = static_cast<std::int16_t>(pair >> 16);
     }
+    return result;
+  }
+  static i16x16 broadcast(std::int16_t value) {
+    i16x16 result;
+    result.lanes.fill(value);
     return result;
   }
   /// Lane 2 i = low[i], lane 2 i + 1 = high[i]; both within int16.
@@ -294,6 +303,10 @@ struct i16x16 {
     return result;
   }
 
+  friend i16x16 operator-(i16x16 a, const i16x16& b) {
+    for (std::size_t i = 0; i < 16; ++i) a.lanes[i] = static_cast<std::int16_t>(a.lanes[i] - b.lanes[i]);
+    return a;
+  }
   /// c[i] + a[2 i] b[2 i] + a[2 i + 1] b[2 i + 1]
   friend i32x8 multiply_add_pairs(const i16x16& a, const i16x16& b, i32x8 c) {
     for (std::size_t i = 0; i < 8; ++i)

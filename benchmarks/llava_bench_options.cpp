@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "llava_bench_options.hpp"
+
+#include <CLI/CLI.hpp>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "random_model.hpp"
+
+namespace corematching::bench {
+namespace {
+
+const std::map<std::string, dtype>& weight_types() {
+  static const std::map<std::string, dtype> types = {{"f32", dtype::f32},
+                                                     {"f16", dtype::f16},
+                                                     {"bf16", dtype::bf16},
+                                                     {"q8_0", dtype::q8_0},
+                                                     {"q4_0", dtype::q4_0}};
+  return types;
+}
+
+std::vector<std::string> shape_names() {
+  std::vector<std::string> names;
+  for (const auto& [name, config] : shapes()) names.push_back(name);
+  return names;
+}
+
+void add_model(CLI::App& app, options& o) {
+  auto* shape = app.add_option("--shape", o.shape, "shape of a model, filled with random weights")
+                    ->check(CLI::IsMember(shape_names()))
+                    ->capture_default_str();
+  auto* model = app.add_option("--model", o.model, "checkpoint to load instead; only its language model runs")
+                    ->type_name("DIR")
+                    ->excludes(shape);
+  app.add_option("--layers", o.layers, "so many decoder layers instead of the shape's")
+      ->check(CLI::Range(1, 1024))
+      ->excludes(model);
+  app.add_option_function<std::string>(
+         "--weights", [&o](const std::string& name) { o.weights = weight_types().at(name); },
+         "storage type of random weights (default: f16)")
+      ->check(CLI::IsMember(weight_types()))
+      ->excludes(model);
+  app.add_option("--threads", o.threads, "threads to work on (0: all)")
+      ->check(CLI::Range(0, 1024))
+      ->capture_default_str();
+}
+
+void add_workload(CLI::App& app, options& o) {
+  constexpr index most = 1 << 20;
+  app.add_option("--text-tokens", o.load.text_tokens, "text tokens of the prompt, around the image")
+      ->check(CLI::Range(index{2}, most))
+      ->capture_default_str();
+  app.add_option("--image-tokens", o.load.image_tokens, "image tokens of the prompt")
+      ->check(CLI::Range(index{0}, most))
+      ->capture_default_str();
+  app.add_option_function<std::string>(
+         "--kv-cache", [&o](const std::string& name) { o.load.cache_type = weight_types().at(name); },
+         "storage type of keys and values (default: f16)")
+      ->check(CLI::IsMember({"f32", "f16", "bf16"}));
+  app.add_option("--new-tokens", o.load.new_tokens, "tokens to decode behind the prompt")
+      ->check(CLI::Range(index{1}, most))
+      ->capture_default_str();
+}
+
+void add_sparsity(CLI::App& app, options& o) {
+  auto* keep = app.add_option("--keep", o.keep, "image tokens that stay (default: all)")
+                   ->check(CLI::Range(1, 1 << 20));
+  app.add_option("--match-layer", o.match_layer,
+                 "layer after which the others are dropped (default: 10 of 32)")
+      ->check(CLI::Range(0, 1023))
+      ->needs(keep);
+  app.add_option("--beta", o.beta, "share of the neurons that decode")
+      ->check(CLI::Range(1e-6, 1.0))
+      ->capture_default_str();
+}
+
+void add_measurement(CLI::App& app, options& o) {
+  app.add_option("--repeat", o.repeat, "measured passes")->check(CLI::Range(1, 1000))->capture_default_str();
+  app.add_flag("--paired", o.paired, "measure dense and sparse in turns, and their ratio pair by pair");
+  app.add_flag("--probe", o.probe, "measure only how fast memory can be read");
+  app.add_flag("--json", o.json, "print one JSON object");
+}
+
+}  // namespace
+
+core_matching_config options::sparsity() const {
+  core_matching_config config;
+  config.sparse_tokens = keep.has_value();
+  config.sparse_neurons = beta < 1;
+  config.beta = beta;
+  if (match_layer) config.match_layers = {*match_layer};
+  if (keep) {
+    config.keep.rule = select::keep_rule::top_k;
+    config.keep.count = *keep;
+  }
+  return config;
+}
+
+options parse_options(int argc, const char* const* argv) {
+  options result;
+  CLI::App app("Measures prefill and decode of a LLaVA prompt, dense or with CoreMatching.", "llava_bench");
+  add_model(app, result);
+  add_workload(app, result);
+  add_sparsity(app, result);
+  add_measurement(app, result);
+  try {
+    app.parse(argc, argv);
+    if (result.paired && !result.is_sparse())
+      throw CLI::ValidationError("--paired compares dense with sparse: give --keep or --beta below 1");
+    if (result.keep && *result.keep > result.load.image_tokens)
+      throw CLI::ValidationError("--keep asks for more tokens than --image-tokens gives");
+  } catch (const CLI::ParseError& problem) {
+    throw usage_exit{app.exit(problem)};
+  }
+  return result;
+}
+
+}  // namespace corematching::bench

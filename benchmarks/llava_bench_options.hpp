@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+// The command line of llava_bench.
+#pragma once
+
+#include <filesystem>
+#include <optional>
+#include <string>
+
+#include "corematching/core/dtype.hpp"
+#include "corematching/hooks/core_matching_config.hpp"
+#include "generation_pass.hpp"
+
+namespace corematching::bench {
+
+struct options {
+  std::string shape = "llava-1.5-7b";
+  std::filesystem::path model;  // a checkpoint instead of a shape
+  std::optional<index> layers;
+  dtype weights = dtype::f16;
+  int threads = 0;
+  workload load{64, 576, 32, dtype::f16};
+  std::optional<index> keep;
+  std::optional<index> match_layer;
+  double beta = 1;
+  int repeat = 3;
+  bool paired = false;
+  bool probe = false;
+  bool json = false;
+
+  bool is_sparse() const { return keep || beta < 1; }
+  core_matching_config sparsity() const;
+};
+
+/// Ends the program with this exit code: help was printed, or the command line is wrong.
+struct usage_exit {
+  int code;
+};
+
+/// Throws usage_exit.
+options parse_options(int argc, const char* const* argv);
+
+}  // namespace corematching::bench

@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+// Language models of well-known shapes with random weights: what they compute is noise, what it costs is not.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <map>
+#include <string>
+#include <utility>
+
+#include "corematching/backend/cpu/backend.hpp"
+#include "corematching/model/llama.hpp"
+#include "random_weights.hpp"
+
+namespace corematching::bench {
+
+inline llama_config decoder_of(index hidden, index neurons, index layers, index heads, index kv_heads) {
+  llama_config config;
+  config.hidden_size = hidden;
+  config.intermediate_size = neurons;
+  config.layers = layers;
+  config.heads = heads;
+  config.kv_heads = kv_heads;
+  config.head_dim = hidden / heads;
+  config.max_positions = 4096;
+  config.rms_norm_eps = 1e-5;
+  return config;
+}
+
+/// Shapes by the names of their models, as their config.json files have them.
+inline const std::map<std::string, llama_config>& shapes() {
+  static const std::map<std::string, llama_config> known = {
+      {"llava-1.5-7b", decoder_of(4096, 11008, 32, 32, 32)},
+      {"llava-1.5-13b", decoder_of(5120, 13824, 40, 40, 40)},
+      {"mobilellama-1.4b", decoder_of(2048, 5504, 24, 16, 16)},
+      {"tinyllama-1.1b", decoder_of(2048, 5632, 22, 32, 4)},
+  };
+  return known;
+}
+
+namespace detail {
+
+/// Makes one weight after another, each from a sequence of its own.
+class weight_source {
+ public:
+  weight_source(cpu::backend& be, cpu::thread_pool& pool, dtype type) : be_(be), pool_(pool), type_(type) {}
+
+  /// Scaled so that a sum over `fan_in` of them keeps the size of what is summed.
+  weight<host_space> matrix(index rows, index cols, index fan_in) {
+    const double rms = 1 / std::sqrt(static_cast<double>(fan_in));
+    return random_weight(pool_, type_, rows, cols, rms, ++seed_);
+  }
+
+  parameters<cpu::backend> ones(index size) {
+    auto values = be_.allocate<float>(size);
+    std::fill_n(values.data(), size, 1.0f);
+    return values;
+  }
+
+ private:
+  cpu::backend& be_;
+  cpu::thread_pool& pool_;
+  dtype type_;
+  std::uint64_t seed_ = 0;
+};
+
+inline decoder_weights<cpu::backend> random_layer(weight_source& source, const llama_config& config) {
+  const index d = config.hidden_size, n = config.intermediate_size;
+  const index q = config.heads * config.head_dim, kv = config.kv_heads * config.head_dim;
+  decoder_weights<cpu::backend> w;
+  w.attention_norm = source.ones(d);
+  w.ffn_norm = source.ones(d);
+  w.query = source.matrix(q, d, d);
+  w.key = source.matrix(kv, d, d);
+  w.value = source.matrix(kv, d, d);
+  w.output = source.matrix(d, q, q);
+  w.gate = source.matrix(n, d, d);
+  w.up = source.matrix(n, d, d);
+  w.down_transposed = source.matrix(n, d, n);
+  return w;
+}
+
+}  // namespace detail
+
+inline llama<cpu::backend> random_model(cpu::backend& be, const llama_config& config, dtype type) {
+  cpu::thread_pool pool(be.threads());
+  detail::weight_source source(be, pool, type);
+  llama_weights<cpu::backend> weights;
+  weights.embedding = source.matrix(config.vocab_size, config.hidden_size, config.hidden_size);
+  for (index i = 0; i < config.layers; ++i) weights.layers.push_back(detail::random_layer(source, config));
+  weights.norm = source.ones(config.hidden_size);
+  weights.head = source.matrix(config.vocab_size, config.hidden_size, config.hidden_size);
+  return {be, config, std::move(weights)};
+}
+
+}  // namespace corematching::bench
