@@ -72,6 +72,12 @@ quantised_row<Q> blocks_of_row(const weight_view<host_space>& weight, index i) {
 
 namespace detail {
 
+// std::round() of a value of small magnitude, without the call that it is. What is added is the float below
+// 0.5: with 0.5 itself, the float below 0.5 would become 1.
+inline int nearest(float value) {
+  return static_cast<int>(value + std::copysign(0x1.fffffep-2f, value));
+}
+
 // q = round(x / d), d = max |x| / 127
 inline f16 quantise_block(const float* x, std::uint8_t* quants, q8_0) {
   float largest = 0;
@@ -79,7 +85,7 @@ inline f16 quantise_block(const float* x, std::uint8_t* quants, q8_0) {
   const float scale = largest / 127.0f;
   const float inverse = scale == 0 ? 0.0f : 1.0f / scale;
   for (index i = 0; i < block_size; ++i)
-    quants[i] = static_cast<std::uint8_t>(static_cast<std::int8_t>(std::round(x[i] * inverse)));
+    quants[i] = static_cast<std::uint8_t>(static_cast<std::int8_t>(nearest(x[i] * inverse)));
   return to_f16(scale);
 }
 
