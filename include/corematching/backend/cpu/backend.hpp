@@ -50,20 +50,7 @@ class backend {
   weight<space> place_weight(weight<host_space> host) { return host; }
   std::shared_ptr<std::byte> weight_memory(std::size_t bytes) { return cpu::weight_memory(bytes); }
   weight<space> convert_weight(weight_view<> source, dtype target, bool transposed) {
-    const index rows = transposed ? source.cols : source.rows;
-    const index cols = transposed ? source.rows : source.cols;
-    require(!is_quantised(target) || cols % block_size == 0, name_of(target), " needs rows of a multiple of ",
-            block_size, " weights, not ", cols);
-    const auto bytes = bytes_of(target, static_cast<std::size_t>(cols));
-    auto memory = weight_memory(bytes * static_cast<std::size_t>(rows));
-    const index panels = (rows + detail::converted_rows - 1) / detail::converted_rows;
-    pool_.for_tasks(panels, [&](int thread, index panel) {
-      const index first = panel * detail::converted_rows,
-                  last = std::min(rows, first + detail::converted_rows);
-      detail::convert_rows(source, transposed, target, memory.get(), first, last,
-                           scratch_[index_of(thread)].at_least((last - first) * cols));
-    });
-    return {{memory.get(), target, rows, cols, static_cast<index>(bytes)}, memory};
+    return detail::convert_weight(pool_, scratch_, source, target, transposed);
   }
   template <class T>
   void upload(vector_view<T> to, std::type_identity_t<vector_view<const T>> from) {

@@ -7,8 +7,14 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <type_traits>
+#include <vector>
 
+#include "corematching/backend/backend.hpp"
+#include "corematching/backend/cpu/growing_buffer.hpp"
+#include "corematching/backend/cpu/huge_pages.hpp"
 #include "corematching/backend/cpu/row_kernels.hpp"
+#include "corematching/backend/cpu/thread_pool.hpp"
 #include "corematching/core/quantised.hpp"
 #include "corematching/core/view.hpp"
 
@@ -85,6 +91,24 @@ inline void convert_rows(const weight_view<>& source, bool transposed, dtype tar
     for (index i = first; i < last; ++i)
       store_row<T>(panel + (i - first) * cols, cols, result + i * row_bytes);
   });
+}
+
+/// The weight, or its transposed, as `target`; `scratch` has a buffer for each thread of the pool.
+inline weight<host_space> convert_weight(thread_pool& pool, std::vector<growing_buffer<>>& scratch,
+                                         const weight_view<>& source, dtype target, bool transposed) {
+  const index rows = transposed ? source.cols : source.rows;
+  const index cols = transposed ? source.rows : source.cols;
+  require(!is_quantised(target) || cols % block_size == 0, name_of(target), " needs rows of a multiple of ",
+          block_size, " weights, not ", cols);
+  const auto row_bytes = bytes_of(target, static_cast<std::size_t>(cols));
+  auto memory = weight_memory(row_bytes * static_cast<std::size_t>(rows));
+  const index panels = (rows + converted_rows - 1) / converted_rows;
+  pool.for_tasks(panels, [&](int thread, index panel) {
+    const index first = panel * converted_rows, last = std::min(rows, first + converted_rows);
+    convert_rows(source, transposed, target, memory.get(), first, last,
+                 scratch[static_cast<std::size_t>(thread)].at_least((last - first) * cols));
+  });
+  return {{memory.get(), target, rows, cols, static_cast<index>(row_bytes)}, memory};
 }
 
 }  // namespace detail
