@@ -40,7 +40,7 @@ class memory_limit : public testing::Test {
   support::temporary_directory directory;
   std::filesystem::path path = directory.path() / "model.packed";
   std::string identity;
-  B be{2};
+  B be{1};
 
   packed_file<B> packed() {
     if (!std::filesystem::exists(path)) {

@@ -40,7 +40,7 @@ class packing : public testing::Test {
   support::temporary_directory directory;
   io::checkpoint from = support::write_checkpoint(directory.path(), support::random_tensors(config, 5));
   std::filesystem::path path = directory.path() / "model.packed";
-  B be{2};
+  B be{1};
 
   void pack_as(dtype type) { pack(be, config, from, type, path); }
   packed_file<B> open(dtype type) const { return {path, config, type, checkpoint_identity(from)}; }
@@ -110,6 +110,21 @@ TEST_F(packing, refuses_another_type_version_or_file) {
   expect_parts(error_text([&] { open(dtype::q8_0); }), path.string(), "not a packed file");
   expect_parts(error_text([&] { packed_weights(directory.path() / "model.safetensors"); }),
                "model.safetensors", "not a packed file");
+}
+
+TEST_F(packing, refuses_data_that_lie_misaligned) {
+  pack_as(dtype::f32);
+  std::ifstream in(path, std::ios::binary);
+  std::string text{std::istreambuf_iterator<char>(in), {}};
+  // Eight spaces more behind the header, whose length the first two bytes tell.
+  const auto length = static_cast<std::size_t>(static_cast<unsigned char>(text[0]) +
+                                               256 * static_cast<unsigned char>(text[1]));
+  text.insert(8 + length, 8, ' ');
+  text[0] = static_cast<char>((length + 8) % 256);
+  text[1] = static_cast<char>((length + 8) / 256);
+  std::ofstream(path, std::ios::binary) << text;
+  expect_parts(error_text([&] { open(dtype::f32); }), path.string(), std::to_string(8 + length + 8),
+               "no multiple of 64");
 }
 
 TEST_F(packing, refuses_a_file_of_another_checkpoint) {

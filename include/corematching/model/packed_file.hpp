@@ -92,6 +92,8 @@ class packed_file {
             " weights, asked for are ", name_of(wanted));
     require(said("checkpoint") == identity, path_.string(),
             ": was packed from another checkpoint than the one beside config.json");
+    require(header.data_start % packed_tensor_alignment == 0, path_.string(), ": its data begin at byte ",
+            header.data_start, ", no multiple of ", packed_tensor_alignment);
     check_tensors(header);
     data_start_ = header.data_start;
   }
