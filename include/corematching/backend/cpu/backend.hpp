@@ -34,7 +34,8 @@ class backend {
 
   /// `threads`: how many threads work on each operation, the caller's included; 0 takes the system's count.
   /// Results are the same in every run with the same number of threads.
-  explicit backend(int threads = 0) : pool_(threads), scratch_(per_thread()), panels_(pool_.size()) {}
+  explicit backend(int threads = 0)
+      : pool_(threads), scratch_(per_thread()), second_scratch_(per_thread()), panels_(pool_.size()) {}
 
   int threads() const { return pool_.size(); }
   const work_counters& counters() const { return counters_; }
@@ -291,7 +292,8 @@ class backend {
   }
 
   thread_pool pool_;
-  std::vector<growing_buffer<>> scratch_;  // one per thread
+  std::vector<growing_buffer<>> scratch_;         // one per thread
+  std::vector<growing_buffer<>> second_scratch_;  // one per thread
   detail::panel_products panels_;
   std::vector<detail::core_tally> tallies_;  // one per thread
   rounded_tokens<std::int16_t> rounded_16_;  // of the current product

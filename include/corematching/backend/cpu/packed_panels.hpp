@@ -81,7 +81,7 @@ void pack_rows(weight_panel<std::int16_t>& w, const panel_row_pointers& rows, in
         const quantised_row<Q> row(rows[half + r], cols);
         const auto quants = quants_of(row.block(first / block_size + b), Q{});
         for (std::size_t part = 0; part < 2; ++part) parts[part][r] = quants[part] - offset;
-        w.scales[b][half + r] = to_float(row.scales[first / block_size + b]);
+        w.scales[b][half + r] = to_float(*row.scale(first / block_size + b));
       }
       index pair = b * (block_size / 2);
       for (auto& part : parts) {
@@ -122,7 +122,7 @@ void pack_columns(weight_panel<std::int16_t>* panels, std::int16_t* ratios, cons
   }
   for (index b = 0; b * block_size < count; ++b) {
     float scales[block_size], step;
-    for (index i = 0; i < block_size; ++i) scales[i] = to_float(row(b * block_size + i).scales[block]);
+    for (index i = 0; i < block_size; ++i) scales[i] = to_float(*row(b * block_size + i).scale(block));
     round_block(scales, ratios + b * block_size, step);
     for (index h = 0; h < panels_at_once; ++h) std::fill_n(panels[h].scales[b], panel_rows, 0x1p15f * step);
   }
