@@ -77,12 +77,11 @@ template <block_format Q>
 void fill_row(std::byte* row, index cols, double rms, std::uint64_t seed) {
   constexpr bool wide = dtype_of<Q> == dtype::q8_0;
   constexpr double quant_rms = wide ? 73.9 : 4.64;  // of the odd numbers in -127..127; of -8..7
-  const index blocks = cols / block_size;
-  const index quants = blocks * quant_bytes<Q>;
-  fill_words(row, quants, seed, [](std::uint64_t word) { return wide ? word | repeated(1, 8) : word; });
+  const auto bytes = static_cast<index>(bytes_of(dtype_of<Q>, static_cast<std::size_t>(cols)));
+  fill_words(row, bytes, seed, [](std::uint64_t word) { return wide ? word | repeated(1, 8) : word; });
   const f16 scale = to_f16(static_cast<float>(rms / quant_rms));
-  for (index b = 0; b < blocks; ++b)
-    std::memcpy(row + quants + b * index{sizeof scale}, &scale, sizeof scale);
+  const row_layout<Q> layout{cols / block_size};
+  for (index b = 0; b < layout.blocks; ++b) std::memcpy(row + layout.scale_at(b), &scale, sizeof scale);
 }
 
 }  // namespace detail

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Progress on stderr, shown only where stderr is a terminal: one line that is rewritten and finally erased.
+// Notices on stderr, and progress, shown only where stderr is a terminal: one line that is rewritten and
+// finally erased.
 #pragma once
 
 #include <unistd.h>
@@ -25,6 +26,12 @@ class console {
     std::fflush(stderr);
     shown_percent_ = percent;
     shown_stage_ = stage;
+  }
+
+  /// One line that stays.
+  void notice(const std::string& text) {
+    clear();
+    std::fprintf(stderr, "llava: %s\n", text.c_str());
   }
 
   void clear() {

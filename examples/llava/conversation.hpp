@@ -69,10 +69,12 @@ class conversation {
     model_config described = read_model_config(options_.model);
     if (is_sparse())
       check_sparsity(options_.sparsity, described.text().layers, described.text().intermediate_size);
-    model_.emplace(be_, options_.model, std::move(described),
-                   [this](std::uint64_t done, std::uint64_t total) {
-                     terminal_.progress("loading", static_cast<double>(done), static_cast<double>(total));
-                   });
+    model_.emplace(
+        be_, options_.model, std::move(described), options_.weights,
+        [this](std::uint64_t done, std::uint64_t total) {
+          terminal_.progress("loading", static_cast<double>(done), static_cast<double>(total));
+        },
+        [this](const std::string& text) { terminal_.notice(text); });
     const std::filesystem::path file = options_.model / "tokenizer.model";
     if (std::filesystem::exists(file)) tokenizer_ = tokenizer::open(options_.model);
     terminal_.clear();
@@ -210,6 +212,7 @@ class conversation {
     if (stop.stop_ids.empty() && tokenizer_ && tokenizer_->eos() >= 0)
       stop.stop_ids.push_back(tokenizer_->eos());
     const work_counters before = be_.counters();
+    const std::uint64_t streamed = model_->language().streamed_weight_bytes();
     const std::int32_t first = seq.next_position;
     {
       const stopwatch watch(report_.decode_seconds);
@@ -225,6 +228,7 @@ class conversation {
     if (text) emit(text->finish());
     report_.decode = be_.counters() - before;
     report_.decode_steps = seq.next_position - first;
+    report_.streamed_bytes = model_->language().streamed_weight_bytes() - streamed;
     const index vocabulary = model_->language().config().vocab_size;
     const index rows = std::ssize(all_logits) / vocabulary;
     if (dumps()) dump_.add("logits", {rows, vocabulary}, std::move(all_logits));
@@ -233,6 +237,7 @@ class conversation {
   void finish(const sequence<B>& seq, const multimodal_prompt& prompt) {
     const llama<B>& language = model_->language();
     report_.kv_bytes = seq.cache.bytes();
+    report_.held_weight_bytes = language.held_weight_bytes();
     const std::uint64_t row =
         2 * stored_bytes(cache_type(), 1, language.config().kv_heads * language.config().head_dim);
     report_.dense_kv_bytes =

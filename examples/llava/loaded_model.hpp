@@ -2,31 +2,50 @@
 // A checkpoint directory in a backend's memory: a LLaVA, or a text model alone.
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
 #include <functional>
 #include <optional>
+#include <string>
 #include <utility>
 
 #include "corematching/io/safetensors.hpp"
 #include "corematching/model/config.hpp"
 #include "corematching/model/llava.hpp"
+#include "corematching/model/packed_file.hpp"
+#include "llava/options.hpp"
 
 namespace corematching::driver {
+
+/// The packed file of a model that is looked for without being named.
+inline std::filesystem::path default_packed_file(const std::filesystem::path& model, dtype weights) {
+  return model / (std::string("corematching-") + name_of(weights) + ".packed");
+}
 
 template <backend B>
 class loaded_model {
  public:
   using progress = std::function<void(std::uint64_t done, std::uint64_t total)>;
+  using notice = std::function<void(const std::string&)>;
 
-  /// `config` is that of the directory.
-  loaded_model(B& be, const std::filesystem::path& directory, model_config config, const progress& report)
+  /// `config` is that of the directory. `say` hears of packed files.
+  loaded_model(B& be, const std::filesystem::path& directory, model_config config, weight_options weights,
+               const progress& report, const notice& say)
       : config_(std::move(config)) {
     const auto files = io::checkpoint::open(directory);
-    weight_reader<B> reader(be, files, [&](std::uint64_t done) { report(done, files.total_bytes()); });
+    const auto packed = find_packed(directory, files, weights, say);
+    weight_reader<B> reader(
+        be, files, [&](std::uint64_t done) { report(done, files.total_bytes()); }, weights.type);
+    require(
+        packed || !weights.memory_limit,
+        "--memory-limit: needs a packed file of the weights: make one with llava pack, and ask for it with "
+        "--weights or --packed");
+    llama<B> language =
+        packed ? from_packed(be, *packed, weights.memory_limit) : llama<B>(be, config_.text(), reader);
     if (config_.llava() != nullptr) {
-      llava_.emplace(be, *config_.llava(), reader);
+      llava_.emplace(be, *config_.llava(), reader, std::move(language));
     } else {
-      text_.emplace(be, config_.text(), reader);
+      text_.emplace(std::move(language));
     }
   }
 
@@ -36,6 +55,34 @@ class loaded_model {
   const llama<B>& language() const { return llava_ ? llava_->language() : *text_; }
 
  private:
+  /// The file that is named, which must fit; otherwise the model's own, if it fits.
+  std::optional<packed_file<B>> find_packed(const std::filesystem::path& directory,
+                                            const io::checkpoint& files, weight_options& weights,
+                                            const notice& say) const {
+    if (!weights.packed.empty()) {
+      if (!weights.type) weights.type = packed_weights(weights.packed);
+      return packed_file<B>(weights.packed, config_.text(), *weights.type, checkpoint_identity(files));
+    }
+    if (!weights.type) return std::nullopt;
+    const auto path = default_packed_file(directory, *weights.type);
+    std::error_code ignored;
+    if (!std::filesystem::exists(path, ignored)) return std::nullopt;
+    try {
+      packed_file<B> found(path, config_.text(), *weights.type, checkpoint_identity(files));
+      say(std::string("using ").append(path.string()));
+      return found;
+    } catch (const error& problem) {
+      say(std::string("not used: ").append(problem.what()));
+      return std::nullopt;
+    }
+  }
+
+  llama<B> from_packed(B& be, const packed_file<B>& file, std::optional<std::uint64_t> memory_limit) const {
+    if (memory_limit) return {be, config_.text(), file, *memory_limit};
+    packed_reader<B> reader(be, file);
+    return {be, config_.text(), reader};
+  }
+
   model_config config_;
   std::optional<llava<B>> llava_;
   std::optional<llama<B>> text_;

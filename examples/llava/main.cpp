@@ -4,7 +4,9 @@
 #include <exception>
 #include <iostream>
 #include <new>
+#include <string_view>
 
+#include "llava/pack_command.hpp"
 #include "llava/run.hpp"
 
 namespace {
@@ -12,8 +14,12 @@ namespace {
 using namespace corematching::driver;
 
 int run(int argc, char** argv) {
-  const options o = parse_options(argc, argv);
   console terminal;
+  if (argc > 1 && argv[1] == std::string_view("pack")) {
+    run_pack(argc - 1, argv + 1, terminal);
+    return 0;
+  }
+  const options o = parse_options(argc, argv);
   const run_report report = run_on_cpu(o, terminal, [&](const std::string& piece) {
     if (!o.json) std::cout << piece << std::flush;
   });

@@ -30,6 +30,8 @@ void check_output(const options& o, const std::filesystem::path& output, const c
   blame(name, [&] { io::refuse_special_file(output); });
   if (!o.image.empty() && fs::equivalent(output, o.image, ignored))
     fail(name, ": ", output.string(), ": is the picture that --image reads");
+  if (!o.weights.packed.empty() && fs::equivalent(output, o.weights.packed, ignored))
+    fail(name, ": ", output.string(), ": is the file that --packed reads");
   if (fs::exists(output, ignored) && fs::equivalent(directory, o.model, ignored))
     fail(name, ": ", output.string(), ": would overwrite a file of the model");
 }

@@ -2,7 +2,6 @@
 #include "llava/options.hpp"
 
 #include <CLI/CLI.hpp>
-#include <charconv>
 #include <cstdint>
 #include <map>
 #include <string>
@@ -12,6 +11,7 @@
 #include "corematching/core/error.hpp"
 #include "corematching/core/version.hpp"
 #include "llava/option_checks.hpp"
+#include "llava/option_values.hpp"
 
 namespace corematching::driver {
 namespace {
@@ -19,62 +19,6 @@ namespace {
 std::string version() {
   return std::to_string(COREMATCHING_VERSION_MAJOR) + "." + std::to_string(COREMATCHING_VERSION_MINOR) + "." +
          std::to_string(COREMATCHING_VERSION_PATCH);
-}
-
-/// The whole of `text` as a number.
-template <class Number>
-Number number(std::string_view text, const char* option) {
-  Number value{};
-  const auto [end, problem] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (problem != std::errc() || end != text.data() + text.size())
-    fail("--", option, ": \"", text, "\" is not a number that fits");
-  return value;
-}
-
-/// "A,B-C": ascending layer numbers.
-std::vector<index> layer_list(std::string_view text) {
-  std::vector<index> layers;
-  if (text.empty() || text.back() == ',') fail("--match-layers: \"", text, "\" is not a list of layers");
-  while (!text.empty()) {
-    const std::string_view item = text.substr(0, text.find(','));
-    text.remove_prefix(std::min(text.size(), item.size() + 1));
-    const auto dash = item.find('-', 1);
-    const auto first = number<index>(item.substr(0, dash), "match-layers");
-    const auto last = dash == item.npos ? first : number<index>(item.substr(dash + 1), "match-layers");
-    if (last < first || last - first > 4096) fail("--match-layers: \"", item, "\" is not an ascending range");
-    for (index layer = first; layer <= last; ++layer) layers.push_back(layer);
-  }
-  return layers;
-}
-
-/// "max_distance", "strict", "top_k:K" or "ratio:R".
-void set_keep_rule(std::string_view text, select::keep_options& keep) {
-  using select::keep_rule;
-  const auto colon = text.find(':');
-  const std::string_view name = text.substr(0, colon);
-  const std::string_view value = colon == text.npos ? std::string_view{} : text.substr(colon + 1);
-  if (name == "max_distance" && value.empty()) {
-    keep.rule = keep_rule::max_distance;
-  } else if (name == "strict" && value.empty()) {
-    keep.rule = keep_rule::max_distance;
-    keep.strict = true;
-  } else if (name == "top_k") {
-    keep.rule = keep_rule::top_k;
-    keep.count = number<index>(value, "keep top_k");
-  } else if (name == "ratio") {
-    keep.rule = keep_rule::ratio;
-    keep.ratio = number<double>(value, "keep ratio");
-  } else {
-    fail("--keep: \"", text, "\" is none of max_distance, strict, top_k:K, ratio:R");
-  }
-}
-
-/// "B:E": layers B <= layer < E.
-void set_neuron_layers(std::string_view text, core_matching_config& config) {
-  const auto colon = text.find(':');
-  if (colon == text.npos) fail("--neuron-layers: \"", text, "\" is not of the form BEGIN:END");
-  config.neuron_layers_begin = number<index>(text.substr(0, colon), "neuron-layers");
-  config.neuron_layers_end = number<index>(text.substr(colon + 1), "neuron-layers");
 }
 
 /// An option whose value is one of the names in `names`.
@@ -148,6 +92,24 @@ void add_input(CLI::App& app, options& o) {
       },
       "crop|pad",
       "cut the picture to a square, or pad it to one first (default: what the model's files say)");
+}
+
+void add_weights(CLI::App& app, options& o) {
+  const std::string group = "Weights";
+  add_converted(
+      app, "--weights", [&o](const std::string& text) { o.weights.type = weights_type(text); }, weights_types,
+      "type of the language model's matrices: from a packed file, or converted while loading (default: as "
+      "stored)")
+      ->group(group);
+  app.add_option("--packed", o.weights.packed,
+                 "packed file to take them from (default: the model's own, if any)")
+      ->type_name("FILE")
+      ->group(group);
+  add_converted(
+      app, "--memory-limit",
+      [&o](const std::string& text) { o.weights.memory_limit = byte_count(text, "memory-limit"); },
+      "N[K|M|G]", "hold at most so many bytes of the language model's weights, of a packed file")
+      ->group(group);
 }
 
 void add_sparsity(CLI::App& app, options& o) {
@@ -269,8 +231,10 @@ void add_output(CLI::App& app, options& o) {
 options parse_options(int argc, const char* const* argv) {
   options result;
   CLI::App app("Asks a LLaVA-1.5 or LLaMA checkpoint, with CoreMatching.", "llava");
+  app.footer("llava pack --help says how weights are converted once for all.");
   app.set_version_flag("--version", version());
   add_input(app, result);
+  add_weights(app, result);
   add_sparsity(app, result);
   add_generation(app, result);
   add_output(app, result);

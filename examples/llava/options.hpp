@@ -7,14 +7,23 @@
 #include <optional>
 #include <string>
 
+#include "corematching/core/dtype.hpp"
 #include "corematching/hooks/core_matching_config.hpp"
 #include "corematching/model/image_processor.hpp"
 #include "corematching/model/sampling.hpp"
 
 namespace corematching::driver {
 
+/// How the weights of the language model are wanted.
+struct weight_options {
+  std::optional<dtype> type;                  // nothing: as stored
+  std::filesystem::path packed;               // empty: the model's own packed file, where there is one
+  std::optional<std::uint64_t> memory_limit;  // bytes held at once
+};
+
 struct options {
   std::filesystem::path model;
+  weight_options weights;
   std::filesystem::path image;   // empty: a text run
   std::string prompt;            // the question; not used with prompt_ids
   std::string prompt_ids;        // exact ids, the image token marking the image

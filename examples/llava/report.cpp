@@ -118,6 +118,8 @@ void print_json(const run_report& r, std::ostream& out) {
       {"dense_kv_cache_bytes", r.dense_kv_bytes},
       {"peak_memory_bytes", r.peak_memory_bytes},
       {"weights", r.weights},
+      {"weight_bytes_held", r.held_weight_bytes},
+      {"weight_bytes_streamed_per_token", r.streamed_per_token()},
       {"threads", r.threads}};
   // A generated answer may end inside a character; the rest of the object is worth more than refusing it.
   out << object.dump(-1, ' ', false, json::error_handler_t::replace) << '\n';
@@ -143,6 +145,8 @@ void print_statistics(const run_report& r, std::ostream& out) {
   out << "memory\n";
   row(out, "KV cache", bytes(r.kv_bytes),
       percent(ratio(static_cast<double>(r.kv_bytes), static_cast<double>(r.dense_kv_bytes))) + " of dense");
+  row(out, "language model", bytes(r.held_weight_bytes),
+      "most at once; " + bytes(r.streamed_per_token()) + " read from the file for each token");
   row(out, "peak", bytes(r.peak_memory_bytes));
 }
 

@@ -37,10 +37,15 @@ struct run_report {
   work_counters dense_prefill, dense_decode;  // what the formulas give for the same lengths without sparsity
   std::uint64_t kv_bytes = 0;                 // of the rows in the cache at the end
   std::uint64_t dense_kv_bytes = 0;
+  std::uint64_t held_weight_bytes = 0;  // of the language model, most at once
+  std::uint64_t streamed_bytes = 0;     // of weights read from a file while decoding
   std::uint64_t peak_memory_bytes = 0;
 
   /// Steps that decoding computed: the first token comes from prefill.
   index decode_steps = 0;
+  std::uint64_t streamed_per_token() const {
+    return decode_steps > 0 ? streamed_bytes / static_cast<std::uint64_t>(decode_steps) : 0;
+  }
   double decode_tokens_per_second() const {
     return decode_seconds > 0 ? static_cast<double>(decode_steps) / decode_seconds : 0;
   }

@@ -47,6 +47,26 @@ TEST(options, refuse_what_is_no_seed) {
   }
 }
 
+TEST(options, read_every_type_of_weights) {
+  EXPECT_EQ(parse(with_picture).weights.type, std::nullopt);
+  for (const dtype type : {dtype::f32, dtype::bf16, dtype::f16, dtype::q8_0, dtype::q4_0})
+    EXPECT_EQ(parse(with_picture, {"--weights", name_of(type)}).weights.type, type);
+  support::expect_parts(usage_error({"--weights", "q5_0"}), "--weights: \"q5_0\"", "q8_0");
+}
+
+TEST(options, read_a_memory_limit_in_binary_units) {
+  const auto limit = [](const char* text) {
+    return parse(with_picture, {"--memory-limit", text}).weights.memory_limit;
+  };
+  EXPECT_EQ(parse(with_picture).weights.memory_limit, std::nullopt);
+  EXPECT_EQ(limit("1000"), 1000u);
+  EXPECT_EQ(limit("3K"), 3072u);
+  EXPECT_EQ(limit("5M"), 5u << 20);
+  EXPECT_EQ(limit("7G"), std::uint64_t{7} << 30);
+  for (const char* text : {"", "G", "-1", "1.5G", "1T", "1k", "17179869184G"})
+    support::expect_parts(usage_error({"--memory-limit", text}), "--memory-limit: \"", "not a number");
+}
+
 // What stands before an option decides whether anything reads it.
 struct reader {
   arguments before;

@@ -3,16 +3,19 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <cstdint>
 #include <map>
 #include <random>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "corematching/io/safetensors_writer.hpp"
 #include "support/backend_data.hpp"
 #include "support/error_text.hpp"
 #include "support/temporary_directory.hpp"
+#include "support/tiny_llama.hpp"
 
 namespace corematching {
 namespace {
@@ -34,23 +37,26 @@ class weight_files : public testing::TestWithParam<dtype> {
   B be{1};
 
   io::checkpoint write() {
-    return visit_dtype(GetParam(), [&]<class T>(const T*) {
-      std::vector<T> m, v;
-      for (const double value : matrix_values.values) m.push_back(support::stored_as<T>(value));
-      for (const double value : vector_values.values) v.push_back(support::stored_as<T>(value));
-      const std::vector<std::int64_t> ids(6);
-      const std::vector<io::named_tensor> tensors = {
-          io::as_tensor("m", {rows, cols}, m), io::as_tensor("v", {cols}, v), io::as_tensor("i", {6}, ids)};
-      io::write_safetensors(directory.path() / "model.safetensors", tensors);
-      return io::checkpoint::open(directory.path());
+    visit_dtype(GetParam(), [&]<class T>(const T*) {
+      if constexpr (!block_format<T>) {  // no element type of checkpoints
+        std::vector<T> m, v;
+        for (const double value : matrix_values.values) m.push_back(support::stored_as<T>(value));
+        for (const double value : vector_values.values) v.push_back(support::stored_as<T>(value));
+        const std::vector<std::int64_t> ids(6);
+        const std::vector<io::named_tensor> tensors = {
+            io::as_tensor("m", {rows, cols}, m), io::as_tensor("v", {cols}, v), io::as_tensor("i", {6}, ids)};
+        io::write_safetensors(directory.path() / "model.safetensors", tensors);
+      }
     });
+    return io::checkpoint::open(directory.path());
   }
 
   static real_matrix read(const weight_view<>& view) {
     real_matrix result(view.rows, view.cols);
     visit_dtype(view.type, [&]<class T>(const T*) {
-      for (index i = 0; i < view.rows; ++i)
-        for (index j = 0; j < view.cols; ++j) result(i, j) = double{to_float(typed_row<T>(view, i)[j])};
+      if constexpr (!block_format<T>)
+        for (index i = 0; i < view.rows; ++i)
+          for (index j = 0; j < view.cols; ++j) result(i, j) = double{to_float(typed_row<T>(view, i)[j])};
     });
     return result;
   }
@@ -155,6 +161,84 @@ TEST(weight_reader, copies_a_tensor_that_lies_misaligned_in_its_file) {
   EXPECT_EQ(reinterpret_cast<std::uintptr_t>(w.view.data) % alignof(float), 0u);
   EXPECT_EQ(typed_row<float>(reader.transposed("m", 2, 2).view, 1)[0], -2.0f);
   EXPECT_EQ(reader.values("m", {2, 2}), (std::vector<float>{1.0f, -2.0f, 3.5f, 0.25f}));
+}
+
+/// A checkpoint of one matrix "m" in binary32, whose file is already gone.
+io::checkpoint one_matrix(const real_matrix& m) {
+  return support::unlinked_checkpoint({{"m", m}});
+}
+
+/// The bytes of a matrix whose rows lie without gaps.
+std::vector<std::byte> stored(const weight<host_space>& w) {
+  return {w.view.data, w.view.data + stored_bytes(w.view)};
+}
+
+constexpr dtype all_types[] = {dtype::f32, dtype::bf16, dtype::f16, dtype::q8_0, dtype::q4_0};
+
+TEST(weight_reader, converts_matrices_and_their_transposed) {
+  std::mt19937 random{22};
+  const real_matrix values = support::rounded(support::random_matrix(96, 160, random), dtype::f32);
+  real_matrix turned(values.cols, values.rows);
+  for (index i = 0; i < values.rows; ++i)
+    for (index j = 0; j < values.cols; ++j) turned(j, i) = values(i, j);
+  const io::checkpoint from = one_matrix(values);
+  for (const int threads : {1, 3})
+    for (const dtype type : all_types) {
+      SCOPED_TRACE(name_of(type));
+      B be(threads);
+      weight_reader<B> reader(be, from, {}, type);
+      const auto m = reader.matrix("m", {96, 160}), t = reader.transposed("m", 96, 160);
+      EXPECT_EQ(m.view.type, type);
+      EXPECT_EQ(t.view.type, type);
+      EXPECT_EQ(stored(m), stored(support::placed_weight(be, values, type)));
+      EXPECT_EQ(stored(t), stored(support::placed_weight(be, turned, type)));
+    }
+}
+
+TEST(weight_reader, keeps_what_looks_at_pictures_out_of_block_formats) {
+  const io::checkpoint from = one_matrix(real_matrix(2, 33));
+  B be(1);
+  for (const dtype type : all_types) {
+    weight_reader<B> reader(be, from, {}, type);
+    EXPECT_EQ(reader.vision_matrix("m", {2, 33}).view.type, is_quantised(type) ? dtype::f32 : type);
+  }
+}
+
+TEST(weight_reader, refuses_rows_that_are_no_whole_blocks) {
+  const io::checkpoint from = one_matrix(real_matrix(64, 33));
+  B be(2);
+  weight_reader<B> reader(be, from, {}, dtype::q4_0);
+  expect_parts(error_text([&] {
+                 reader.matrix("m", {64, 33});
+               }),
+               "model.safetensors: tensor \"m\" [64, 33] as q4_0", "multiple of 32", "not 33");
+  EXPECT_EQ(reader.transposed("m", 64, 33).view.cols, 64) << "rows of the transposed are long enough";
+}
+
+TEST(weight_reader, refuses_numbers_that_the_type_cannot_hold) {
+  const auto refusal = [](double value, dtype type) {
+    real_matrix m(3, 32);
+    m(1, 7) = value;
+    const io::checkpoint from = one_matrix(m);
+    B be(1);
+    weight_reader<B> reader(be, from, {}, type);
+    return error_text([&] { reader.transposed("m", 3, 32); });
+  };
+  for (const double value : {std::nan(""), HUGE_VAL, -HUGE_VAL})
+    expect_parts(refusal(value, dtype::f32), "\"m\" [3, 32] as f32", "no finite number");
+  expect_parts(refusal(-65520, dtype::f16), "\"m\" [3, 32] as f16", "-65520", "beyond the 65504");
+  expect_parts(refusal(3.4e38, dtype::bf16), "as bf16", "beyond");
+}
+
+TEST(weight_reader, refuses_a_scale_that_overflows) {
+  for (const auto& [type, value] : {std::pair{dtype::q8_0, 8.4e6}, std::pair{dtype::q4_0, -5.3e5}}) {
+    real_matrix m(1, 32);
+    m(0, 31) = value;
+    const io::checkpoint from = one_matrix(m);
+    B be(1);
+    weight_reader<B> reader(be, from, {}, type);
+    expect_parts(error_text([&] { reader.matrix("m", {1, 32}); }), "\"m\" [1, 32]", name_of(type), "beyond");
+  }
 }
 
 }  // namespace

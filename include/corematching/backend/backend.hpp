@@ -9,6 +9,7 @@
 #pragma once
 
 #include <concepts>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -163,9 +164,14 @@ template <class B>
 concept backend = detail::names_types<B> && detail::layer_operations<B> && detail::cache_operations<B> &&
     detail::selection_operations<B> &&
     requires(B& be, weight<host_space> w, vector_view<std::int32_t, typename B::space> ints,
-             vector_view<std::int32_t, host_space> host_ints) {
+             vector_view<std::int32_t, host_space> host_ints, std::size_t bytes, dtype target,
+             bool transposed) {
   { be.template allocate<std::int32_t>(index{1}).view() } -> std::convertible_to<decltype(ints)>;
+  // Host memory that weights are put together in.
+  { be.weight_memory(bytes) } -> std::same_as<std::shared_ptr<std::byte>>;
   { be.place_weight(w) } -> std::same_as<weight<typename B::space>>;
+  // The weight, or its transposed, stored as `target`; refuses numbers that `target` cannot hold.
+  { be.convert_weight(w.view, target, transposed) } -> std::same_as<weight<typename B::space>>;
   be.upload(ints, host_ints);
   be.download(host_ints, ints);
   { be.counters() } -> std::convertible_to<work_counters>;

@@ -7,6 +7,8 @@
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
+#include <string_view>
 
 #include "corematching/core/error.hpp"
 
@@ -44,6 +46,13 @@ constexpr const char* name_of(dtype type) {
     case dtype::q4_0: return "q4_0";
   }
   return "?";
+}
+
+/// The inverse of name_of; nothing for a name that it never returns.
+constexpr std::optional<dtype> dtype_named(std::string_view name) {
+  for (const dtype type : {dtype::f32, dtype::f16, dtype::bf16, dtype::q8_0, dtype::q4_0})
+    if (name == name_of(type)) return type;
+  return std::nullopt;
 }
 
 /// IEEE 754 binary16, as storage.

@@ -32,25 +32,35 @@ inline constexpr index group_blocks = 8;
 template <block_format Q>
 inline constexpr index group_bytes = group_blocks*(quant_bytes<Q> + index{sizeof(f16)});
 
-/// One row of a quantised matrix, of `blocks` blocks.
+/// Where a row of `blocks` blocks has its parts, in bytes from its beginning.
+template <block_format Q>
+struct row_layout {
+  index blocks;
+
+  constexpr index scale_at(index b) const {
+    return b / group_blocks * group_bytes<Q> + b % group_blocks * index{sizeof(f16)};
+  }
+  constexpr index quants_at(index b) const {
+    const index in_group = std::min(group_blocks, blocks - b / group_blocks * group_blocks);
+    return b / group_blocks * group_bytes<Q> + in_group * index{sizeof(f16)} +
+           b % group_blocks * quant_bytes<Q>;
+  }
+};
+
+/// One row of a quantised matrix.
 template <block_format Q>
 struct quantised_row {
   const std::byte* data;
-  index blocks;
+  row_layout<Q> layout;
 
-  quantised_row(const std::byte* row, index cols) : data(row), blocks(cols / block_size) {}
+  quantised_row(const std::byte* row, index cols) : data(row), layout{cols / block_size} {}
 
   /// The scale of block `b`, with those of the other blocks of its group around it.
-  const f16* scale(index b) const { return reinterpret_cast<const f16*>(group(b)) + b % group_blocks; }
+  const f16* scale(index b) const { return reinterpret_cast<const f16*>(data + layout.scale_at(b)); }
   /// The quants of block `b`.
   const std::uint8_t* block(index b) const {
-    const index in_group = std::min(group_blocks, blocks - b / group_blocks * group_blocks);
-    return reinterpret_cast<const std::uint8_t*>(group(b)) + in_group * index{sizeof(f16)} +
-           b % group_blocks * quant_bytes<Q>;
+    return reinterpret_cast<const std::uint8_t*>(data + layout.quants_at(b));
   }
-
- private:
-  const std::byte* group(index b) const { return data + b / group_blocks * group_bytes<Q>; }
 };
 
 /// Row `i` of a host weight that is stored as `Q`.
@@ -62,6 +72,12 @@ quantised_row<Q> blocks_of_row(const weight_view<host_space>& weight, index i) {
 
 namespace detail {
 
+// std::round() of a value of small magnitude, without the call that it is. What is added is the float below
+// 0.5: with 0.5 itself, the float below 0.5 would become 1.
+inline int nearest(float value) {
+  return static_cast<int>(value + std::copysign(0x1.fffffep-2f, value));
+}
+
 // q = round(x / d), d = max |x| / 127
 inline f16 quantise_block(const float* x, std::uint8_t* quants, q8_0) {
   float largest = 0;
@@ -69,7 +85,7 @@ inline f16 quantise_block(const float* x, std::uint8_t* quants, q8_0) {
   const float scale = largest / 127.0f;
   const float inverse = scale == 0 ? 0.0f : 1.0f / scale;
   for (index i = 0; i < block_size; ++i)
-    quants[i] = static_cast<std::uint8_t>(static_cast<std::int8_t>(std::round(x[i] * inverse)));
+    quants[i] = static_cast<std::uint8_t>(static_cast<std::int8_t>(nearest(x[i] * inverse)));
   return to_f16(scale);
 }
 
@@ -106,15 +122,11 @@ inline void dequantise_block(const std::uint8_t* quants, float scale, float* x, 
 template <block_format Q>
 void quantise_row(const float* from, index cols, std::byte* to) {
   assert(cols % block_size == 0);
-  const quantised_row<Q> row(to, cols);
-  const auto writable = [&](const auto* part) {
-    return to + (reinterpret_cast<const std::byte*>(part) - to);
-  };
-  for (index b = 0; b < row.blocks; ++b) {
-    std::uint8_t quants[quant_bytes<Q>];
+  const row_layout<Q> layout{cols / block_size};
+  for (index b = 0; b < layout.blocks; ++b) {
+    auto* quants = reinterpret_cast<std::uint8_t*>(to + layout.quants_at(b));
     const f16 scale = detail::quantise_block(from + b * block_size, quants, Q{});
-    std::memcpy(writable(row.block(b)), quants, sizeof quants);
-    std::memcpy(writable(row.scale(b)), &scale, sizeof scale);
+    std::memcpy(to + layout.scale_at(b), &scale, sizeof scale);
   }
 }
 

@@ -21,7 +21,8 @@ struct joined_sites<sites<A...>, sites<B...>> {
 
 template <class Site>
 inline constexpr bool is_asked =
-    std::same_as<Site, site::ffn_neurons> || std::same_as<Site, site::keep_tokens>;
+    std::same_as<Site, site::ffn_neurons> || std::same_as<Site, site::keep_tokens> ||
+    std::same_as<Site, site::decode_neurons>;
 
 // Asked before the body of chain's call is compiled, so that a chain of misfits is no hook_of rather than an
 // error.
@@ -38,6 +39,9 @@ class chain {
   static_assert(!(corematching::attends<First, site::keep_tokens> &&
                   corematching::attends<Second, site::keep_tokens>),
                 "two hooks answer which tokens to keep");
+  static_assert(!(corematching::attends<First, site::decode_neurons> &&
+                  corematching::attends<Second, site::decode_neurons>),
+                "two hooks answer which neurons decoding will compute");
 
  public:
   using attends = typename detail::joined_sites<typename First::attends, typename Second::attends>::type;

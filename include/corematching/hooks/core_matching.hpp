@@ -60,6 +60,11 @@ class core_matching {
   index_view<space> core_neurons(index layer) const {
     return sets_[static_cast<std::size_t>(layer)].indices();
   }
+  /// The neurons that decoding computes in a layer: its core neurons in a sparse layer, otherwise all.
+  neuron_selection<space> decode_neurons(index layer) const {
+    if (!config_.decodes_sparsely(layer, layers_)) return {};
+    return core_neurons(layer);
+  }
   /// Host seconds spent on finding core neurons and core tokens.
   double selection_seconds() const { return selection_seconds_; }
 
@@ -131,13 +136,16 @@ class core_matching {
 template <backend B>
 class core_matching<B>::prefill_hook {
  public:
-  using attends = sites<site::ffn_activation, site::keep_tokens>;
+  using attends = sites<site::ffn_activation, site::keep_tokens, site::decode_neurons>;
   explicit prefill_hook(core_matching& state) : state_(&state) {}
 
   void operator()(site::ffn_activation, const layer_context<B>& at, activation_view activation) {
     state_->observe(at, activation);
   }
   token_selection operator()(site::keep_tokens, const layer_context<B>& at) { return state_->keep(at); }
+  neuron_selection<space> operator()(site::decode_neurons, const layer_context<B>& at) const {
+    return state_->decode_neurons(at.layer);
+  }
 
  protected:
   core_matching* state_;
@@ -147,7 +155,7 @@ class core_matching<B>::prefill_hook {
 template <backend B>
 class core_matching<B>::attention_prefill_hook : public prefill_hook {
  public:
-  using attends = sites<site::ffn_activation, site::attention, site::keep_tokens>;
+  using attends = sites<site::ffn_activation, site::attention, site::keep_tokens, site::decode_neurons>;
   using prefill_hook::prefill_hook;
   using prefill_hook::operator();
 
@@ -164,8 +172,7 @@ class core_matching<B>::decode_hook {
   explicit decode_hook(const core_matching& state) : state_(&state) {}
 
   neuron_selection<space> operator()(site::ffn_neurons, const layer_context<B>& at) const {
-    if (!state_->config_.decodes_sparsely(at.layer, state_->layers_)) return {};
-    return state_->core_neurons(at.layer);
+    return state_->decode_neurons(at.layer);
   }
 
  private:

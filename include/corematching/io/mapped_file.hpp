@@ -29,6 +29,26 @@ inline std::string errno_text(int code) {
 /// How a mapping will be read; a hint to the kernel and nothing more.
 enum class access_hint { normal, random, sequential, will_need };
 
+/// Asks for pages of a mapped file ahead of reading them; a hint and nothing more.
+inline void will_need(std::span<const std::byte> mapped) {
+  const auto page = static_cast<std::uintptr_t>(::sysconf(_SC_PAGESIZE));
+  const auto before = reinterpret_cast<std::uintptr_t>(mapped.data()) % page;
+  auto* const begin = const_cast<std::byte*>(mapped.data()) - before;
+  if (!mapped.empty()) static_cast<void>(::madvise(begin, before + mapped.size(), MADV_WILLNEED));
+}
+
+/// Takes the pages that lie within `mapped`, a part of a read-only mapping of a file, out of this process;
+/// they come back from the file when they are read again.
+inline void give_back(std::span<const std::byte> mapped) {
+  // Not posix_madvise, which ignores this advice.
+  const auto page = static_cast<std::uintptr_t>(::sysconf(_SC_PAGESIZE));
+  const auto first = reinterpret_cast<std::uintptr_t>(mapped.data());
+  const std::uintptr_t begin = (first + page - 1) / page * page, end = (first + mapped.size()) / page * page;
+  if (begin < end)
+    static_cast<void>(
+        ::madvise(const_cast<std::byte*>(mapped.data()) + (begin - first), end - begin, MADV_DONTNEED));
+}
+
 /// Owns one read-only mapping. The file must not be truncated while it is mapped: reading pages that no
 /// longer exist raises SIGBUS, which no library can turn into an exception.
 class mapped_file {

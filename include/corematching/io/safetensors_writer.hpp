@@ -75,17 +75,19 @@ inline std::vector<const named_tensor*> data_order(std::span<const named_tensor>
   return order;
 }
 
-// Length prefix and JSON, padded with spaces so that the data start at a multiple of 8 bytes.
-inline std::string header_bytes(const std::vector<const named_tensor*>& order,
-                                const std::map<std::string, std::string>& metadata, const std::string& file) {
+}  // namespace detail
+
+/// Length prefix and JSON of a file whose tensors lie as `entries` say, padded with spaces so that the data
+/// start at a multiple of `alignment` bytes, itself a multiple of 8. Throws `error` starting with `file`.
+inline std::string safetensors_header_bytes(std::span<const tensor_entry> entries,
+                                            const std::map<std::string, std::string>& metadata,
+                                            const std::string& file, std::size_t alignment = 8) {
+  constexpr std::size_t prefix = 8;
   json header = json::object();
   if (!metadata.empty()) header[safetensors_metadata_key] = metadata;
-  std::uint64_t position = 0;
-  for (const named_tensor* t : order) {
-    if (header.contains(t->name)) fail(tensor_place(file, t->name), ": two tensors of this name");
-    const std::uint64_t end = position + t->bytes.size();
-    header[t->name] = {{"dtype", name_of(t->type)}, {"shape", t->shape}, {"data_offsets", {position, end}}};
-    position = end;
+  for (const tensor_entry& t : entries) {
+    if (header.contains(t.name)) fail(detail::tensor_place(file, t.name), ": two tensors of this name");
+    header[t.name] = {{"dtype", name_of(t.type)}, {"shape", t.shape}, {"data_offsets", {t.begin, t.end}}};
   }
   std::string text;
   try {
@@ -93,16 +95,14 @@ inline std::string header_bytes(const std::vector<const named_tensor*>& order,
   } catch (const json::type_error&) {
     fail(file, ": a tensor name or metadata text is not valid UTF-8");
   }
-  text.resize((text.size() + 7) / 8 * 8, ' ');
+  text.resize((prefix + text.size() + alignment - 1) / alignment * alignment - prefix, ' ');
   require(text.size() <= max_safetensors_header, file, ": header of ", text.size(),
           " bytes, more than the format's limit of ", max_safetensors_header);
   std::string length;
-  for (unsigned shift = 0; shift < 64; shift += 8)
+  for (unsigned shift = 0; shift < 8 * prefix; shift += 8)
     length.push_back(static_cast<char>((std::uint64_t{text.size()} >> shift) & 0xff));
   return length + text;
 }
-
-}  // namespace detail
 
 /// Writes `tensors` to `path`, replacing a file of that name only once everything is written. Throws `error`
 /// naming the file, and the tensor whose name or size is at fault; nothing is left behind then.
@@ -110,7 +110,13 @@ inline void write_safetensors(const std::filesystem::path& path, std::span<const
                               const std::map<std::string, std::string>& metadata = {}) {
   for (const named_tensor& t : tensors) detail::check_tensor(t, path.string());
   const auto order = detail::data_order(tensors);
-  const std::string header = detail::header_bytes(order, metadata, path.string());
+  std::vector<tensor_entry> entries;
+  std::uint64_t position = 0;
+  for (const named_tensor* t : order) {
+    const std::uint64_t begin = std::exchange(position, position + t->bytes.size());
+    entries.push_back({t->name, t->type, t->shape, begin, position});
+  }
+  const std::string header = safetensors_header_bytes(entries, metadata, path.string());
   output_file file(path);
   file.write(std::as_bytes(std::span(header)));
   for (const named_tensor* t : order) file.write(t->bytes);

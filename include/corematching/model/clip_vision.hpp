@@ -43,7 +43,7 @@ class clip_vision {
          "model.vision_tower.vision_model.", "vision_tower.vision_model."},
         "embeddings.class_embedding");
     const index d = config.hidden_size, p = config.patch_size;
-    patch_embedding_ = reader.matrix(prefix + "embeddings.patch_embedding.weight", {d, 3, p, p});
+    patch_embedding_ = reader.vision_matrix(prefix + "embeddings.patch_embedding.weight", {d, 3, p, p});
     read_positions(be, reader, prefix + "embeddings.");
     pre_norm_ = read_norm(reader, prefix + "pre_layrnorm");  // the name in every checkpoint
     for (index i = 0; i < layers; ++i)
@@ -84,7 +84,7 @@ class clip_vision {
   }
 
   linear<B> read_linear(weight_reader<B>& reader, const std::string& name, index out, index in) const {
-    return {reader.matrix(name + ".weight", {out, in}), reader.vector(name + ".bias", out)};
+    return {reader.vision_matrix(name + ".weight", {out, in}), reader.vector(name + ".bias", out)};
   }
 
   encoder_layer<B> read_layer(weight_reader<B>& reader, const std::string& prefix) const {

@@ -36,11 +36,10 @@ work_counters forward_cost(const llama<B>& model, const std::vector<layer_load>&
   const llama_config& config = model.config();
   work_counters cost;
   for (std::size_t i = 0; i < loads.size(); ++i) {
-    const auto& layer = model.layer(static_cast<index>(i));
+    const layer_bytes layer = model.bytes_of_layer(static_cast<index>(i));
     cost.flops += layer_flops(config, loads[i]);
     cost.weight_bytes +=
-        layer.attention_weight_bytes() +
-        layer.neuron_bytes() * static_cast<std::uint64_t>(loads[i].neurons * loads[i].ffn_passes);
+        layer.attention + layer.neuron * static_cast<std::uint64_t>(loads[i].neurons * loads[i].ffn_passes);
     cost.kv_bytes += 2 * stored_bytes(cache_type, loads[i].cached, config.kv_heads * config.head_dim);
   }
   cost.flops += static_cast<std::uint64_t>(2 * config.hidden_size * config.vocab_size);

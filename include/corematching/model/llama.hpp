@@ -4,50 +4,26 @@
 #pragma once
 
 #include <algorithm>
-#include <cmath>
+#include <concepts>
 #include <cstdint>
+#include <memory>
 #include <numeric>
+#include <optional>
 #include <span>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "corematching/model/layer_stream.hpp"
 #include "corematching/model/llama_config.hpp"
+#include "corematching/model/llama_tensors.hpp"
 #include "corematching/model/rope.hpp"
+#include "corematching/model/sequence.hpp"
 #include "corematching/model/weights.hpp"
 #include "corematching/nn/decoder_layer.hpp"
 #include "corematching/nn/transfer.hpp"
 
 namespace corematching {
-
-inline decoder_shape shape_of(const llama_config& config) {
-  const auto scale = 1 / std::sqrt(static_cast<float>(config.head_dim));
-  return {config.hidden_size,
-          config.intermediate_size,
-          {config.heads, config.kv_heads, config.head_dim, scale, true}};
-}
-
-/// The state of one conversation on a model.
-template <backend B>
-struct sequence {
-  kv_cache<B> cache;
-  scratch<B> one_token;                                // intermediate activations of decoding
-  matrix<B> hidden;                                    // [1, D]
-  matrix<B> logits;                                    // [1, vocabulary]
-  typename B::template buffer<std::int32_t> id;        // [1]
-  typename B::template buffer<std::int32_t> position;  // [1]
-  std::int32_t next_position = 0;
-};
-
-/// All weights of a model, in the backend's memory.
-template <backend B>
-struct llama_weights {
-  using matrix_weight = weight<typename B::space>;
-  matrix_weight embedding;                 // [vocabulary, D]
-  std::vector<decoder_weights<B>> layers;  // one per decoder layer
-  parameters<B> norm;                      // [D]
-  matrix_weight head;                      // [vocabulary, D]; the embedding again where both are tied
-};
 
 template <backend B>
 class llama {
@@ -55,10 +31,11 @@ class llama {
   using space = typename B::space;
   using view = matrix_view<typename B::value_type, space>;
 
-  /// Loads the model from `from`; `config` must describe it. Throws `error` for tensors that are missing or
-  /// of another shape.
-  llama(B& be, const llama_config& config, weight_reader<B>& reader)
-      : llama(be, config, read_weights(config, reader)) {}
+  /// Loads the model through `reader`, a weight_reader or packed_reader; `config` must describe it. Throws
+  /// `error` for tensors that are missing or of another shape.
+  template <class Reader>
+  requires(!std::same_as<Reader, llama_weights<B>>) llama(B& be, const llama_config& config, Reader& reader)
+      : llama(be, config, read_llama_weights<B>(config, reader)) {}
 
   /// A model of weights that are in memory already; their shapes must be those of `config`.
   llama(B& be, const llama_config& config, llama_weights<B> weights)
@@ -68,18 +45,49 @@ class llama {
         head_(std::move(weights.head)) {
     require(std::ssize(weights.layers) == config.layers, "weights of ", weights.layers.size(),
             " layers for a model of ", config.layers);
-    for (decoder_weights<B>& layer : weights.layers)
-      layers_.emplace_back(std::move(layer), shape_of(config).attention, config.hidden_act,
-                           static_cast<float>(config.rms_norm_eps));
-    const std::vector<float> frequencies = rotary_frequencies(config.rope, config.head_dim);
-    frequencies_ = be.template allocate<float>(std::ssize(frequencies));
-    be.upload(frequencies_.view(), {frequencies.data(), std::ssize(frequencies)});
+    for (decoder_weights<B>& layer : weights.layers) layers_.push_back(layer_of<B>(config, std::move(layer)));
+    place_frequencies(be);
+  }
+
+  /// A model that never holds more than `memory_limit` bytes of its weights, which are those of `file`;
+  /// layer_stream.hpp says what counts. It answers as the whole model does.
+  llama(B& be, const llama_config& config, const packed_file<B>& file, std::uint64_t memory_limit)
+      : config_(config), stream_(std::make_unique<layer_stream<B>>(file, config, memory_limit)) {
+    const auto read = [&](byte_range range) {
+      auto memory = stream_->load(be, range);
+      return packed_reader<B>(be, stream_->layout(), memory.get(), memory, range.first);
+    };
+    packed_reader<B> tail = read(file.layout().tail());
+    norm_ = tail.vector("model.norm.weight", config.hidden_size);
+    if (config.tie_word_embeddings)
+      embedding_ = read(file.layout().embedding())
+                       .matrix("model.embed_tokens.weight", {config.vocab_size, config.hidden_size});
+    head_ = config.tie_word_embeddings
+                ? embedding_
+                : tail.matrix("lm_head.weight", {config.vocab_size, config.hidden_size});
+    place_frequencies(be);
   }
 
   const llama_config& config() const { return config_; }
+  /// Layer `i` of a model that is in memory as a whole.
   const decoder_layer<B>& layer(index i) const { return layers_[static_cast<std::size_t>(i)]; }
+  layer_bytes bytes_of_layer(index i) const {
+    if (stream_) return stream_->layout().bytes_of_layer(i);
+    return {layer(i).attention_weight_bytes(), layer(i).neuron_bytes()};
+  }
+  /// Bytes of weights read from the file so far, under a memory limit.
+  std::uint64_t streamed_weight_bytes() const { return stream_ ? stream_->streamed() : 0; }
+  /// Most bytes of weights that were held at once.
+  std::uint64_t held_weight_bytes() const {
+    if (stream_) return stream_->peak();
+    std::uint64_t sum = head_weight_bytes();
+    if (!config_.tie_word_embeddings) sum += stored_bytes(embedding_.view);
+    for (const decoder_layer<B>& l : layers_)
+      sum += l.attention_weight_bytes() + l.neuron_bytes() * static_cast<std::uint64_t>(l.neurons());
+    return sum;
+  }
   std::uint64_t head_weight_bytes() const { return stored_bytes(head_.view); }
-  dtype weight_type() const { return embedding_.view.type; }
+  dtype weight_type() const { return head_.view.type; }
 
   /// Positions that a sequence may use. A window of attention is not implemented, so a model that has one is
   /// used up to its length, where both are the same.
@@ -91,12 +99,13 @@ class llama {
   /// and values as `cache_type`: f32, f16 or bf16.
   sequence<B> start(B& be, index headroom, dtype cache_type = dtype_of<typename B::value_type>) const {
     const decoder_shape shape = shape_of(config_);
+    const auto streamed = static_cast<std::size_t>(stream_ ? config_.layers : 0);
     return {kv_cache<B>(config_.layers, shape.attention.kv_size(), headroom, cache_type),
             scratch<B>(be, shape, 1, 1),
             matrix<B>(be, 1, config_.hidden_size),
             matrix<B>(be, 1, config_.vocab_size),
             be.template allocate<std::int32_t>(1),
-            be.template allocate<std::int32_t>(1)};
+            std::vector<std::shared_ptr<const decoder_layer<B>>>(streamed)};
   }
 
   /// x[i] = embedding of ids[i]; x [T, D]. Throws `error` for an id outside the vocabulary.
@@ -104,6 +113,7 @@ class llama {
     for (const std::int32_t id : ids)
       require(id >= 0 && id < config_.vocab_size, "token id ", id, " lies outside the vocabulary of ",
               config_.vocab_size);
+    if (stream_ && !config_.tie_word_embeddings) return stream_->embed(be, x, ids);
     be.embed(x, embedding_.view, placed_indices(be, {ids.data(), std::ssize(ids)}).view());
   }
 
@@ -116,10 +126,13 @@ class llama {
     require(x.rows > 0, "the prompt is empty");
     require_room(seq, x.rows);
     scratch<B> s(be, shape_of(config_), x.rows, ffn_rows);
+    drop_excerpts(seq);
     alive_tokens alive(be, x.rows, seq.next_position);
     for (index i = 0; i < config_.layers; ++i) {
       layer_context<B> at{be, i, {alive.original.data(), x.rows}, seq.cache[i]};
-      const token_selection kept = layer(i).forward(at, s, x, alive.placed_view(), frequencies_.view(), hook);
+      const token_selection kept =
+          prompt_layer(be, i).forward(at, s, x, alive.placed_view(), frequencies_.view(), hook);
+      keep_excerpt(seq, at, hook);
       if (kept.rows) x = drop_others(be, seq, x, alive, kept, i);
     }
     seq.next_position = alive.renumbered ? alive.rotary.back() + 1 : alive.end;
@@ -130,15 +143,13 @@ class llama {
   template <hook_of<B> H = no_hook>
   std::vector<float> decode(B& be, sequence<B>& seq, std::int32_t id, H&& hook = {}) const {
     require_room(seq, 1);
-    require(id >= 0 && id < config_.vocab_size, "token id ", id, " lies outside the vocabulary of ",
-            config_.vocab_size);
     const view x = seq.hidden.view();
-    be.upload(seq.id.view(), {&id, 1});
+    embed(be, x, {&id, 1});
     be.upload(seq.position.view(), {&seq.next_position, 1});
-    be.embed(x, embedding_.view, seq.id.view());
     for (index i = 0; i < config_.layers; ++i) {
       layer_context<B> at{be, i, {&seq.next_position, 1}, seq.cache[i]};
-      layer(i).forward(at, seq.one_token, x, seq.position.view(), frequencies_.view(), hook);
+      answering_layer(be, seq, i)
+          .forward(at, seq.one_token, x, seq.position.view(), frequencies_.view(), hook);
     }
     ++seq.next_position;
     return logits_of(be, seq, x);
@@ -172,41 +183,42 @@ class llama {
             " do not fit the model's context of ", context(), " tokens");
   }
 
-  static llama_weights<B> read_weights(const llama_config& config, weight_reader<B>& reader) {
-    require(!config.mlp_bias, "config.json: mlp_bias: feed-forward blocks with bias are not supported");
-    const std::string prefix =
-        reader.prefix({"language_model.model.", "model.language_model.", "model."}, "embed_tokens.weight");
-    llama_weights<B> w;
-    w.embedding = reader.matrix(prefix + "embed_tokens.weight", {config.vocab_size, config.hidden_size});
-    for (index i = 0; i < config.layers; ++i)
-      w.layers.push_back(read_layer(config, reader, prefix + "layers." + std::to_string(i) + "."));
-    w.norm = reader.vector(prefix + "norm.weight", config.hidden_size);
-    const std::string head = reader.prefix({"language_model.", ""}, "lm_head.weight") + "lm_head.weight";
-    w.head = config.tie_word_embeddings ? w.embedding
-                                        : reader.matrix(head, {config.vocab_size, config.hidden_size});
-    return w;
+  void place_frequencies(B& be) {
+    const std::vector<float> frequencies = rotary_frequencies(config_.rope, config_.head_dim);
+    frequencies_ = be.template allocate<float>(std::ssize(frequencies));
+    be.upload(frequencies_.view(), {frequencies.data(), std::ssize(frequencies)});
   }
 
-  static decoder_weights<B> read_layer(const llama_config& config, weight_reader<B>& reader,
-                                       const std::string& prefix) {
-    const index d = config.hidden_size, n = config.intermediate_size;
-    const index q = config.heads * config.head_dim, kv = config.kv_heads * config.head_dim;
-    const std::string attention = prefix + "self_attn.", mlp = prefix + "mlp.";
-    decoder_weights<B> w;
-    w.attention_norm = reader.vector(prefix + "input_layernorm.weight", d);
-    w.ffn_norm = reader.vector(prefix + "post_attention_layernorm.weight", d);
-    w.query = reader.matrix(attention + "q_proj.weight", {q, d});
-    w.key = reader.matrix(attention + "k_proj.weight", {kv, d});
-    w.value = reader.matrix(attention + "v_proj.weight", {kv, d});
-    w.output = reader.matrix(attention + "o_proj.weight", {d, q});
-    w.query_bias = reader.vector_if(config.qkv_bias, attention + "q_proj.bias", q);
-    w.key_bias = reader.vector_if(config.qkv_bias, attention + "k_proj.bias", kv);
-    w.value_bias = reader.vector_if(config.qkv_bias, attention + "v_proj.bias", kv);
-    w.output_bias = reader.vector_if(config.o_bias, attention + "o_proj.bias", d);
-    w.gate = reader.matrix(mlp + "gate_proj.weight", {n, d});
-    w.up = reader.matrix(mlp + "up_proj.weight", {n, d});
-    w.down_transposed = reader.transposed(mlp + "down_proj.weight", d, n);
-    return w;
+  const decoder_layer<B>& prompt_layer(B& be, index i) const {
+    if (!stream_) return layer(i);
+    return stream_->layer(be, i, i + 1 < config_.layers ? std::optional(i + 1) : std::nullopt);
+  }
+
+  const decoder_layer<B>& answering_layer(B& be, const sequence<B>& seq, index i) const {
+    if (!stream_) return layer(i);
+    const auto excerpt = [&](index j) { return seq.excerpts[static_cast<std::size_t>(j)].get(); };
+    if (excerpt(i) != nullptr) return *excerpt(i);
+    // The layer to be read next; behind the last of them, the first of the next token.
+    index next = i + 1;
+    while (excerpt(next % config_.layers) != nullptr) ++next;
+    return stream_->layer(be, i, next % config_.layers);
+  }
+
+  // A prompt needs all neurons, and the room that those of an earlier one take.
+  void drop_excerpts(sequence<B>& seq) const {
+    if (!stream_) return;
+    for (auto& excerpt : seq.excerpts) excerpt = nullptr;
+    stream_->release_buffers();
+  }
+
+  template <class H>
+  void keep_excerpt(sequence<B>& seq, const layer_context<B>& at, [[maybe_unused]] H& hook) const {
+    if (!stream_) return;
+    neuron_selection<space> neurons;
+    if constexpr (attends<H, site::decode_neurons>) neurons = hook(site::decode_neurons{}, at);
+    seq.excerpts[static_cast<std::size_t>(at.layer)] = stream_->keep(at.be, at.layer, neurons);
+    const bool is_last = at.layer + 1 == config_.layers;
+    if (is_last && std::ranges::count(seq.excerpts, nullptr) == 0) stream_->release_buffers();
   }
 
   // Shrinks everything that has one entry per token to the rows that the hook keeps after layer `done`.
@@ -264,7 +276,8 @@ class llama {
 
   llama_config config_;
   weight<space> embedding_;
-  std::vector<decoder_layer<B>> layers_;
+  std::vector<decoder_layer<B>> layers_;     // all of them, or none where there is a stream
+  std::unique_ptr<layer_stream<B>> stream_;  // under a memory limit
   parameters<B> norm_;
   weight<space> head_;
   parameters<B> frequencies_;

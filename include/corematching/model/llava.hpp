@@ -23,9 +23,9 @@ class projector {
         ".weight");
     const std::string second = first.substr(0, first.size() - 1) + "2";  // linear_2; in the original, 2
     const index out = config.text.hidden_size, in = config.vision.hidden_size;
-    linear_1_ = {reader.matrix(first + ".weight", {out, in}),
+    linear_1_ = {reader.vision_matrix(first + ".weight", {out, in}),
                  reader.vector_if(config.projector_bias, first + ".bias", out)};
-    linear_2_ = {reader.matrix(second + ".weight", {out, out}),
+    linear_2_ = {reader.vision_matrix(second + ".weight", {out, out}),
                  reader.vector_if(config.projector_bias, second + ".bias", out)};
   }
 
@@ -48,10 +48,13 @@ template <backend B>
 class llava {
  public:
   llava(B& be, const llava_config& config, weight_reader<B>& reader)
+      : llava(be, config, reader, llama<B>(be, config.text, reader)) {}
+  /// With a language model from elsewhere, such as a packed file.
+  llava(B& be, const llava_config& config, weight_reader<B>& reader, llama<B> language)
       : config_(config),
         vision_(be, config.vision, config.vision_layers(), reader),
         projector_(config, reader),
-        language_(be, config.text, reader) {}
+        language_(std::move(language)) {}
 
   const llava_config& config() const { return config_; }
   const llama<B>& language() const { return language_; }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // From tensors of a checkpoint to weights of a backend. Matrices stay in the file's mapping wherever the
-// backend can read them there; a shape that does not fit is an error that names file, tensor and both shapes.
+// backend can read them there, or are converted while they are read: one tensor at a time, whose pages go
+// back to the system. A shape that does not fit is an error that names file, tensor and both shapes.
 #pragma once
 
 #include <algorithm>
@@ -8,13 +9,14 @@
 #include <cstring>
 #include <functional>
 #include <initializer_list>
-#include <memory>
-#include <new>
+#include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "corematching/backend/backend.hpp"
+#include "corematching/io/mapped_file.hpp"
 #include "corematching/io/safetensors.hpp"
 #include "corematching/nn/decoder_layer.hpp"
 
@@ -23,36 +25,15 @@ namespace corematching {
 /// Called while a model is loaded, with the bytes of the tensors read so far.
 using load_progress = std::function<void(std::uint64_t done)>;
 
-namespace detail {
-
-/// to[c][r] = from[r][c] for elements of type `Word`, in blocks that stay in the cache.
-template <class Word>
-void transpose(const std::byte* from, std::byte* to, index rows, index cols) {
-  constexpr index block = 64;
-  const auto element = [](const std::byte* base, index i) { return base + i * index{sizeof(Word)}; };
-  for (index r0 = 0; r0 < rows; r0 += block)
-    for (index c0 = 0; c0 < cols; c0 += block)
-      for (index c = c0; c < std::min(cols, c0 + block); ++c)
-        for (index r = r0; r < std::min(rows, r0 + block); ++r)
-          std::memcpy(to + (c * rows + r) * index{sizeof(Word)}, element(from, r * cols + c), sizeof(Word));
-}
-
-/// Bytes on the heap, aligned to a cache line.
-inline std::shared_ptr<std::byte> heap_block(std::size_t bytes) {
-  constexpr std::align_val_t alignment{64};
-  return {static_cast<std::byte*>(::operator new(bytes, alignment)),
-          [](std::byte* block) { ::operator delete(block, alignment); }};
-}
-
-}  // namespace detail
-
 template <backend B>
 class weight_reader {
  public:
   using matrix_weight = weight<typename B::space>;
 
-  weight_reader(B& be, const io::checkpoint& from, load_progress progress = {})
-      : be_(be), from_(from), progress_(std::move(progress)) {}
+  /// Matrices become weights of type `wanted`; without one they stay as they are stored.
+  weight_reader(B& be, const io::checkpoint& from, load_progress progress = {},
+                std::optional<dtype> wanted = {})
+      : be_(be), from_(from), progress_(std::move(progress)), wanted_(wanted) {}
 
   /// The first of `candidates` under which the checkpoint has a tensor `candidate + probe`; the last of them
   /// if none has, so that the error about the missing tensor names it.
@@ -60,7 +41,7 @@ class weight_reader {
     std::string found;
     for (const std::string_view candidate : candidates) {
       found = candidate;
-      if (from_.contains(found + std::string(probe))) break;
+      if (from_.contains(std::string(candidate).append(probe))) break;
     }
     return found;
   }
@@ -69,33 +50,19 @@ class weight_reader {
 
   /// A tensor whose elements, row by row, are a [rows, cols] matrix; `shape` is what the file must say.
   matrix_weight matrix(const std::string& name, std::initializer_list<std::int64_t> shape) {
-    const io::tensor& tensor = checked(name, shape);
-    const index rows = static_cast<index>(*shape.begin());
-    const index cols = elements(tensor) / rows;
-    weight<host_space> host{{tensor.bytes.data(), weight_dtype(tensor), rows, cols, 0}, tensor.storage};
-    host.view.row_bytes = static_cast<index>(bytes_of(host.view.type, static_cast<std::size_t>(cols)));
-    if (!tensor.is_aligned()) {
-      auto copy = detail::heap_block(tensor.bytes.size());
-      std::memcpy(copy.get(), tensor.bytes.data(), tensor.bytes.size());
-      host.view.data = copy.get();
-      host.owner = std::move(copy);
-    }
-    return placed(tensor, std::move(host));
+    return read_matrix(name, shape, wanted_);
+  }
+
+  /// The same for matrices of what looks at a picture: never in a block format. That part is small and runs
+  /// once for a picture, so there is nothing to gain that would be worth its accuracy.
+  matrix_weight vision_matrix(const std::string& name, std::initializer_list<std::int64_t> shape) {
+    return read_matrix(name, shape, wanted_ && is_quantised(*wanted_) ? std::nullopt : wanted_);
   }
 
   /// The transposed of a tensor [rows, cols]: a matrix [cols, rows].
   matrix_weight transposed(const std::string& name, index rows, index cols) {
     const io::tensor& tensor = checked(name, {rows, cols});
-    const dtype type = weight_dtype(tensor);
-    auto block = detail::heap_block(tensor.bytes.size());
-    if (type != dtype::f32) {
-      detail::transpose<std::uint16_t>(tensor.bytes.data(), block.get(), rows, cols);
-    } else {
-      detail::transpose<std::uint32_t>(tensor.bytes.data(), block.get(), rows, cols);
-    }
-    const auto row_bytes = static_cast<index>(bytes_of(type, static_cast<std::size_t>(rows)));
-    const weight_view<> view{block.get(), type, cols, rows, row_bytes};
-    return placed(tensor, {view, std::move(block)});
+    return converted(tensor, in_memory(tensor, rows, cols), wanted_.value_or(weight_dtype(tensor)), true);
   }
 
   /// All elements of a tensor as binary32 in host memory.
@@ -142,9 +109,38 @@ class weight_reader {
     return tensor;
   }
 
-  matrix_weight placed(const io::tensor& tensor, weight<host_space> host) {
+  /// The tensor where it is mapped; a copy of one that lies misaligned in its file.
+  weight<host_space> in_memory(const io::tensor& tensor, index rows, index cols) {
+    const dtype type = weight_dtype(tensor);
+    const auto row_bytes = static_cast<index>(bytes_of(type, static_cast<std::size_t>(cols)));
+    if (tensor.is_aligned()) return {{tensor.bytes.data(), type, rows, cols, row_bytes}, tensor.storage};
+    auto copy = be_.weight_memory(tensor.bytes.size());
+    std::memcpy(copy.get(), tensor.bytes.data(), tensor.bytes.size());
+    return {{copy.get(), type, rows, cols, row_bytes}, copy};
+  }
+
+  matrix_weight read_matrix(const std::string& name, std::initializer_list<std::int64_t> shape,
+                            std::optional<dtype> wanted) {
+    const io::tensor& tensor = checked(name, shape);
+    const auto rows = static_cast<index>(*shape.begin());
+    weight<host_space> stored = in_memory(tensor, rows, elements(tensor) / rows);
+    if (wanted && *wanted != stored.view.type) return converted(tensor, stored, *wanted, false);
     report(tensor);
-    return be_.place_weight(std::move(host));
+    return be_.place_weight(std::move(stored));
+  }
+
+  matrix_weight converted(const io::tensor& tensor, const weight<host_space>& stored, dtype target,
+                          bool transposed) {
+    io::will_need(tensor.bytes);
+    try {
+      matrix_weight result = be_.convert_weight(stored.view, target, transposed);
+      io::give_back(tensor.bytes);
+      report(tensor);
+      return result;
+    } catch (const error& problem) {
+      fail(tensor.file.string(), ": tensor \"", tensor.name, "\" ", io::shape_text(tensor.shape), " as ",
+           name_of(target), ": ", problem.what());
+    }
   }
 
   void report(const io::tensor& tensor) {
@@ -155,6 +151,7 @@ class weight_reader {
   B& be_;
   const io::checkpoint& from_;
   load_progress progress_;
+  std::optional<dtype> wanted_;
   std::uint64_t done_ = 0;
 };
 

@@ -33,8 +33,10 @@ class decoder_layer {
   using space = typename B::space;
   using view = matrix_view<typename B::value_type, space>;
 
-  decoder_layer(decoder_weights<B> weights, attention_shape shape, activation act, float eps)
-      : weights_(std::move(weights)), shape_(shape), act_(act), eps_(eps) {}
+  /// `is_excerpt`: the weights hold no other neurons than those to be computed, so no hook is asked.
+  decoder_layer(decoder_weights<B> weights, attention_shape shape, activation act, float eps,
+                bool is_excerpt = false)
+      : weights_(std::move(weights)), shape_(shape), act_(act), eps_(eps), is_excerpt_(is_excerpt) {}
 
   /// Runs the layer on the rows x [T, D], in place, and appends their keys and values to at.cache.
   /// `positions` [T] and `frequencies` [head_dim / 2] turn queries and keys. Returns what the hook wants
@@ -93,7 +95,8 @@ class decoder_layer {
     B& be = at.be;
     const auto& w = weights_;
     neuron_selection<space> neurons;
-    if constexpr (attends<H, site::ffn_neurons>) neurons = hook(site::ffn_neurons{}, at);
+    if constexpr (attends<H, site::ffn_neurons>)
+      if (!is_excerpt_) neurons = hook(site::ffn_neurons{}, at);
     const index columns = neurons ? neurons->size : w.gate.view.rows;
 
     for (index first = 0; first < x.rows; first += s.ffn_rows()) {
@@ -115,6 +118,7 @@ class decoder_layer {
   attention_shape shape_;
   activation act_;
   float eps_;
+  bool is_excerpt_;
 };
 
 }  // namespace corematching

@@ -7,6 +7,8 @@
 //   hook(site::attention{}, at, attended)         told: queries, keys and values of this layer
 //   hook(site::keep_tokens{}, at)                 asked: which rows go on -> token_selection
 //   hook(site::layer_output{}, at, x)             told: the hidden states that leave it, before dropping
+//   hook(site::decode_neurons{}, at)              asked: which neurons decoding will compute, once the layer
+//                                                 has seen the prompt; others need not stay in memory
 //
 // where `at` is a const layer_context. What is told answers nothing. A misspelt site or a call that does not
 // fit is a compile error; `hook_of` names it.
@@ -30,6 +32,7 @@ struct ffn_neurons : tag {};
 struct attention : tag {};
 struct keep_tokens : tag {};
 struct layer_output : tag {};
+struct decode_neurons : tag {};
 
 }  // namespace site
 
@@ -125,12 +128,18 @@ concept fits_layer_output =
   { h(site::layer_output{}, at, x) } -> std::same_as<void>;
 };
 
+template <class H, class B>
+concept fits_decode_neurons =
+    !attends<H, site::decode_neurons> || requires(called<H> h, const layer_context<B>& at) {
+  { h(site::decode_neurons{}, at) } -> std::convertible_to<neuron_selection<typename B::space>>;
+};
+
 }  // namespace detail
 
 /// A hook that layers on backend `B` can call at every site that it attends.
 template <class H, class B>
-concept hook_of =
-    hook<H> && backend<B> && detail::fits_ffn_activation<H, B> && detail::fits_ffn_neurons<H, B> &&
-    detail::fits_attention<H, B> && detail::fits_keep_tokens<H, B> && detail::fits_layer_output<H, B>;
+concept hook_of = hook<H> && backend<B> && detail::fits_ffn_activation<H, B> &&
+    detail::fits_ffn_neurons<H, B> && detail::fits_attention<H, B> && detail::fits_keep_tokens<H, B> &&
+    detail::fits_layer_output<H, B> && detail::fits_decode_neurons<H, B>;
 
 }  // namespace corematching

@@ -12,11 +12,13 @@
 #include "corematching/backend/backend.hpp"
 #include "corematching/backend/cpu/attention.hpp"
 #include "corematching/backend/cpu/buffer.hpp"
+#include "corematching/backend/cpu/huge_pages.hpp"
 #include "corematching/backend/cpu/panel_products.hpp"
 #include "corematching/backend/cpu/pointwise.hpp"
 #include "corematching/backend/cpu/row_products.hpp"
 #include "corematching/backend/cpu/selection.hpp"
 #include "corematching/backend/cpu/thread_pool.hpp"
+#include "corematching/backend/cpu/weight_conversion.hpp"
 
 namespace corematching::cpu {
 inline namespace COREMATCHING_CPU_ISA {
@@ -35,7 +37,7 @@ class backend {
   /// `threads`: how many threads work on each operation, the caller's included; 0 takes the system's count.
   /// Results are the same in every run with the same number of threads.
   explicit backend(int threads = 0)
-      : pool_(threads), scratch_(per_thread()), second_scratch_(per_thread()), panels_(pool_.size()) {}
+      : pool_(threads), scratch_(per_thread()), slice_scratch_(per_thread()), panels_(pool_.size()) {}
 
   int threads() const { return pool_.size(); }
   const work_counters& counters() const { return counters_; }
@@ -46,6 +48,10 @@ class backend {
   }
   /// Weights stay where they are, in a file mapping as well as on the heap.
   weight<space> place_weight(weight<host_space> host) { return host; }
+  std::shared_ptr<std::byte> weight_memory(std::size_t bytes) { return cpu::weight_memory(bytes); }
+  weight<space> convert_weight(weight_view<> source, dtype target, bool transposed) {
+    return detail::convert_weight(pool_, scratch_, source, target, transposed);
+  }
   template <class T>
   void upload(vector_view<T> to, std::type_identity_t<vector_view<const T>> from) {
     assert(to.size == from.size);
@@ -134,7 +140,7 @@ class backend {
       const index first = task % blocks * detail::query_block;
       const index count = std::min(detail::query_block, q.rows - first);
       detail::attend_block(y, q, k, v, shape, task / blocks, first, count, scratch_[index_of(thread)],
-                           second_scratch_[index_of(thread)]);
+                           slice_scratch_[index_of(thread)]);
     });
   }
 
@@ -292,8 +298,8 @@ class backend {
   }
 
   thread_pool pool_;
-  std::vector<growing_buffer<>> scratch_;         // one per thread
-  std::vector<growing_buffer<>> second_scratch_;  // one per thread
+  std::vector<growing_buffer<>> scratch_;        // one per thread
+  std::vector<growing_buffer<>> slice_scratch_;  // one per thread
   detail::panel_products panels_;
   std::vector<detail::core_tally> tallies_;  // one per thread
   rounded_tokens<std::int16_t> rounded_16_;  // of the current product

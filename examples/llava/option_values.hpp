@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+// Values of options that are more than a number or a name. Every function throws `error` for a text that it
+// cannot read.
+#pragma once
+
+#include <charconv>
+#include <cstdint>
+#include <string_view>
+#include <vector>
+
+#include "corematching/core/dtype.hpp"
+#include "corematching/hooks/core_matching_config.hpp"
+
+namespace corematching::driver {
+
+/// The whole of `text` as a number.
+template <class Number>
+Number number(std::string_view text, const char* option) {
+  Number value{};
+  const auto [end, problem] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (problem != std::errc() || end != text.data() + text.size())
+    fail("--", option, ": \"", text, "\" is not a number that fits");
+  return value;
+}
+
+/// "8G": bytes, in units of 1024, 1024^2 or 1024^3 where K, M or G says so.
+inline std::uint64_t byte_count(std::string_view text, const char* option) {
+  const std::string_view units = "KMG";
+  const auto unit = text.empty() ? units.npos : units.find(text.back());
+  const unsigned shift = unit == units.npos ? 0 : 10 * (static_cast<unsigned>(unit) + 1);
+  const auto value = number<std::uint64_t>(text.substr(0, text.size() - (shift > 0 ? 1 : 0)), option);
+  if (value > UINT64_MAX >> shift) fail("--", option, ": \"", text, "\" is not a number that fits");
+  return value << shift;
+}
+
+/// "A,B-C": ascending layer numbers.
+inline std::vector<index> layer_list(std::string_view text) {
+  std::vector<index> layers;
+  if (text.empty() || text.back() == ',') fail("--match-layers: \"", text, "\" is not a list of layers");
+  while (!text.empty()) {
+    const std::string_view item = text.substr(0, text.find(','));
+    text.remove_prefix(std::min(text.size(), item.size() + 1));
+    const auto dash = item.find('-', 1);
+    const auto first = number<index>(item.substr(0, dash), "match-layers");
+    const auto last = dash == item.npos ? first : number<index>(item.substr(dash + 1), "match-layers");
+    if (last < first || last - first > 4096) fail("--match-layers: \"", item, "\" is not an ascending range");
+    for (index layer = first; layer <= last; ++layer) layers.push_back(layer);
+  }
+  return layers;
+}
+
+/// "max_distance", "strict", "top_k:K" or "ratio:R".
+inline void set_keep_rule(std::string_view text, select::keep_options& keep) {
+  using select::keep_rule;
+  const auto colon = text.find(':');
+  const std::string_view name = text.substr(0, colon);
+  const std::string_view value = colon == text.npos ? std::string_view{} : text.substr(colon + 1);
+  if (name == "max_distance" && value.empty()) {
+    keep.rule = keep_rule::max_distance;
+  } else if (name == "strict" && value.empty()) {
+    keep.rule = keep_rule::max_distance;
+    keep.strict = true;
+  } else if (name == "top_k") {
+    keep.rule = keep_rule::top_k;
+    keep.count = number<index>(value, "keep top_k");
+  } else if (name == "ratio") {
+    keep.rule = keep_rule::ratio;
+    keep.ratio = number<double>(value, "keep ratio");
+  } else {
+    fail("--keep: \"", text, "\" is none of max_distance, strict, top_k:K, ratio:R");
+  }
+}
+
+/// "B:E": layers B <= layer < E.
+inline void set_neuron_layers(std::string_view text, core_matching_config& config) {
+  const auto colon = text.find(':');
+  if (colon == text.npos) fail("--neuron-layers: \"", text, "\" is not of the form BEGIN:END");
+  config.neuron_layers_begin = number<index>(text.substr(0, colon), "neuron-layers");
+  config.neuron_layers_end = number<index>(text.substr(colon + 1), "neuron-layers");
+}
+
+inline constexpr const char* weights_types = "f32|bf16|f16|q8_0|q4_0";
+
+inline dtype weights_type(std::string_view text) {
+  const auto type = dtype_named(text);
+  if (!type) fail("--weights: \"", text, "\" is none of ", weights_types);
+  return *type;
+}
+
+}  // namespace corematching::driver

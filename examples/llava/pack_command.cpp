@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "llava/pack_command.hpp"
+
+#include <CLI/CLI.hpp>
+#include <filesystem>
+#include <optional>
+#include <string>
+
+#include "corematching/backend/cpu/backend.hpp"
+#include "corematching/model/config.hpp"
+#include "corematching/model/pack.hpp"
+#include "llava/loaded_model.hpp"
+#include "llava/option_values.hpp"
+#include "llava/options.hpp"
+
+namespace corematching::driver {
+namespace {
+
+struct pack_options {
+  std::filesystem::path model;
+  std::string weights;
+  std::filesystem::path output;  // empty: the file that a run looks for
+  int threads = 0;
+};
+
+pack_options parse(int argc, const char* const* argv) {
+  pack_options o;
+  CLI::App app("Converts the weights of a language model once, so that loading them is a memory map.",
+               "llava pack");
+  app.add_option("--model", o.model, "directory of the checkpoint")->required()->type_name("DIR");
+  app.add_option("--weights", o.weights, "type of the weights")->required()->type_name(weights_types);
+  app.add_option("--output", o.output, "file to write (default: DIR/corematching-T.packed)")
+      ->type_name("FILE");
+  app.add_option("--threads", o.threads, "threads to work on (0: all)")->check(CLI::Range(0, 1024));
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& problem) {
+    throw usage_exit{app.exit(problem)};
+  }
+  return o;
+}
+
+}  // namespace
+
+void run_pack(int argc, const char* const* argv, console& terminal) {
+  const pack_options o = parse(argc, argv);
+  const dtype weights = weights_type(o.weights);
+  const auto path = o.output.empty() ? default_packed_file(o.model, weights) : o.output;
+  const model_config config = read_model_config(o.model);
+  const auto files = io::checkpoint::open(o.model);
+  const auto total = static_cast<double>(files.total_bytes());
+  cpu::backend be(o.threads);
+  pack(be, config.text(), files, weights, path,
+       [&](std::uint64_t done) { terminal.progress("packing", static_cast<double>(done), total); });
+  terminal.notice(std::string("wrote ").append(path.string()));
+}
+
+}  // namespace corematching::driver

@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+// Weights in another storage type, and transposed: panels of rows are widened to binary32, checked, and
+// stored anew.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <type_traits>
+#include <vector>
+
+#include "corematching/backend/backend.hpp"
+#include "corematching/backend/cpu/growing_buffer.hpp"
+#include "corematching/backend/cpu/huge_pages.hpp"
+#include "corematching/backend/cpu/row_kernels.hpp"
+#include "corematching/backend/cpu/thread_pool.hpp"
+#include "corematching/core/quantised.hpp"
+#include "corematching/core/view.hpp"
+
+namespace corematching::cpu {
+inline namespace COREMATCHING_CPU_ISA {
+namespace detail {
+
+/// Largest magnitude that `target` stores as a finite number; in the block formats the scale, largest / 127
+/// or / 8, is a binary16.
+constexpr float largest_weight(dtype target) {
+  constexpr float largest_f16 = 65504;
+  switch (target) {
+    case dtype::f32: return std::numeric_limits<float>::max();
+    case dtype::bf16: return to_float(bf16{0x7f7f});
+    case dtype::f16: return largest_f16;
+    case dtype::q8_0: return 127 * largest_f16;
+    case dtype::q4_0: return 8 * largest_f16;
+  }
+  return 0;
+}
+
+inline void check_weights(const float* row, index size, dtype target) {
+  const float limit = largest_weight(target);
+  // A NaN compares with nothing.
+  const float* const end = row + size;
+  const float* const found = std::find_if(row, end, [limit](float x) { return !(std::abs(x) <= limit); });
+  if (found == end) return;
+  require(std::isfinite(*found), "it holds ", *found, ", which is no finite number");
+  fail("it holds ", *found, ", beyond the ", limit, " that ", name_of(target), " can store");
+}
+
+/// Stores `size` values as one row of type `T`.
+template <class T>
+void store_row(const float* from, index size, std::byte* to) {
+  check_weights(from, size, dtype_of<T>);
+  if constexpr (block_format<T>) {
+    quantise_row<T>(from, size, to);
+  } else {
+    auto* const stored = reinterpret_cast<T*>(to);
+    for (index i = 0; i < size; ++i) {
+      if constexpr (std::is_same_v<T, float>) stored[i] = from[i];
+      if constexpr (std::is_same_v<T, f16>) stored[i] = to_f16(from[i]);
+      if constexpr (std::is_same_v<T, bf16>) stored[i] = to_bf16(from[i]);
+    }
+  }
+}
+
+/// Rows of a panel: of a transposed one, the columns that share a few cache lines of every source row.
+inline constexpr index converted_rows = 64;
+
+/// Rows first..last of the source, or of the transposed of it, as binary32 without gaps.
+inline void widen_panel(const weight_view<>& source, bool transposed, index first, index last, float* panel) {
+  visit_dtype(source.type, [&]<class T>(const T*) {
+    if (!transposed) {
+      for (index i = first; i < last; ++i)
+        widen_row<T>(source, i, 0, source.cols, panel + (i - first) * source.cols);
+      return;
+    }
+    float column[converted_rows];
+    for (index i = 0; i < source.rows; ++i) {
+      widen_row<T>(source, i, first, last - first, column);
+      for (index j = 0; j < last - first; ++j) panel[j * source.rows + i] = column[j];
+    }
+  });
+}
+
+/// Rows first..last of the result; `panel` has room for so many in binary32.
+inline void convert_rows(const weight_view<>& source, bool transposed, dtype target, std::byte* result,
+                         index first, index last, float* panel) {
+  const index cols = transposed ? source.rows : source.cols;
+  const auto row_bytes = static_cast<index>(bytes_of(target, static_cast<std::size_t>(cols)));
+  widen_panel(source, transposed, first, last, panel);
+  visit_dtype(target, [&]<class T>(const T*) {
+    for (index i = first; i < last; ++i)
+      store_row<T>(panel + (i - first) * cols, cols, result + i * row_bytes);
+  });
+}
+
+/// The weight, or its transposed, as `target`; `scratch` has a buffer for each thread of the pool.
+inline weight<host_space> convert_weight(thread_pool& pool, std::vector<growing_buffer<>>& scratch,
+                                         const weight_view<>& source, dtype target, bool transposed) {
+  const index rows = transposed ? source.cols : source.rows;
+  const index cols = transposed ? source.rows : source.cols;
+  require(!is_quantised(target) || cols % block_size == 0, name_of(target), " needs rows of a multiple of ",
+          block_size, " weights, not ", cols);
+  const auto row_bytes = bytes_of(target, static_cast<std::size_t>(cols));
+  auto memory = weight_memory(row_bytes * static_cast<std::size_t>(rows));
+  const index panels = (rows + converted_rows - 1) / converted_rows;
+  pool.for_tasks(panels, [&](int thread, index panel) {
+    const index first = panel * converted_rows, last = std::min(rows, first + converted_rows);
+    convert_rows(source, transposed, target, memory.get(), first, last,
+                 scratch[static_cast<std::size_t>(thread)].at_least((last - first) * cols));
+  });
+  return {{memory.get(), target, rows, cols, static_cast<index>(row_bytes)}, memory};
+}
+
+}  // namespace detail
+}  // namespace COREMATCHING_CPU_ISA
+}  // namespace corematching::cpu

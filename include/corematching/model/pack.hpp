@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+// Makes packed files: converts a checkpoint's language model once, tensor by tensor, so that loading it again
+// is a memory map.
+#pragma once
+
+#include <concepts>
+#include <filesystem>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "corematching/io/output_file.hpp"
+#include "corematching/io/safetensors_writer.hpp"
+#include "corematching/model/packed_file.hpp"
+#include "corematching/model/weights.hpp"
+
+namespace corematching {
+
+namespace detail {
+
+/// Writes tensors of a packed file as a checkpoint has them.
+template <backend B>
+requires std::same_as<typename B::space, host_space>
+class packer {
+ public:
+  packer(B& be, const io::checkpoint& from, dtype weights, load_progress progress, io::output_file& to)
+      : from_(from), reader_(be, from, std::move(progress), weights), to_(to) {
+    model_ = language_prefix(reader_);
+    head_ = head_name(reader_);
+  }
+
+  void write(const packed_tensor& t) {
+    using kind = packed_tensor::kind;
+    if (t.what == kind::padding) {
+      const std::vector<std::byte> zeros(static_cast<std::size_t>(t.cols));
+      return to_.write(zeros);
+    }
+    const std::string name = stored_name(t.entry.name);
+    if (t.what == kind::vector) {
+      const std::vector<float> values = reader_.values(name, {t.cols});
+      return to_.write(std::as_bytes(std::span(values)));
+    }
+    const auto w = t.what == kind::transposed ? reader_.transposed(name, t.rows, t.cols)
+                                              : reader_.matrix(name, {t.rows, t.cols});
+    to_.write({w.view.data, static_cast<std::size_t>(stored_bytes(w.view))});
+    io::give_back(from_.at(name).bytes);
+  }
+
+ private:
+  // model.layers.0... is what the checkpoint may call language_model.model.layers.0...
+  std::string stored_name(const std::string& name) const {
+    const std::string ours = "model.";
+    return name.starts_with(ours) ? model_ + name.substr(ours.size()) : head_;
+  }
+
+  const io::checkpoint& from_;
+  weight_reader<B> reader_;
+  io::output_file& to_;
+  std::string model_, head_;
+};
+
+}  // namespace detail
+
+/// Writes the language model of `from`, described by `config`, to `path` with weights of type `weights`:
+/// whole or not at all, one tensor in memory at a time. Throws `error` for what cannot be read, converted or
+/// written, and where `path` is a file of the checkpoint.
+template <backend B>
+void pack(B& be, const llama_config& config, const io::checkpoint& from, dtype weights,
+          const std::filesystem::path& path, load_progress progress = {}) {
+  for (const std::string_view name : from.names()) {
+    std::error_code ignored;
+    require(!std::filesystem::equivalent(from.at(name).file, path, ignored), path.string(),
+            ": is a file of the checkpoint, so it is not overwritten");
+  }
+  const packed_layout<B> layout(config, weights);
+  std::vector<io::tensor_entry> entries;
+  for (const packed_tensor& t : layout.tensors()) entries.push_back(t.entry);
+  const std::string header = io::safetensors_header_bytes(entries,
+                                                          {{"format", packed_format},
+                                                           {"version", packed_version},
+                                                           {"weights", name_of(weights)},
+                                                           {"checkpoint", checkpoint_identity(from)}},
+                                                          path.string(), packed_layer_alignment);
+  io::output_file file(path);
+  file.write(std::as_bytes(std::span(header)));
+  detail::packer<B> packer(be, from, weights, std::move(progress), file);
+  for (const packed_tensor& t : layout.tensors()) packer.write(t);
+  file.commit();
+}
+
+}  // namespace corematching

@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+#include "corematching/backend/cpu/backend.hpp"
+#include "support/error_text.hpp"
+
+namespace corematching {
+namespace {
+
+TEST(weight_memory, begins_at_huge_pages_where_it_fills_them) {
+  cpu::backend be(1);
+  for (const std::size_t bytes :
+       {std::size_t{1}, std::size_t{4096}, cpu::huge_page - 1, cpu::huge_page, 2 * cpu::huge_page + 7}) {
+    const auto memory = be.weight_memory(bytes);
+    const std::size_t alignment = bytes < cpu::huge_page ? 64 : cpu::huge_page;
+    EXPECT_EQ(reinterpret_cast<std::uintptr_t>(memory.get()) % alignment, 0u) << bytes;
+    std::fill_n(memory.get(), bytes, std::byte{1});
+    EXPECT_EQ(std::count(memory.get(), memory.get() + bytes, std::byte{1}), static_cast<index>(bytes));
+  }
+}
+
+TEST(weight_memory, refuses_what_the_system_does_not_have) {
+  cpu::backend be(1);
+  const std::size_t bytes = std::size_t{1} << 62;
+  support::expect_parts(support::error_text([&] { be.weight_memory(bytes); }), "out of memory",
+                        std::to_string(bytes));
+}
+
+}  // namespace
+}  // namespace corematching
