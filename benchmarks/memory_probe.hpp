@@ -9,15 +9,17 @@
 #include <memory>
 #include <vector>
 
+#include "corematching/backend/cpu/huge_pages.hpp"
 #include "corematching/backend/cpu/thread_pool.hpp"
-#include "huge_pages.hpp"
+
 #include "spread.hpp"
 
 namespace corematching::bench {
 
 class memory_probe {
  public:
-  explicit memory_probe(cpu::thread_pool& pool) : pool_(pool), block_(huge_block(words * sizeof(word))) {
+  explicit memory_probe(cpu::thread_pool& pool)
+      : pool_(pool), block_(cpu::weight_memory(words * sizeof(word))) {
     word* const data = words_of_block();
     pool_.for_ranges(words, words_per_line, [&](int, index first, index last) {
       for (index i = first; i < last; ++i) data[i] = static_cast<word>(i);

@@ -11,9 +11,9 @@
 #include <memory>
 
 #include "corematching/backend/backend.hpp"
+#include "corematching/backend/cpu/huge_pages.hpp"
 #include "corematching/backend/cpu/thread_pool.hpp"
 #include "corematching/core/quantised.hpp"
-#include "huge_pages.hpp"
 
 namespace corematching::bench {
 
@@ -91,7 +91,7 @@ inline weight<host_space> random_weight(cpu::thread_pool& pool, dtype type, inde
                                         double rms, std::uint64_t seed) {
   require(cols % block_size == 0, "random weights: rows of ", cols, " are no multiple of ", block_size);
   const auto row_bytes = static_cast<index>(bytes_of(type, static_cast<std::size_t>(cols)));
-  const auto block = huge_block(stored_bytes(type, rows, cols));
+  const auto block = cpu::weight_memory(stored_bytes(type, rows, cols));
   visit_dtype(type, [&]<class T>(const T*) {
     pool.for_ranges(rows, 1, [&](int, index first, index last) {
       for (index i = first; i < last; ++i)
