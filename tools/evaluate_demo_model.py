@@ -119,6 +119,16 @@ def main_table() -> list[Setting]:
     ]
 
 
+def weights_table() -> list[Setting]:
+    """Every type that weights can be held in, dense and with core neurons."""
+    rows = []
+    for weights in ("f32", "f16", "bf16", "q8_0", "q4_0"):
+        held = ("--weights", weights)
+        rows.append(Setting(f"{weights}, dense", ("--sparsity", "none", *held)))
+        rows.append(Setting(f"{weights}, neurons, beta 0.4", ("--sparsity", "neurons", "--beta", "0.4", *held)))
+    return rows
+
+
 def layer_table(layers: Iterable[int]) -> list[Setting]:
     """For every matching layer: three reference sets, then the controls at equal counts."""
     rules = {
@@ -215,7 +225,7 @@ def main() -> None:
     parser.add_argument("--engine", choices=("driver", "transformers"), default="driver")
     parser.add_argument("--driver", type=Path, default=ROOT / "build/release/examples/llava/llava")
     parser.add_argument("--model", type=Path, default=ROOT / "models/demo")
-    parser.add_argument("--table", choices=("dense", "main", "layers", "all"), default="dense")
+    parser.add_argument("--table", choices=("dense", "main", "weights", "layers", "all"), default="dense")
     parser.add_argument("--layers", type=int, nargs="+", default=[0, 1, 2, 3, 4], help="matching layers of the layer table")
     parser.add_argument("--kinds", nargs="+", default=[*scenes.KINDS, "describe"])
     parser.add_argument("--count", type=int, default=100, help="pictures; a question of every kind for each")
@@ -226,8 +236,8 @@ def main() -> None:
     args = parser.parse_args()
 
     tables = {
-        "dense": main_table()[:1], "main": main_table(), "layers": layer_table(args.layers),
-        "all": main_table() + layer_table(args.layers),
+        "dense": main_table()[:1], "main": main_table(), "weights": weights_table(),
+        "layers": layer_table(args.layers), "all": main_table() + weights_table() + layer_table(args.layers),
     }
     transformers = args.engine == "transformers"
     if transformers and args.table != "dense":

@@ -5,10 +5,12 @@
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <system_error>
 
 #include "corematching/backend/cpu/backend.hpp"
 #include "corematching/model/config.hpp"
 #include "corematching/model/pack.hpp"
+#include "corematching/model/packed_file.hpp"
 #include "llava/loaded_model.hpp"
 #include "llava/option_values.hpp"
 #include "llava/options.hpp"
@@ -40,12 +42,24 @@ pack_options parse(int argc, const char* const* argv) {
   return o;
 }
 
+/// Packing anew replaces a packed file; anything else that has this name may be part of a model.
+void require_replaceable(const std::filesystem::path& path) {
+  std::error_code ignored;
+  if (!std::filesystem::is_regular_file(path, ignored)) return;  // writing says what is wrong with the others
+  try {
+    static_cast<void>(packed_weights(path));
+  } catch (const error&) {
+    fail(path.string(), ": exists and is no packed file, so it is not overwritten");
+  }
+}
+
 }  // namespace
 
 void run_pack(int argc, const char* const* argv, console& terminal) {
   const pack_options o = parse(argc, argv);
   const dtype weights = weights_type(o.weights);
   const auto path = o.output.empty() ? default_packed_file(o.model, weights) : o.output;
+  require_replaceable(path);
   const model_config config = read_model_config(o.model);
   const auto files = io::checkpoint::open(o.model);
   const auto total = static_cast<double>(files.total_bytes());

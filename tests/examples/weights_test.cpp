@@ -133,9 +133,14 @@ TEST_F(demo_model, ignores_a_packed_file_that_does_not_fit_unless_it_is_named) {
 
 TEST_F(demo_model, is_packed_whole_or_not_at_all) {
   expect_refused(run({"--weights", "q9"}, {"pack"}), {"--weights", "q9"});
-  expect_refused(
-      run({"--weights", "f16", "--output", (directory.path() / "model.safetensors").string()}, {"pack"}),
-      {"a file of the checkpoint"});
+  for (const char* file : {"model.safetensors", "config.json", "tokenizer.model"}) {
+    const auto size = fs::file_size(directory.path() / file);
+    expect_refused(run({"--weights", "f16", "--output", (directory.path() / file).string()}, {"pack"}),
+                   {file, "is no packed file, so it is not overwritten"});
+    EXPECT_EQ(fs::file_size(directory.path() / file), size);
+  }
+  pack("f16");
+  pack("f16");  // in the place of the first
   expect_refused(run({"--weights", "f16", "--output", "/nowhere/file"}, {"pack"}), {"/nowhere/file"});
   const program_result result = testing::run_program(
       "/bin/sh", {"-c", "ulimit -f 8; trap '' XFSZ; exec \"$0\" \"$@\"", COREMATCHING_LLAVA, "pack",
