@@ -34,13 +34,6 @@ std::vector<std::pair<index, index>> size_pairs() {
   return pairs;
 }
 
-std::vector<twin::neurons> selections(index neurons) {
-  std::vector<std::int32_t> all(static_cast<std::size_t>(neurons)), thirds;
-  std::iota(all.begin(), all.end(), 0);
-  std::ranges::copy_if(all, std::back_inserter(thirds), [](std::int32_t n) { return n % 3 == 1; });
-  return {{}, std::vector<std::int32_t>{}, std::vector{all.back()}, thirds, all};
-}
-
 /// Weights whose dot products with values in [-1, 1] stay below 2.
 double weight_magnitude(index length) {
   return 1 / std::sqrt(static_cast<double>(length));
@@ -52,7 +45,7 @@ class backend_operations : public testing::Test {
   std::mt19937 random{7};
 
   real_matrix random_weight(index rows, index cols, dtype type, double magnitude) {
-    return rounded(random_matrix(rows, cols, random, magnitude), type);
+    return support::random_weight(rows, cols, type, random, magnitude);
   }
 };
 TYPED_TEST_SUITE(backend_operations, backends);

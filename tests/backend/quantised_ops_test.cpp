@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Products with weights in the block formats, against binary64 products with the values that the blocks hold:
-// the only rounding beside binary32's is that of the tokens to 16 bits.
+// the only rounding beside binary32's is that of the other factor to integers.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -25,13 +25,6 @@ constexpr dtype formats[] = {dtype::q8_0, dtype::q4_0};
 const std::vector<index> lengths = {32, 64, 224, 256, 288, 544, 1056};
 const std::vector<index> row_counts = {1, 3, 4, 5, 16, 17, 33, 70};
 const std::vector<index> token_counts = {1, 2, 4, 5, 6, 9, 37};
-
-std::vector<twin::neurons> selections(index neurons) {
-  std::vector<std::int32_t> all(static_cast<std::size_t>(neurons)), thirds;
-  std::iota(all.begin(), all.end(), 0);
-  std::ranges::copy_if(all, std::back_inserter(thirds), [](std::int32_t n) { return n % 3 == 1; });
-  return {{}, std::vector<std::int32_t>{}, std::vector{all.back()}, thirds};
-}
 
 /// Tokens of dot products become multiples of 1/32767 or 1/127 of their block's largest element; many tokens
 /// of 1/32767.
@@ -67,7 +60,7 @@ class quantised_operations : public testing::Test {
   std::mt19937 random{7};
 
   real_matrix random_weight(index rows, index cols, dtype type, double magnitude) {
-    return rounded(random_matrix(rows, cols, random, magnitude), type);
+    return support::random_weight(rows, cols, type, random, magnitude);
   }
 };
 TYPED_TEST_SUITE(quantised_operations, backends);

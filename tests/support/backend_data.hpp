@@ -10,7 +10,10 @@
 #include <concepts>
 #include <cstdint>
 #include <cstring>
+#include <iterator>
 #include <memory>
+#include <numeric>
+#include <random>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -181,6 +184,20 @@ corematching::weight<typename B::space> placed_weight(B& be, const real_matrix& 
                    first + i * row_bytes);
   });
   return be.place_weight({{first, type, values.rows, values.cols, row_bytes}, bytes});
+}
+
+/// Random weights that the storage type holds exactly.
+inline real_matrix random_weight(index rows, index cols, corematching::dtype type, std::mt19937& random,
+                                 double magnitude) {
+  return rounded(random_matrix(rows, cols, random, magnitude), type);
+}
+
+/// No selection, none of the neurons, the last one, a third of them, and all.
+inline std::vector<twin::neurons> selections(index neurons) {
+  std::vector<std::int32_t> all(static_cast<std::size_t>(neurons)), thirds;
+  std::iota(all.begin(), all.end(), 0);
+  std::ranges::copy_if(all, std::back_inserter(thirds), [](std::int32_t n) { return n % 3 == 1; });
+  return {{}, std::vector<std::int32_t>{}, std::vector{all.back()}, thirds, all};
 }
 
 /// A selection that lives in the backend's memory, or none.

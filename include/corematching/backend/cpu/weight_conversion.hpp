@@ -7,7 +7,6 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
-#include <type_traits>
 #include <vector>
 
 #include "corematching/backend/backend.hpp"
@@ -53,12 +52,7 @@ void store_row(const float* from, index size, std::byte* to) {
   if constexpr (block_format<T>) {
     quantise_row<T>(from, size, to);
   } else {
-    auto* const stored = reinterpret_cast<T*>(to);
-    for (index i = 0; i < size; ++i) {
-      if constexpr (std::is_same_v<T, float>) stored[i] = from[i];
-      if constexpr (std::is_same_v<T, f16>) stored[i] = to_f16(from[i]);
-      if constexpr (std::is_same_v<T, bf16>) stored[i] = to_bf16(from[i]);
-    }
+    narrow(from, size, reinterpret_cast<T*>(to));
   }
 }
 
