@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0
+// Which device a backend works on, and what owns a stream and a cuBLAS handle.
+#pragma once
+
+#include <cublas_v2.h>
+#include <cuda_runtime.h>
+
+#include <memory>
+#include <string>
+#include <type_traits>
+
+#include "corematching/core/cuda_error.cuh"
+#include "corematching/core/error.hpp"
+
+namespace corematching::cuda {
+
+namespace detail {
+
+inline void check(cublasStatus_t status, const char* call, const char* file, int line) {
+  if (status == CUBLAS_STATUS_SUCCESS) return;
+  fail(file, ":", line, ": ", call, ": ", cublasGetStatusString(status), " (cuBLAS status ",
+       static_cast<int>(status), ")");
+}
+
+}  // namespace detail
+
+/// Devices that can be used, 0 where there is no driver.
+inline int device_count() {
+  int count = 0;
+  if (cudaGetDeviceCount(&count) != cudaSuccess) {
+    static_cast<void>(cudaGetLastError());
+    return 0;
+  }
+  return count;
+}
+
+/// What the kernels are shaped for.
+struct device_properties {
+  std::string name;
+  int processors = 1;             // streaming multiprocessors
+  std::size_t memory_bytes = 0;   // of the device, whoever uses it
+};
+
+/// Makes `device` the one that this host thread uses; throws `error` where there is none of that number.
+inline device_properties use_device(int device) {
+  int count = 0;
+  const cudaError_t status = cudaGetDeviceCount(&count);
+  static_cast<void>(cudaGetLastError());
+  require(status == cudaSuccess && count > 0, "no CUDA device can be used: ",
+          status == cudaSuccess ? "the system has none" : cudaGetErrorString(status));
+  require(device >= 0 && device < count, "CUDA device ", device, " does not exist: the system has ", count,
+          count == 1 ? ", number 0" : ", numbered from 0");
+  COREMATCHING_CUDA_CHECK(cudaSetDevice(device));
+  cudaDeviceProp properties{};
+  COREMATCHING_CUDA_CHECK(cudaGetDeviceProperties(&properties, device));
+  return {properties.name, properties.multiProcessorCount, properties.totalGlobalMem};
+}
+
+namespace detail {
+
+struct destroy_stream {
+  void operator()(cudaStream_t stream) const { static_cast<void>(cudaStreamDestroy(stream)); }
+};
+struct destroy_event {
+  void operator()(cudaEvent_t event) const { static_cast<void>(cudaEventDestroy(event)); }
+};
+struct destroy_cublas {
+  void operator()(cublasHandle_t handle) const { static_cast<void>(cublasDestroy(handle)); }
+};
+
+}  // namespace detail
+
+using stream_handle = std::unique_ptr<std::remove_pointer_t<cudaStream_t>, detail::destroy_stream>;
+using event_handle = std::unique_ptr<std::remove_pointer_t<cudaEvent_t>, detail::destroy_event>;
+using cublas_handle = std::unique_ptr<std::remove_pointer_t<cublasHandle_t>, detail::destroy_cublas>;
+
+/// A stream that does not wait for the default stream.
+inline stream_handle make_stream() {
+  cudaStream_t stream = nullptr;
+  COREMATCHING_CUDA_CHECK(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
+  return stream_handle(stream);
+}
+
+/// An event that can be timed.
+inline event_handle make_event() {
+  cudaEvent_t event = nullptr;
+  COREMATCHING_CUDA_CHECK(cudaEventCreate(&event));
+  return event_handle(event);
+}
+
+inline cublas_handle make_cublas(cudaStream_t stream) {
+  cublasHandle_t handle = nullptr;
+  COREMATCHING_CUDA_CHECK(cublasCreate(&handle));
+  cublas_handle owner(handle);
+  COREMATCHING_CUDA_CHECK(cublasSetStream(handle, stream));
+  return owner;
+}
+
+/// What every operation needs to be started: where it is queued, and how many processors share it.
+struct context {
+  cudaStream_t stream = nullptr;
+  cublasHandle_t cublas = nullptr;
+  int processors = 1;
+};
+
+}  // namespace corematching::cuda
