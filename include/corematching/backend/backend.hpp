@@ -33,6 +33,10 @@ struct attention_shape {
 
   constexpr index query_size() const { return heads * head_dim; }
   constexpr index kv_size() const { return kv_heads * head_dim; }
+  /// How many of `keys` keys query `i` of `queries` sees.
+  constexpr index visible_keys(index i, index queries, index keys) const {
+    return causal ? keys - queries + i + 1 : keys;
+  }
 };
 
 /// What the operations did since the counters were last reset. Multiplications and additions of matrix
@@ -41,6 +45,22 @@ struct work_counters {
   std::uint64_t flops = 0;
   std::uint64_t weight_bytes = 0;
   std::uint64_t kv_bytes = 0;
+
+  /// `tokens` rows multiplied by `rows` rows of `w`.
+  template <class Space>
+  void count_product(index tokens, index rows, const weight_view<Space>& w) {
+    flops += 2 * static_cast<std::uint64_t>(tokens * rows * w.cols);
+    weight_bytes += stored_bytes(w.type, rows, w.cols);
+  }
+  /// `queries` rows that attend to the rows of `k` and to as many values.
+  template <class Space>
+  void count_attention(const attention_shape& shape, index queries, const weight_view<Space>& k) {
+    std::uint64_t pairs = 0;
+    for (index i = 0; i < queries; ++i)
+      pairs += static_cast<std::uint64_t>(shape.visible_keys(i, queries, k.rows));
+    flops += 4 * pairs * static_cast<std::uint64_t>(shape.query_size());
+    kv_bytes += 2 * stored_bytes(k.type, k.rows, shape.kv_size());
+  }
 
   friend work_counters operator-(work_counters a, const work_counters& b) {
     return {a.flops - b.flops, a.weight_bytes - b.weight_bytes, a.kv_bytes - b.kv_bytes};
@@ -138,6 +158,7 @@ concept cache_operations = requires(B& be, typename V::cached cached, typename V
                                     typename V::wt stored, typename V::ids ids) {
   be.store_rows(cached, x);             // cached = x, rounded to its type
   be.load_rows(y, stored);              // y = stored, exactly
+  be.copy_rows(cached, stored);         // both of one type and shape
   be.gather_rows(cached, stored, ids);  // as above
   be.zero_rows(cached, ids);
 };

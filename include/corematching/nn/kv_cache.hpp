@@ -65,9 +65,7 @@ class kv_layer {
   void resize(B& be, index rows) {
     for (memory* part : {&keys_, &values_}) {
       auto moved = be.template allocate<std::byte>(rows * row_bytes());
-      if (length_ > 0)
-        be.upload(vector_view<std::byte, space>{moved.data(), length_ * row_bytes()},
-                  vector_view<const std::byte, space>{part->data(), length_ * row_bytes()});
+      if (length_ > 0) be.copy_rows(rows_of(moved, 0, length_), rows_of(*part, 0, length_));
       *part = std::move(moved);
     }
     rows_ = rows;

@@ -20,11 +20,6 @@ namespace detail {
 
 inline constexpr index query_block = 64;
 
-/// How many keys query `i` of `queries` sees.
-inline index visible_keys(const attention_shape& shape, index i, index queries, index keys) {
-  return shape.causal ? keys - queries + i + 1 : keys;
-}
-
 /// p = softmax(p) in place.
 inline void softmax(float* p, index size) {
   eigen_row row(p, size);
@@ -97,7 +92,7 @@ inline void attend_block(matrix_view<float> y, matrix_view<const float> q, const
                          const weight_view<>& v, const attention_shape& shape, index head, index first,
                          index count, growing_buffer<>& scratch, growing_buffer<>& slice_scratch) {
   const index d = shape.head_dim, column = head / (shape.heads / shape.kv_heads) * d;
-  const index keys = visible_keys(shape, first + count - 1, q.rows, k.rows);
+  const index keys = shape.visible_keys(first + count - 1, q.rows, k.rows);
   const matrix_view<float> scores{scratch.at_least(count * keys), count, keys, keys};
   const auto slice = [&](auto m) {
     m.data += first * m.stride + head * d;
@@ -108,7 +103,7 @@ inline void attend_block(matrix_view<float> y, matrix_view<const float> q, const
   as_eigen(scores).noalias() =
       as_eigen(slice(q)) * as_eigen(widened_slice(k, keys, column, d, slice_scratch)).transpose();
   for (index i = 0; i < count; ++i) {
-    const index visible = visible_keys(shape, first + i, q.rows, k.rows);
+    const index visible = shape.visible_keys(first + i, q.rows, k.rows);
     float* row = scores.row(i).data;
     eigen_row(row, visible) *= shape.scale;
     softmax(row, visible);
@@ -116,14 +111,6 @@ inline void attend_block(matrix_view<float> y, matrix_view<const float> q, const
   }
   as_eigen(slice(y)).noalias() =
       as_eigen(scores) * as_eigen(widened_slice(v, keys, column, d, slice_scratch));
-}
-
-/// Query-key pairs that attention computes.
-inline std::uint64_t attended_pairs(const attention_shape& shape, index queries, index keys) {
-  std::uint64_t pairs = 0;
-  for (index i = 0; i < queries; ++i)
-    pairs += static_cast<std::uint64_t>(visible_keys(shape, i, queries, keys));
-  return pairs;
 }
 
 }  // namespace detail

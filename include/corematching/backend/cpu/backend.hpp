@@ -79,7 +79,7 @@ class backend {
 
   void matmul(out y, in x, weight_view<> w, vec bias = {}) {
     assert(x.cols == w.cols && y.cols == w.rows && y.rows == x.rows);
-    count_product(x.rows, w.rows, w);
+    counters_.count_product(x.rows, w.rows, w);
     const index grain = column_grain(x.rows * w.cols);
     if (x.rows > detail::few_tokens) return panels_.matmul(pool_, grain, y, x, w, bias);
     const detail::token_rows few = few_tokens(x, w.type);
@@ -92,8 +92,8 @@ class backend {
   void gated_up(out y, in x, weight_view<> gate, weight_view<> up, activation act, neurons selection = {}) {
     const index columns = detail::count_of(selection, gate.rows);
     assert(y.cols == columns && x.cols == gate.cols && gate.type == up.type);
-    count_product(x.rows, columns, gate);
-    count_product(x.rows, columns, up);
+    counters_.count_product(x.rows, columns, gate);
+    counters_.count_product(x.rows, columns, up);
     const index grain = column_grain(2 * x.rows * gate.cols);
     if (x.rows > detail::few_tokens) return panels_.gated_up(pool_, grain, y, x, gate, up, act, selection);
     const detail::token_rows few = few_tokens(x, gate.type);
@@ -106,7 +106,7 @@ class backend {
 
   void weighted_rows(out y, in x, weight_view<> w, neurons selection = {}) {
     assert(x.cols == detail::count_of(selection, w.rows) && y.cols == w.cols && y.rows == x.rows);
-    count_product(x.rows, x.cols, w);
+    counters_.count_product(x.rows, x.cols, w);
     if (x.rows <= detail::few_tokens) return sum_weighted_rows(y, x, w, selection);
     panels_.weighted_rows(pool_, column_grain(x.rows * x.cols), y, x, w, selection);
   }
@@ -131,9 +131,7 @@ class backend {
 
   void attention(out y, in q, weight_view<> k, weight_view<> v, attention_shape shape) {
     assert(k.rows == v.rows && k.type == v.type && (!shape.causal || k.rows >= q.rows));
-    const auto pairs = detail::attended_pairs(shape, q.rows, k.rows);
-    counters_.flops += 4 * pairs * static_cast<std::uint64_t>(shape.query_size());
-    counters_.kv_bytes += 2 * stored_bytes(k.type, k.rows, shape.kv_size());
+    counters_.count_attention(shape, q.rows, k);
     if (q.rows <= detail::few_tokens) return attend_few(y, q, k, v, shape);
     const index blocks = (q.rows + detail::query_block - 1) / detail::query_block;
     pool_.for_tasks(blocks * shape.heads, [&](int thread, index task) {
@@ -200,6 +198,12 @@ class backend {
     });
   }
 
+  void copy_rows(cache_view<> y, weight_view<> x) {
+    assert(y.rows == x.rows && y.cols == x.cols && y.type == x.type);
+    const auto bytes = static_cast<std::size_t>(stored_bytes(x.type, 1, x.cols));
+    for (index i = 0; i < x.rows; ++i) std::memcpy(y.data + i * y.row_bytes, x.data + i * x.row_bytes, bytes);
+  }
+
   void zero_rows(cache_view<> x, index_view<> rows) {
     const auto bytes = static_cast<std::size_t>(stored_bytes(x.type, 1, x.cols));
     for (const std::int32_t row : rows) std::memset(x.data + row * x.row_bytes, 0, bytes);
@@ -238,11 +242,6 @@ class backend {
     return {x, &rounded_16_, &rounded_8_};
   }
 
-  void count_product(index tokens, index rows, const weight_view<>& w) {
-    counters_.flops += 2 * static_cast<std::uint64_t>(tokens * rows * w.cols);
-    counters_.weight_bytes += stored_bytes(w.type, rows, w.cols);
-  }
-
   // A range of work below these costs less than waking another thread for it: some microseconds.
   static constexpr index pointwise_grain = 16384;  // elements
   static constexpr index product_grain = 65536;    // multiply-adds
@@ -268,7 +267,7 @@ class backend {
                      [&](int thread, index first, index last) {
                        visit_elements(k.type, [&]<class T>(const T*) {
                          for (index i = 0; i < q.rows; ++i) {
-                           const index visible = detail::visible_keys(shape, i, q.rows, k.rows);
+                           const index visible = shape.visible_keys(i, q.rows, k.rows);
                            for (index head = first; head < last; ++head)
                              detail::attend_one<T>(y.row(i), q.row(i).data, k, v, shape, head, visible,
                                                    scratch_[index_of(thread)]);

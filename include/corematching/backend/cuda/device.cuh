@@ -37,8 +37,9 @@ inline int device_count() {
 /// What the kernels are shaped for.
 struct device_properties {
   std::string name;
-  int processors = 1;             // streaming multiprocessors
-  std::size_t memory_bytes = 0;   // of the device, whoever uses it
+  int processors = 1;            // streaming multiprocessors
+  int capability = 0;            // compute capability times ten: 90 for 9.0
+  std::size_t memory_bytes = 0;  // of the device, whoever uses it
 };
 
 /// Makes `device` the one that this host thread uses; throws `error` where there is none of that number.
@@ -53,7 +54,8 @@ inline device_properties use_device(int device) {
   COREMATCHING_CUDA_CHECK(cudaSetDevice(device));
   cudaDeviceProp properties{};
   COREMATCHING_CUDA_CHECK(cudaGetDeviceProperties(&properties, device));
-  return {properties.name, properties.multiProcessorCount, properties.totalGlobalMem};
+  return {properties.name, properties.multiProcessorCount, 10 * properties.major + properties.minor,
+          properties.totalGlobalMem};
 }
 
 namespace detail {
@@ -96,11 +98,12 @@ inline cublas_handle make_cublas(cudaStream_t stream) {
   return owner;
 }
 
-/// What every operation needs to be started: where it is queued, and how many processors share it.
+/// What every operation needs to be started: where it is queued, and what shares the work there.
 struct context {
   cudaStream_t stream = nullptr;
   cublasHandle_t cublas = nullptr;
   int processors = 1;
+  int capability = 0;  // compute capability times ten
 };
 
 }  // namespace corematching::cuda

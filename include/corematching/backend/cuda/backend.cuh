@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: Apache-2.0
+// The CUDA backend: device memory, one stream, cuBLAS for products with many tokens and own kernels for the
+// rest. Activations are binary32; weights and caches f32, f16 or bf16. Operations are queued and return at
+// once; download() and core_neurons() wait for what they read. Shapes and formulas of the operations stand
+// beside their names in corematching/backend/backend.hpp.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <cassert>
+#include <memory>
+#include <optional>
+#include <type_traits>
+
+#include "corematching/backend/backend.hpp"
+#include "corematching/backend/cuda/attention.cuh"
+#include "corematching/backend/cuda/buffer.cuh"
+#include "corematching/backend/cuda/device.cuh"
+#include "corematching/backend/cuda/norms.cuh"
+#include "corematching/backend/cuda/pointwise.cuh"
+#include "corematching/backend/cuda/products.cuh"
+#include "corematching/backend/cuda/rotary.cuh"
+#include "corematching/backend/cuda/rows.cuh"
+#include "corematching/backend/cuda/selection.cuh"
+#include "corematching/backend/cuda/weights.cuh"
+
+namespace corematching::cuda {
+
+/// One host thread uses a backend at a time. What it allocates must be gone before it is.
+class backend {
+ public:
+  using space = device_space;
+  using value_type = float;
+  template <class T>
+  using buffer = cuda::buffer<T>;
+  using out = matrix_view<float, space>;
+  using in = matrix_view<const float, space>;
+  using vec = vector_view<const float, space>;
+  using ids = index_view<space>;
+  using stored = weight_view<space>;
+  using cached = cache_view<space>;
+  using neurons = neuron_selection<space>;
+
+  /// Works on `device`, numbered as the system does; throws `error` where it cannot be used.
+  explicit backend(int device = 0)
+      : properties_(use_device(device)), stream_(make_stream()), cublas_(make_cublas(stream_.get())) {}
+
+  const device_properties& device() const { return properties_; }
+  cudaStream_t stream() const { return stream_.get(); }
+  const work_counters& counters() const { return counters_; }
+  /// Waits until all that was queued is done.
+  void synchronize() { COREMATCHING_CUDA_CHECK(cudaStreamSynchronize(stream_.get())); }
+
+  template <class T>
+  buffer<T> allocate(index size) {
+    return buffer<T>(stream_.get(), size);
+  }
+  /// Page-locked, so that the device reads it as fast as the bus allows.
+  std::shared_ptr<std::byte> weight_memory(std::size_t bytes) { return detail::page_locked(bytes); }
+  weight<space> place_weight(const weight<host_space>& host) { return detail::placed_weight(on(), host); }
+  weight<space> convert_weight(const weight_view<>& source, dtype target, bool transposed) {
+    return detail::converted_weight(on(), source, target, transposed);
+  }
+  template <class T>
+  void upload(vector_view<T, space> to, std::type_identity_t<vector_view<const T>> from) {
+    assert(to.size == from.size);
+    transfer(to.data, from.data, from.size, cudaMemcpyHostToDevice);
+  }
+  /// Waits for the values; throws `error` if activations observed before were not finite.
+  template <class T>
+  void download(vector_view<T> to, std::type_identity_t<vector_view<const T, space>> from) {
+    assert(to.size == from.size);
+    transfer(to.data, from.data, from.size, cudaMemcpyDeviceToHost);
+    synchronize();
+    detail::check_finite(on(), selection_);
+  }
+
+  void embed(out y, const stored& table, ids rows) { detail::embed(on(), y, table, rows); }
+  void rms_norm(out y, in x, vec weight, float eps) { detail::rms_norm(on(), y, x, weight, eps); }
+  void layer_norm(out y, in x, vec weight, vec bias, float eps) {
+    detail::layer_norm(on(), y, x, weight, bias, eps);
+  }
+  void matmul(out y, in x, const stored& w, vec bias = {}) {
+    assert(x.cols == w.cols && y.cols == w.rows && y.rows == x.rows);
+    counters_.count_product(x.rows, w.rows, w);
+    detail::matmul(on(), products_, y, x, w, bias);
+  }
+  void gated_up(out y, in x, const stored& gate, const stored& up, activation act, neurons selection = {}) {
+    assert(x.cols == gate.cols && gate.type == up.type);
+    counters_.count_product(x.rows, y.cols, gate);
+    counters_.count_product(x.rows, y.cols, up);
+    detail::gated_up(on(), products_, y, x, gate, up, act, selection);
+  }
+  void weighted_rows(out y, in x, const stored& w, neurons selection = {}) {
+    assert(y.cols == w.cols && y.rows == x.rows);
+    counters_.count_product(x.rows, x.cols, w);
+    detail::weighted_rows(on(), products_, y, x, w, selection);
+  }
+  void rotary(out x, ids positions, vec frequencies, index heads) {
+    assert(x.rows == positions.size && x.cols == 2 * frequencies.size * heads);
+    detail::rotary(on(), x, positions, frequencies, heads);
+  }
+  void attention(out y, in q, const stored& k, const stored& v, const attention_shape& shape) {
+    assert(k.rows == v.rows && k.type == v.type && (!shape.causal || k.rows >= q.rows));
+    counters_.count_attention(shape, q.rows, k);
+    detail::attention(on(), attention_workspace_, y, q, k, v, shape);
+  }
+  /// The weights that one query row gives to every key, [heads, keys]; not counted as work of the model.
+  void attention_probabilities(out probabilities, in q, const stored& k, const attention_shape& shape) {
+    assert(q.rows == 1 && probabilities.rows == shape.heads && probabilities.cols == k.rows);
+    detail::attention_probabilities(on(), probabilities, q, k, shape);
+  }
+  void activate(out x, activation act) { detail::activate(on(), x, act); }
+  void add(out y, in x) { detail::add(on(), y, x); }
+  void copy(out y, in x) { detail::copy(on(), y, x); }
+
+  void gather_rows(out y, in x, ids rows) { detail::gather_rows(on(), y, x, rows); }
+  void gather_rows(cached y, const stored& x, ids rows) { detail::gather_rows(on(), y, x, rows); }
+  void store_rows(cached y, in x) { detail::store_rows(on(), y, x); }
+  void load_rows(out y, const stored& x) { detail::load_rows(on(), y, x); }
+  void zero_rows(cached x, ids rows) { detail::zero_rows(on(), x, rows); }
+  void copy_rows(cached y, const stored& x) {
+    assert(y.rows == x.rows && y.cols == x.cols && y.type == x.type);
+    if (x.rows == 0) return;
+    COREMATCHING_CUDA_CHECK(cudaMemcpy2DAsync(
+        y.data, static_cast<std::size_t>(y.row_bytes), x.data, static_cast<std::size_t>(x.row_bytes),
+        static_cast<std::size_t>(stored_bytes(x.type, 1, x.cols)), static_cast<std::size_t>(x.rows),
+        cudaMemcpyDeviceToDevice, stream_.get()));
+  }
+
+  /// An activation that is not finite is reported by the next operation that waits.
+  void activated_neurons(matrix_view<std::uint64_t, space> bits, vector_view<std::int32_t, space> counts,
+                         in x) {
+    detail::activated_neurons(on(), selection_, bits, counts, x);
+  }
+  void count_core_neurons(vector_view<std::int32_t, space> frequency, in x,
+                          vector_view<const std::int32_t, space> counts, double rho, core_count rule,
+                          std::optional<ids> rows = {}) {
+    detail::count_core_neurons(on(), selection_, frequency, x, counts, rho, rule, rows);
+  }
+  detail::neuron_set core_neurons(vector_view<const std::int32_t, space> frequency, double beta) {
+    return detail::core_neurons(on(), selection_, frequency, beta);
+  }
+  void overlap(vector_view<std::int32_t, space> scores, matrix_view<const std::uint64_t, space> bits,
+               vector_view<const std::uint64_t, space> set) {
+    detail::overlap(on(), scores, bits, set);
+  }
+
+ private:
+  context on() const { return {stream_.get(), cublas_.get(), properties_.processors, properties_.capability}; }
+
+  template <class T>
+  void transfer(T* to, const T* from, index size, cudaMemcpyKind kind) {
+    if (size == 0) return;
+    COREMATCHING_CUDA_CHECK(
+        cudaMemcpyAsync(to, from, static_cast<std::size_t>(size) * sizeof(T), kind, stream_.get()));
+  }
+
+  device_properties properties_;
+  stream_handle stream_;
+  cublas_handle cublas_;
+  detail::product_workspaces products_;
+  workspace attention_workspace_;
+  detail::selection_state selection_;
+  work_counters counters_;
+};
+
+static_assert(corematching::backend<backend>);
+
+}  // namespace corematching::cuda
