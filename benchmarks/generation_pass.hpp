@@ -8,10 +8,9 @@
 #include <optional>
 #include <vector>
 
-#include "corematching/backend/cpu/backend.hpp"
 #include "corematching/hooks/core_matching.hpp"
 #include "corematching/model/llama.hpp"
-#include "random_weights.hpp"
+#include "random_words.hpp"
 
 namespace corematching::bench {
 
@@ -30,16 +29,18 @@ struct pass_result {
   double prefill_seconds = 0;
   double selection_seconds = 0;
   double decode_seconds = 0;
+  std::uint64_t prefill_flops = 0;
   std::uint64_t decode_bytes = 0;  // of weights and of the cache, over all new tokens
   index cached_tokens = 0;         // of the prompt, in the last layer
 };
 
 /// Runs passes of one workload over one model, dense or with CoreMatching.
+template <backend B>
 class pass_runner {
  public:
-  using model_type = llama<cpu::backend>;
+  using model_type = llama<B>;
 
-  pass_runner(cpu::backend& be, const model_type& model, const workload& load)
+  pass_runner(B& be, const model_type& model, const workload& load)
       : be_(be), model_(model), load_(load), prompt_(be, load.prompt_tokens(), model.config().hidden_size) {
     for (index i = 0; i < load.prompt_tokens(); ++i) {
       const bool text = i < load.text_before() || i >= load.text_before() + load.image_tokens;
@@ -52,12 +53,12 @@ class pass_runner {
   }
 
   pass_result sparse(const core_matching_config& config) {
-    core_matching<cpu::backend> state(be_, config, model_.config().layers, shape_of(model_.config()));
+    core_matching<B> state(be_, config, model_.config().layers, shape_of(model_.config()));
     const auto with_hook = [&](auto&& body) {
       state.begin_prompt(0, kinds_);
       with_prefill_hook(state, body);
     };
-    pass_result result = run(with_hook, core_matching<cpu::backend>::decode_hook(state));
+    pass_result result = run(with_hook, typename core_matching<B>::decode_hook(state));
     result.selection_seconds = state.selection_seconds();
     return result;
   }
@@ -73,6 +74,7 @@ class pass_runner {
   pass_result run(WithHook&& with_hook, H&& decode_hook) {
     pass_result result;
     auto seq = model_.start(be_, load_.new_tokens, load_.cache_type);
+    const work_counters empty = be_.counters();
     const auto start = clock::now();
     embed_prompt();
     with_hook(
@@ -81,6 +83,7 @@ class pass_runner {
     result.cached_tokens = seq.cache[model_.config().layers - 1].length();
 
     const work_counters before = be_.counters();
+    result.prefill_flops = (before - empty).flops;
     const auto decode_start = clock::now();
     std::vector<float> logits;
     for (index i = 0; i < load_.new_tokens; ++i)
@@ -104,10 +107,10 @@ class pass_runner {
     model_.embed(be_, prompt_.view(), ids);
   }
 
-  cpu::backend& be_;
+  B& be_;
   const model_type& model_;
   workload load_;
-  matrix<cpu::backend> prompt_;
+  matrix<B> prompt_;
   std::vector<token_kind> kinds_;
 };
 

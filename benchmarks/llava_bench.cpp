@@ -5,64 +5,24 @@
 #include <iostream>
 #include <nlohmann/json.hpp>
 
-#include "corematching/io/safetensors.hpp"
-#include "corematching/model/config.hpp"
 #include "llava_bench_options.hpp"
 #include "llava_bench_report.hpp"
-#include "memory_probe.hpp"
-#include "random_model.hpp"
+#include "measure.hpp"
 
 namespace corematching::bench {
 namespace {
 
-llama<cpu::backend> make_model(cpu::backend& be, const options& o) {
-  if (o.model.empty()) {
-    llama_config config = shapes().at(o.shape);
-    config.layers = o.layers.value_or(config.layers);
-    return random_model(be, config, o.weights);
+void print(const machine_rates& rates, bool json) {
+  if (json) {
+    std::cout << json_of(rates) << '\n';
+  } else {
+    print_rates(std::cout, rates);
   }
-  const llama_config config = read_model_config(o.model).text();
-  const auto files = io::checkpoint::open(o.model);
-  weight_reader<cpu::backend> reader(be, files);
-  return {be, config, reader};
-}
-
-/// Runs `pass` between two probes.
-template <class Pass>
-void add_measured(measured_passes& to, memory_probe& probe, Pass&& pass) {
-  const double before = probe.read_bytes_per_second();
-  const pass_result result = pass();
-  to.add(result, (before + probe.read_bytes_per_second()) / 2);
-}
-
-measurement measure(cpu::backend& be, memory_probe& probe, const options& o) {
-  const llama<cpu::backend> model = make_model(be, o);
-  pass_runner(be, model, {8, 0, 1}).dense();  // the first pass takes memory for its scratch buffers
-  pass_runner runner(be, model, o.load);
-  measurement result{measured_passes(o.load), {}};
-  if (o.paired) result.dense.emplace(o.load);
-  for (int i = 0; i < o.repeat; ++i) {
-    if (o.paired) add_measured(*result.dense, probe, [&] { return runner.dense(); });
-    add_measured(result.main, probe,
-                 [&] { return o.is_sparse() ? runner.sparse(o.sparsity()) : runner.dense(); });
-  }
-  return result;
 }
 
 void run(const options& o) {
-  cpu::thread_pool pool(o.threads);
-  memory_probe probe(pool);
-  if (o.probe) {
-    const double rate = probe.read_bytes_per_second();
-    if (o.json) {
-      std::cout << nlohmann::json{{"read_bytes_per_second", rate}} << '\n';
-    } else {
-      std::cout << rate / 1e9 << " GB/s read\n";
-    }
-    return;
-  }
-  cpu::backend be(o.threads);
-  const measurement result = measure(be, probe, o);
+  if (o.probe) return print(probe(o), o.json);
+  const measurement result = measure(o);
   if (o.json) {
     std::cout << json_of(o, result) << '\n';
   } else {

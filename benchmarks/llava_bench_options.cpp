@@ -41,7 +41,10 @@ void add_model(CLI::App& app, options& o) {
          "storage type of random weights (default: f16)")
       ->check(CLI::IsMember(weight_types()))
       ->excludes(model);
-  app.add_option("--threads", o.threads, "threads to work on (0: all)")
+  app.add_option("--cuda", o.cuda_device, "measure on the CUDA device of this number, not on the CPU")
+      ->check(CLI::Range(0, 1023))
+      ->type_name("N");
+  app.add_option("--threads", o.threads, "threads of the CPU to work on (0: all)")
       ->check(CLI::Range(0, 1024))
       ->capture_default_str();
 }
@@ -108,6 +111,8 @@ options parse_options(int argc, const char* const* argv) {
     app.parse(argc, argv);
     if (result.paired && !result.is_sparse())
       throw CLI::ValidationError("--paired compares dense with sparse: give --keep or --beta below 1");
+    if (result.cuda_device && is_quantised(result.weights))
+      throw CLI::ValidationError("--cuda: weights on a CUDA device are f32, f16 or bf16");
     if (result.keep && *result.keep > result.load.image_tokens)
       throw CLI::ValidationError("--keep asks for more tokens than --image-tokens gives");
   } catch (const CLI::ParseError& problem) {

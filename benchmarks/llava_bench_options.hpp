@@ -17,6 +17,7 @@ struct options {
   std::filesystem::path model;  // a checkpoint instead of a shape
   std::optional<index> layers;
   dtype weights = dtype::f16;
+  std::optional<int> cuda_device;  // its number; nothing: the CPU
   int threads = 0;
   workload load{64, 576, 32, dtype::f16};
   std::optional<index> keep;

@@ -5,6 +5,7 @@
 #include <iosfwd>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <string>
 
 #include "llava_bench_options.hpp"
 #include "measured_passes.hpp"
@@ -15,9 +16,12 @@ namespace corematching::bench {
 struct measurement {
   measured_passes main;
   std::optional<measured_passes> dense;
+  std::string device;
 };
 
 nlohmann::json json_of(const options& o, const measurement& m);
+nlohmann::json json_of(const machine_rates& rates);
+void print_rates(std::ostream& out, const machine_rates& rates);
 void print_table(std::ostream& out, const measurement& m);
 
 }  // namespace corematching::bench

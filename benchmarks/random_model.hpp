@@ -2,14 +2,14 @@
 // Language models of well-known shapes with random weights: what they compute is noise, what it costs is not.
 #pragma once
 
-#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <map>
 #include <string>
 #include <utility>
+#include <vector>
 
-#include "corematching/backend/cpu/backend.hpp"
+#include "corematching/backend/cpu/thread_pool.hpp"
 #include "corematching/model/llama.hpp"
 #include "random_weights.hpp"
 
@@ -42,33 +42,36 @@ inline const std::map<std::string, llama_config>& shapes() {
 namespace detail {
 
 /// Makes one weight after another, each from a sequence of its own.
+template <backend B>
 class weight_source {
  public:
-  weight_source(cpu::backend& be, cpu::thread_pool& pool, dtype type) : be_(be), pool_(pool), type_(type) {}
+  weight_source(B& be, cpu::thread_pool& pool, dtype type) : be_(be), pool_(pool), type_(type) {}
 
   /// Scaled so that a sum over `fan_in` of them keeps the size of what is summed.
-  weight<host_space> matrix(index rows, index cols, index fan_in) {
+  weight<typename B::space> matrix(index rows, index cols, index fan_in) {
     const double rms = 1 / std::sqrt(static_cast<double>(fan_in));
-    return random_weight(pool_, type_, rows, cols, rms, ++seed_);
+    return be_.place_weight(random_weight(pool_, type_, rows, cols, rms, ++seed_));
   }
 
-  parameters<cpu::backend> ones(index size) {
-    auto values = be_.allocate<float>(size);
-    std::fill_n(values.data(), size, 1.0f);
+  parameters<B> ones(index size) {
+    const std::vector<float> ones(static_cast<std::size_t>(size), 1.0f);
+    auto values = be_.template allocate<float>(size);
+    be_.upload(values.view(), {ones.data(), size});
     return values;
   }
 
  private:
-  cpu::backend& be_;
+  B& be_;
   cpu::thread_pool& pool_;
   dtype type_;
   std::uint64_t seed_ = 0;
 };
 
-inline decoder_weights<cpu::backend> random_layer(weight_source& source, const llama_config& config) {
+template <backend B>
+decoder_weights<B> random_layer(weight_source<B>& source, const llama_config& config) {
   const index d = config.hidden_size, n = config.intermediate_size;
   const index q = config.heads * config.head_dim, kv = config.kv_heads * config.head_dim;
-  decoder_weights<cpu::backend> w;
+  decoder_weights<B> w;
   w.attention_norm = source.ones(d);
   w.ffn_norm = source.ones(d);
   w.query = source.matrix(q, d, d);
@@ -83,10 +86,12 @@ inline decoder_weights<cpu::backend> random_layer(weight_source& source, const l
 
 }  // namespace detail
 
-inline llama<cpu::backend> random_model(cpu::backend& be, const llama_config& config, dtype type) {
-  cpu::thread_pool pool(be.threads());
-  detail::weight_source source(be, pool, type);
-  llama_weights<cpu::backend> weights;
+/// `threads` of the CPU draw the weights.
+template <backend B>
+llama<B> random_model(B& be, const llama_config& config, dtype type, int threads) {
+  cpu::thread_pool pool(threads);
+  detail::weight_source<B> source(be, pool, type);
+  llama_weights<B> weights;
   weights.embedding = source.matrix(config.vocab_size, config.hidden_size, config.hidden_size);
   for (index i = 0; i < config.layers; ++i) weights.layers.push_back(detail::random_layer(source, config));
   weights.norm = source.ones(config.hidden_size);

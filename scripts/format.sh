@@ -7,5 +7,5 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 action=(-i)
 if [[ "${1:-}" == --check ]]; then action=(--dry-run -Werror); fi
-find include examples tests benchmarks \( -name '*.hpp' -o -name '*.cpp' \) -print0 |
+find include examples tests benchmarks \( -name '*.hpp' -o -name '*.cpp' -o -name '*.cuh' -o -name '*.h' \) -print0 |
   xargs -0 clang-format-14 "${action[@]}"

@@ -84,7 +84,6 @@ class conversation {
     report_.layers = config.layers;
     report_.all_neurons = config.intermediate_size;
     report_.weights = name_of(model_->language().weight_type());
-    report_.threads = be_.threads();
   }
 
   void look() {
@@ -164,10 +163,12 @@ class conversation {
   }
 
   // Rounding keys and values to 16 bits is nothing beside rounding the weights to 8 or 4, and halves the
-  // cache.
+  // cache. On a device they are stored as the weights are, which is what its matrix units multiply.
   dtype cache_type() const {
-    const bool blocks = is_quantised(model_->language().weight_type());
-    return options_.cache_type.value_or(blocks ? dtype::f16 : dtype_of<typename B::value_type>);
+    const dtype weights = model_->language().weight_type();
+    constexpr bool on_device = std::is_same_v<typename B::space, device_space>;
+    const dtype exact = on_device ? weights : dtype_of<typename B::value_type>;
+    return options_.cache_type.value_or(is_quantised(weights) ? dtype::f16 : exact);
   }
 
   // All rows at once, unless that takes more memory than it is worth; the rule mean_count needs them all.

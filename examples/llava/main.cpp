@@ -13,14 +13,14 @@ namespace {
 
 using namespace corematching::driver;
 
-int run(int argc, char** argv) {
+int run_program(int argc, char** argv) {
   console terminal;
   if (argc > 1 && argv[1] == std::string_view("pack")) {
     run_pack(argc - 1, argv + 1, terminal);
     return 0;
   }
   const options o = parse_options(argc, argv);
-  const run_report report = run_on_cpu(o, terminal, [&](const std::string& piece) {
+  const run_report report = run(o, terminal, [&](const std::string& piece) {
     if (!o.json) std::cout << piece << std::flush;
   });
   if (o.json) {
@@ -49,7 +49,7 @@ int run(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   try {
-    return run(argc, argv);
+    return run_program(argc, argv);
   } catch (const usage_exit& exit) {
     return exit.code;
   } catch (const std::bad_alloc&) {

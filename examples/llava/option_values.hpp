@@ -5,6 +5,7 @@
 
 #include <charconv>
 #include <cstdint>
+#include <optional>
 #include <string_view>
 #include <vector>
 
@@ -77,6 +78,17 @@ inline void set_neuron_layers(std::string_view text, core_matching_config& confi
   if (colon == text.npos) fail("--neuron-layers: \"", text, "\" is not of the form BEGIN:END");
   config.neuron_layers_begin = number<index>(text.substr(0, colon), "neuron-layers");
   config.neuron_layers_end = number<index>(text.substr(colon + 1), "neuron-layers");
+}
+
+/// "cpu": nothing; "cuda", "cuda:N": the number of the device.
+inline std::optional<int> cuda_device(std::string_view text) {
+  constexpr std::string_view cuda = "cuda", numbered = "cuda:";
+  if (text == "cpu") return std::nullopt;
+  if (text == cuda) return 0;
+  if (!text.starts_with(numbered)) fail("--device: \"", text, "\" is none of cpu, cuda, cuda:N");
+  const int device = number<int>(text.substr(numbered.size()), "device cuda");
+  if (device < 0) fail("--device: \"", text, "\": devices are numbered from 0");
+  return device;
 }
 
 inline constexpr const char* weights_types = "f32|bf16|f16|q8_0|q4_0";

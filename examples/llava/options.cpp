@@ -208,7 +208,11 @@ void add_generation(CLI::App& app, options& o) {
       app, "--kv-cache", o.cache_type, {{"f32", dtype::f32}, {"f16", dtype::f16}, {"bf16", dtype::bf16}},
       "how keys and values are stored (otherwise f16 beside weights in blocks, f32 beside others)")
       ->group(group);
-  app.add_option("--threads", o.threads, "threads to work on (0: all)")
+  add_converted(
+      app, "--device", [&o](const std::string& text) { o.cuda_device = cuda_device(text); },
+      "cpu|cuda|cuda:N", "what computes: the CPU, or a CUDA device by its number (default: cpu)")
+      ->group(group);
+  app.add_option("--threads", o.threads, "threads of the CPU to work on (0: all)")
       ->capture_default_str()
       ->check(CLI::Range(0, 1024))
       ->group(group);

@@ -33,7 +33,8 @@ struct options {
   core_matching_config sparsity;
   sampling_options sampling;
   index max_new_tokens = 256;
-  int threads = 0;                  // 0: all that the system has
+  std::optional<int> cuda_device;   // its number; nothing: the CPU
+  int threads = 0;                  // of the CPU; 0: all that the system has
   std::optional<dtype> cache_type;  // of keys and values; nothing: what fits the weights
 
   bool stats = false;

@@ -120,6 +120,7 @@ void print_json(const run_report& r, std::ostream& out) {
       {"weights", r.weights},
       {"weight_bytes_held", r.held_weight_bytes},
       {"weight_bytes_streamed_per_token", r.streamed_per_token()},
+      {"device", r.device},
       {"threads", r.threads}};
   // A generated answer may end inside a character; the rest of the object is worth more than refusing it.
   out << object.dump(-1, ' ', false, json::error_handler_t::replace) << '\n';
@@ -130,7 +131,8 @@ void print_statistics(const run_report& r, std::ostream& out) {
   kept_rows(out, r);
   out << "time\n";
   row(out, "load", amount(r.load_seconds, 1, "s", 3),
-      r.weights + " weights, " + std::to_string(r.threads) + " threads");
+      r.weights + " weights, " + r.device +
+          (r.threads > 0 ? ", " + std::to_string(r.threads) + " threads" : ""));
   row(out, "vision", amount(r.vision_seconds, 1, "s", 3));
   row(out, "prefill", amount(r.prefill_seconds, 1, "s", 3),
       amount(ratio(static_cast<double>(r.prompt_tokens), r.prefill_seconds), 1, "tokens/s", 1));

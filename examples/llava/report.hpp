@@ -17,7 +17,8 @@ struct run_report {
   std::vector<std::int32_t> generated_ids;
   bool stopped = false;  // by an end-of-sequence token, not by the limit
   std::string weights;   // storage type
-  int threads = 0;
+  std::string device;    // what computed
+  int threads = 0;       // of the CPU; 0 where a device computed
 
   index prompt_tokens = 0;  // image tokens included
   index image_tokens = 0;

@@ -5,10 +5,12 @@
 
 namespace corematching::driver {
 
-run_report run_on_cpu(const options& o, console& terminal,
-                      const std::function<void(const std::string&)>& on_text) {
+run_report run_on_cpu(const options& o, console& terminal, const text_listener& on_text) {
   cpu::backend be(o.threads);
-  return conversation<cpu::backend>(be, o, terminal).run(on_text);
+  run_report report = conversation<cpu::backend>(be, o, terminal).run(on_text);
+  report.device = "CPU";
+  report.threads = be.threads();
+  return report;
 }
 
 }  // namespace corematching::driver

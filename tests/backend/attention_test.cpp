@@ -85,7 +85,7 @@ TYPED_TEST(backend_attention, all_see_all_where_nothing_is_causal) {
   const attention_shape shape = shape_of(2, 2, 8, false);
   for (const index queries : {2, 9}) {
     const real_matrix q = random_matrix(queries, 16, this->random), k = random_matrix(5, 16, this->random);
-    TypeParam be(2);
+    TypeParam be = support::make_backend<TypeParam>(2);
     placed_matrix<TypeParam> y(be, queries, 16), placed_q(be, q), placed_k(be, k);
     be.attention(y.view(), placed_q.in(), placed_k.in(), placed_k.in(), shape);
     expect_near(y.values(), twin::attention(q, k, k, shape), attention_error(8, 5, double{shape.scale}));
@@ -97,7 +97,7 @@ TYPED_TEST(backend_attention, a_key_that_a_query_must_not_see_does_not_reach_it)
   for (const index queries : {3, 70}) {
     const real_matrix q = random_matrix(queries, 16, this->random);
     real_matrix k = random_matrix(queries, 8, this->random);
-    TypeParam be(2);
+    TypeParam be = support::make_backend<TypeParam>(2);
     const auto run = [&] {
       placed_matrix<TypeParam> y(be, queries, 16), placed_q(be, q), placed_k(be, k);
       be.attention(y.view(), placed_q.in(), placed_k.in(), placed_k.in(), shape);
@@ -117,7 +117,7 @@ TYPED_TEST(backend_attention, large_scores_do_not_overflow) {
   for (const index queries : {1, 6}) {
     const real_matrix q = random_matrix(queries, 8, this->random, 1e4),
                       v = random_matrix(queries, 8, this->random);
-    TypeParam be(1);
+    TypeParam be = support::make_backend<TypeParam>(1);
     placed_matrix<TypeParam> y(be, queries, 8), placed_q(be, q), placed_v(be, v);
     be.attention(y.view(), placed_q.in(), placed_q.in(), placed_v.in(), shape);
     for (const double value : y.values().values) ASSERT_LE(std::fabs(value), 1.0 + 1e-6);
@@ -150,7 +150,7 @@ TYPED_TEST(backend_attention, probabilities_are_those_of_one_query_and_sum_to_on
 
 TYPED_TEST(backend_attention, counts_the_pairs_that_see_each_other_and_the_cache_once) {
   const attention_shape shape = shape_of(4, 2, 8, true);
-  TypeParam be(2);
+  TypeParam be = support::make_backend<TypeParam>(2);
   for (const index queries : {1, 6}) {
     placed_matrix<TypeParam> q(be, random_matrix(queries, 32, this->random)), y(be, queries, 32),
         k(be, random_matrix(10, 16, this->random));
@@ -268,7 +268,7 @@ TYPED_TEST(backend_selection, core_neurons_come_as_indices_and_as_the_same_bits)
   std::vector<std::int32_t> f(130);
   for (auto& count : f) count = static_cast<std::int32_t>(this->random() % 6);
   for (const double beta : {0.01, 0.2, 1.0}) {
-    TypeParam be(2);
+    TypeParam be = support::make_backend<TypeParam>(2);
     placed_vector<TypeParam, std::int32_t> frequency(be, f);
     const auto set = be.core_neurons(frequency.in(), beta);
     const auto indices = set.indices();
@@ -287,7 +287,7 @@ TYPED_TEST(backend_selection, overlap_counts_common_members) {
   for (index i = 0; i < tokens * 4; ++i)
     bits.push_back((std::uint64_t{this->random()} << 32) | this->random());
   for (index i = 0; i < words; ++i) set.push_back((std::uint64_t{this->random()} << 32) | this->random());
-  TypeParam be(2);
+  TypeParam be = support::make_backend<TypeParam>(2);
   placed_vector<TypeParam, std::uint64_t> placed_bits(be, bits), placed_set(be, set);
   placed_vector<TypeParam, std::int32_t> scores(be, std::vector<std::int32_t>(5, -1));
   be.overlap(scores.view(), {placed_bits.in().data, tokens, words, 4}, placed_set.in());

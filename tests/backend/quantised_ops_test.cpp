@@ -11,9 +11,9 @@
 #include <utility>
 #include <vector>
 
-#include "corematching/backend/cpu/backend.hpp"
 #include "support/backend_data.hpp"
 #include "support/scalar_twin.hpp"
+#include "support/test_backend.hpp"
 
 namespace corematching {
 namespace {
@@ -92,7 +92,7 @@ TYPED_TEST(quantised_operations, matmul_follows_tokens_of_very_different_size) {
         x(1, j) = j < 64 ? 0 : x(1, j) * 1e6;
       }
       const real_matrix w = this->random_weight(20, 96, format, 1), expected = twin::matmul(x, w);
-      TypeParam be(2);
+      TypeParam be = support::make_backend<TypeParam>(2);
       placed_matrix<TypeParam> y(be, tokens, 20), placed_x(be, x);
       be.matmul(y.view(), placed_x.in(), placed_weight(be, w, format).view, {});
       const real_matrix actual = y.values();
@@ -155,7 +155,7 @@ TYPED_TEST(quantised_operations, weighted_rows_follows_neurons_of_very_different
         w = rounded(w, format);
         for (const twin::neurons& selection : selections(neurons)) {
           const real_matrix x = random_matrix(tokens, twin::count_of(selection, neurons), this->random);
-          TypeParam be(2);
+          TypeParam be = support::make_backend<TypeParam>(2);
           placed_matrix<TypeParam> y(be, tokens, 96), placed_x(be, x);
           placed_neurons<TypeParam> chosen(be, selection);
           be.weighted_rows(y.view(), placed_x.in(), placed_weight(be, w, format).view, chosen.view());
@@ -172,7 +172,7 @@ TYPED_TEST(quantised_operations, a_number_that_is_not_finite_reaches_no_other_to
       const real_matrix w = this->random_weight(64, 64, format, 1);
       const real_matrix products = twin::matmul(x, w), sums = twin::weighted_rows(x, w);
       x(1, 40) = INFINITY;
-      TypeParam be(2);
+      TypeParam be = support::make_backend<TypeParam>(2);
       placed_matrix<TypeParam> product(be, tokens, 64), sum(be, tokens, 64), placed_x(be, x);
       const auto weight = placed_weight(be, w, format);
       be.matmul(product.view(), placed_x.in(), weight.view, {});
@@ -195,7 +195,7 @@ TYPED_TEST(quantised_operations, a_number_that_is_not_finite_reaches_no_other_to
 TYPED_TEST(quantised_operations, embed_looks_up_what_the_blocks_hold) {
   for (const dtype format : formats) {
     const real_matrix table = this->random_weight(6, 96, format, 1);
-    TypeParam be(1);
+    TypeParam be = support::make_backend<TypeParam>(1);
     placed_matrix<TypeParam> y(be, 2, 96);
     placed_vector<TypeParam, std::int32_t> ids(be, {4, 1});
     be.embed(y.view(), placed_weight(be, table, format).view, ids.in());

@@ -13,8 +13,8 @@
 namespace corematching {
 namespace {
 
-using tiny = support::tiny_llama<cpu::backend>;
-using state_of_run = core_matching<cpu::backend>;
+using tiny = support::tiny_llama<support::test_backend>;
+using state_of_run = core_matching<support::test_backend>;
 
 TEST(chain, tells_the_first_hook_first) {
   tiny model;
@@ -30,7 +30,7 @@ TEST(chain, tells_the_first_hook_first) {
 
 TEST(chain, attends_what_either_attends_and_the_one_that_is_asked_answers) {
   using prefill = state_of_run::prefill_hook;
-  using recorder = record_hook<cpu::backend>;
+  using recorder = record_hook<support::test_backend>;
   using either = chain<recorder, prefill>;
   static_assert(attends<either, site::ffn_activation> && attends<either, site::keep_tokens>);
   static_assert(attends<either, site::layer_output> && !attends<either, site::ffn_neurons>);

@@ -12,8 +12,8 @@
 namespace corematching {
 namespace {
 
-using tiny = support::tiny_llama<cpu::backend>;
-using talk = support::conversation<cpu::backend>;
+using tiny = support::tiny_llama<support::test_backend>;
+using talk = support::conversation<support::test_backend>;
 
 class core_matching_refuses : public testing::Test {
  protected:

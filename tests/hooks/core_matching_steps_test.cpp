@@ -15,7 +15,7 @@ namespace corematching {
 namespace {
 
 using namespace testing;
-using talk = support::conversation<cpu::backend>;
+using talk = support::conversation<support::test_backend>;
 
 TEST_F(core_matching_selects, the_core_neurons_of_every_layer_from_its_activations) {
   for (const double rho : {0.05, 0.2, 1.0})

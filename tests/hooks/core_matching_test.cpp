@@ -14,8 +14,8 @@
 namespace corematching {
 namespace {
 
-using tiny = support::tiny_llama<cpu::backend>;
-using talk = support::conversation<cpu::backend>;
+using tiny = support::tiny_llama<support::test_backend>;
+using talk = support::conversation<support::test_backend>;
 
 constexpr const char* question = "tttiiiiiiiiiiiittttttt";
 constexpr index question_size = 22;

@@ -10,7 +10,7 @@
 namespace corematching {
 namespace {
 
-using tiny = support::tiny_llama<cpu::backend>;
+using tiny = support::tiny_llama<support::test_backend>;
 
 TEST(progress_hook, reports_each_layer_when_it_is_done) {
   tiny model;

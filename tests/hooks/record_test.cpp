@@ -10,7 +10,7 @@
 namespace corematching {
 namespace {
 
-using tiny = support::tiny_llama<cpu::backend>;
+using tiny = support::tiny_llama<support::test_backend>;
 
 TEST(record_hook, holds_one_pass_whatever_its_chunks) {
   tiny model;
@@ -19,7 +19,8 @@ TEST(record_hook, holds_one_pass_whatever_its_chunks) {
     for (int pass = 0; pass < 2; ++pass) {
       auto sequence = model.model.start(model.be, 0);
       auto x = support::embedded(model, support::random_ids(20, model.config.vocab_size, 1));
-      model.model.prefill(model.be, sequence, x.view(), ffn_rows, record_hook<cpu::backend>(*recording));
+      model.model.prefill(model.be, sequence, x.view(), ffn_rows,
+                          record_hook<support::test_backend>(*recording));
     }
   for (index layer = 0; layer < model.config.layers; ++layer) {
     EXPECT_EQ(whole.activations.at(layer).rows, 20);

@@ -22,7 +22,7 @@
 namespace corematching::testing {
 
 namespace slow = select::slow;
-using tiny_model = support::tiny_llama<cpu::backend>;
+using tiny_model = support::tiny_llama<support::test_backend>;
 using indices = std::vector<std::int32_t>;
 
 inline constexpr const char* question = "tttiiiiiiiiiiiittttttt";
@@ -40,8 +40,8 @@ struct attention_spy {
   index layer;
   sight* seen;
 
-  void operator()(site::attention, const layer_context<cpu::backend>& at,
-                  const attention_inputs<cpu::backend>& in) const {
+  void operator()(site::attention, const layer_context<support::test_backend>& at,
+                  const attention_inputs<support::test_backend>& in) const {
     if (at.layer == layer)
       *seen = {copy(in.queries), support::loaded(at.be, in.keys), support::loaded(at.be, in.values),
                in.shape};
@@ -66,7 +66,7 @@ struct recorded_run {
     const index match = state.config().match_layers.empty() ? 0 : state.config().match_layers.front();
     with_prefill_hook(state, [&](auto hook) {
       chain seen(attention_spy{match, &attention},
-                 chain(record_hook<cpu::backend>(recording), std::move(hook)));
+                 chain(record_hook<support::test_backend>(recording), std::move(hook)));
       return model.model.prefill(model.be, sequence, x.view(), ffn_rows, seen);
     });
   }
@@ -122,7 +122,7 @@ struct recorded_run {
     return scores;
   }
 
-  core_matching<cpu::backend> state;
+  core_matching<support::test_backend> state;
   layer_recording recording;
   attention_spy::sight attention;
 };

@@ -21,7 +21,7 @@
 namespace corematching {
 namespace {
 
-using B = cpu::backend;
+using B = support::test_backend;
 using tiny = support::tiny_llama<B>;
 using ids_list = std::vector<std::int32_t>;
 using support::error_text;

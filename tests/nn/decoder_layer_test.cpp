@@ -16,7 +16,7 @@
 namespace corematching {
 namespace {
 
-using B = cpu::backend;
+using B = support::test_backend;
 using context = layer_context<B>;
 using rows_view = matrix_view<const float>;
 
@@ -199,7 +199,7 @@ class encoder_layers : public testing::Test {
  protected:
   static constexpr index d = 24, mlp = 50, heads = 3;
   std::mt19937 random{13};
-  B be{2};
+  B be = support::make_backend<B>(2);
   support::tensor_map tensors;
 
   support::real_matrix& tensor(const std::string& name, index rows, index cols, double magnitude) {

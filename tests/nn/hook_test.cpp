@@ -8,12 +8,12 @@
 #include <type_traits>
 #include <vector>
 
-#include "corematching/cpu.hpp"
+#include "support/test_backend.hpp"
 
 namespace corematching {
 namespace {
 
-using B = cpu::backend;
+using B = support::test_backend;
 using context = layer_context<B>;
 using rows_view = matrix_view<const float>;
 using neurons = neuron_selection<host_space>;

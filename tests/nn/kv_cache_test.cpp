@@ -23,7 +23,7 @@ constexpr index row_size = 5;
 template <class B>
 class kv_layers : public testing::Test {
  protected:
-  B be{1};
+  B be = support::make_backend<B>(1);
   std::mt19937 random{3};
   std::vector<std::vector<double>> keys, values;
 

@@ -13,15 +13,15 @@
 #include <string>
 #include <vector>
 
-#include "corematching/cpu.hpp"
 #include "llava/picture_file.hpp"
 #include "support/reference_run.hpp"
+#include "support/test_backend.hpp"
 
 namespace corematching {
 namespace {
 
 using testing::reference_run;
-using B = cpu::backend;
+using B = support::test_backend;
 
 // References are computed in binary64. One binary32 layer errs by a few 2^-24 times the square root of its
 // longest sum; residual additions and the norms carry that on. transformers' own binary32 run shows 1e-6 to
@@ -49,7 +49,7 @@ void expect_near(std::span<const float> actual, const reference_run& run, const 
 /// One model, read once for all of its runs.
 struct loaded_model {
   explicit loaded_model(const std::filesystem::path& directory)
-      : be(2), config(read_model_config(directory)) {
+      : be(support::make_backend<B>(2)), config(read_model_config(directory)) {
     const auto files = io::checkpoint::open(directory);
     weight_reader<B> reader(be, files);
     if (config.llava() != nullptr) {

@@ -9,20 +9,25 @@ import re
 import sys
 from pathlib import Path
 
-# Who may include whom: core <- {select, io, backend.hpp} <- {backend/cpu, nn} <- {hooks, model} <- umbrellas.
+# Who may include whom: core <- {select, io, backend.hpp} <- {backend/cpu, backend/cuda, nn} <- {hooks, model} <-
+# umbrellas.
 MAY_INCLUDE = {
     "core": {"core"},
     "select": {"core", "select"},
     "io": {"core", "io"},
     "backend": {"core", "backend"},
     "backend/cpu": {"core", "select", "backend", "backend/cpu"},
+    "backend/cuda": {"core", "select", "backend", "backend/cuda"},
     "nn": {"core", "backend", "nn"},
     "hooks": {"core", "select", "backend", "nn", "hooks"},
     "model": {"core", "select", "io", "backend", "nn", "model"},
-    "umbrella": {"core", "select", "io", "backend", "backend/cpu", "nn", "hooks", "model", "umbrella"},
+    "umbrella": {"core", "select", "io", "backend", "backend/cpu", "backend/cuda", "nn", "hooks", "model", "umbrella"},
 }
 # Third-party headers, by the first part of their path, and the parts that may include them.
 THIRD_PARTY = {"Eigen": {"backend/cpu"}, "unsupported": set(), "nlohmann": {"io", "model"}}
+# Headers of the CUDA Toolkit, and the parts that may include them, in files .cuh: whatever ends in .hpp is plain C++.
+CUDA_HEADER = re.compile(r"(cuda\w*|cublas\w*|mma)\.h$")
+CUDA_PARTS = {"core", "select", "backend/cuda"}
 # Code that must be the same on every backend: no compile-time switches, and no backend by name.
 BACKEND_FREE = {"nn", "hooks", "model"}
 
@@ -84,6 +89,10 @@ def check_includes(header, code, headers):
             yield number, f"'{part}' must not include '{part_of(rest)}' ({name})"
         elif top == "corematching" and quote == "<" or top != "corematching" and quote == '"':
             yield number, f"own headers are included as \"corematching/...\", others as <...> ({name})"
+        elif header.endswith(".hpp") and (name.endswith(".cuh") or CUDA_HEADER.match(name)):
+            yield number, f"plain C++ must not include {name}: only files .cuh need a CUDA compiler"
+        elif CUDA_HEADER.match(name) and (part not in CUDA_PARTS or part != "backend/cuda" and name.startswith("cublas")):
+            yield number, f"'{part}' must not include {name}"
         elif part not in THIRD_PARTY.get(top, {part}):
             yield number, f"'{part}' must not include {top} ({name})"
 

@@ -19,10 +19,12 @@ GOOD = {
     "io/safetensors.hpp": "#include <nlohmann/json.hpp>\n",
     "backend/backend.hpp": '#include "corematching/core/view.hpp"\n',
     "backend/cpu/matmul.hpp": '#include <Eigen/Core>\n#include "corematching/backend/backend.hpp"\n',
+    "backend/cuda/matmul.cuh": '#include <cublas_v2.h>\n#include "corematching/backend/backend.hpp"\n',
     "nn/attention.hpp": '#include "corematching/backend/backend.hpp"\n// cpu::matmul and Eigen:: in a comment\n',
     "hooks/core_matching.hpp":
         '#include "corematching/nn/attention.hpp"\n#include "corematching/select/core_tokens.hpp"\n',
     "model/llama.hpp": '#include "corematching/io/safetensors.hpp"\n',
+    "cuda.cuh": '#include "corematching/backend/cuda/matmul.cuh"\n',
     "cpu.hpp": '#include "corematching/backend/cpu/matmul.hpp"\n#include "corematching/select.hpp"\n',
 }
 
@@ -59,6 +61,12 @@ class StructureCheck(unittest.TestCase):
     def test_refuses_third_party_headers_outside_their_part(self):
         self.refuses("nn/attention.hpp", "#include <Eigen/Dense>\n", "must not include Eigen")
         self.refuses("select/core_tokens.hpp", "#include <nlohmann/json.hpp>\n", "must not include nlohmann")
+
+    def test_refuses_device_code_in_plain_headers(self):
+        self.refuses("core/view.hpp", "#include <cuda_runtime.h>\n", "plain C++ must not include cuda_runtime.h")
+        self.refuses("cpu.hpp", '#include "corematching/cuda.cuh"\n', "plain C++ must not include corematching/cuda.cuh")
+        self.refuses("select/overlap.cuh", "#include <cublas_v2.h>\n", "'select' must not include cublas_v2.h")
+        self.assertEqual(self.breaches([("select/overlap.cuh", "#include <cuda_runtime.h>\n")]), [])
 
     def test_refuses_a_backend_by_name_in_shared_code(self):
         self.refuses("nn/attention.hpp", "using b = cpu_backend;\n", "must not name a backend")

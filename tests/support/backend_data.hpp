@@ -18,21 +18,21 @@
 #include <utility>
 #include <vector>
 
-#include "corematching/backend/cpu/backend.hpp"
 #include "corematching/core/quantised.hpp"
 #include "support/scalar_twin.hpp"
+#include "support/test_backend.hpp"
 
 namespace support {
 
 /// The backends that every operation is tested on.
-using backends = testing::Types<corematching::cpu::backend>;
+using backends = testing::Types<test_backend>;
 
 /// Calls body(be) for a backend in each of the configurations that must give right results.
-template <std::same_as<corematching::cpu::backend> B, class Body>
+template <std::same_as<test_backend> B, class Body>
 void for_each_configuration(Body&& body) {
-  for (const int threads : {1, 2, 3}) {
+  for (const int threads : thread_counts) {
     SCOPED_TRACE(testing::Message() << threads << " threads");
-    B be(threads);
+    B be = support::make_backend<B>(threads);
     body(be);
   }
 }

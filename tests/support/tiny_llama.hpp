@@ -97,7 +97,7 @@ inline corematching::io::checkpoint unlinked_checkpoint(const tensor_map& tensor
 template <class B>
 struct tiny_llama {
   tiny_llama(corematching::llama_config config_, tensor_map tensors_)
-      : config(std::move(config_)), tensors(std::move(tensors_)), be(2), model(load()) {}
+      : config(std::move(config_)), tensors(std::move(tensors_)), be(make_backend<B>(2)), model(load()) {}
   explicit tiny_llama(const corematching::llama_config& config_ = tiny_config(), unsigned seed = 1)
       : tiny_llama(config_, random_tensors(config_, seed)) {}
 

@@ -22,8 +22,8 @@ constexpr index ceil_div(index a, index b) {
   return (a + b - 1) / b;
 }
 
-/// Starts kernel<<<grid, block, 0, stream>>>(arguments...); a grid without blocks is no work. Throws where the
-/// kernel cannot be started.
+/// Starts kernel<<<grid, block, 0, stream>>>(arguments...); a grid without blocks is no work. Throws where
+/// the kernel cannot be started.
 template <class... Parameters, class... Arguments>
 void launch(cudaStream_t stream, dim3 grid, dim3 block, void (*kernel)(Parameters...),
             const Arguments&... arguments) {

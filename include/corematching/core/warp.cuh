@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Sums and maxima over the lanes of a warp and the warps of a block, in a fixed order: the same input gives the
-// same bits in every run.
+// Sums and maxima over the lanes of a warp and the warps of a block, in a fixed order: the same input gives
+// the same bits in every run.
 #pragma once
 
 #include <cuda_runtime.h>

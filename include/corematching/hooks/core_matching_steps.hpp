@@ -7,6 +7,21 @@
 
 namespace corematching {
 
+namespace detail {
+
+/// What `body` returns; its errors say which layer they are about. A backend that queues its work may find
+/// out in a later step that activations are not finite.
+template <class Body>
+decltype(auto) naming_layer(index layer, Body&& body) {
+  try {
+    return body();
+  } catch (const error& problem) {
+    fail("layer ", layer, ": ", problem.what());
+  }
+}
+
+}  // namespace detail
+
 template <backend B>
 void core_matching<B>::begin_prompt(std::int32_t first_position, std::span<const token_kind> kinds) {
   const auto tokens = std::ssize(kinds);
@@ -52,11 +67,7 @@ void core_matching<B>::observe(const layer_context<B>& at, activation_view activ
   const matrix_view<std::uint64_t, space> bits{bits_.data() + at.first_row * words, activation.rows, words,
                                                words};
   const vector_view<std::int32_t, space> activated{activated_.data() + at.first_row, activation.rows};
-  try {
-    at.be.activated_neurons(bits, activated, activation);
-  } catch (const error& problem) {
-    fail("layer ", at.layer, ": ", problem.what());
-  }
+  detail::naming_layer(at.layer, [&] { at.be.activated_neurons(bits, activated, activation); });
   if (needs_core_neurons(at.layer)) count_core_neurons(at, activation, activated);
 }
 
@@ -112,7 +123,9 @@ token_selection core_matching<B>::keep(const layer_context<B>& at) {
 template <backend B>
 void core_matching<B>::choose_core_neurons(index layer, B& be) {
   auto& set = sets_[static_cast<std::size_t>(layer)];
-  set = be.core_neurons(frequency_[static_cast<std::size_t>(layer)].view(), config_.beta);
+  set = detail::naming_layer(layer, [&] {
+    return be.core_neurons(frequency_[static_cast<std::size_t>(layer)].view(), config_.beta);
+  });
   require(!set.indices().empty(), "layer ", layer,
           ": no core neurons, since no counted token activates any neuron");
 }
@@ -183,7 +196,9 @@ std::vector<std::int32_t> core_matching<B>::overlap_scores(const layer_context<B
   auto placed = at.be.template allocate<std::int32_t>(rows);
   at.be.overlap(placed.view(), bits, reference);
   std::vector<std::int32_t> scores(static_cast<std::size_t>(rows));
-  at.be.download(vector_view<std::int32_t>{scores.data(), rows}, placed.view());
+  detail::naming_layer(at.layer, [&] {
+    at.be.download(vector_view<std::int32_t>{scores.data(), rows}, placed.view());
+  });
   return scores;
 }
 

@@ -49,10 +49,13 @@ void upload_values(B& be, matrix_view<typename B::value_type, typename B::space>
 template <backend B, class T>
 void download_values(B& be, matrix_view<T, typename B::space> from, std::vector<float>& to) {
   using value = std::remove_const_t<T>;
-  std::vector<value> row(static_cast<std::size_t>(from.cols));
-  for (index i = 0; i < from.rows; ++i) {
-    be.download(vector_view<value>{row.data(), from.cols}, from.row(i));
-    for (const value x : row) to.push_back(to_float(x));
+  // Rows without gaps travel together: each transfer from a device waits for all its work.
+  const bool whole = from.stride == from.cols;
+  const index parts = whole ? (from.rows > 0 ? 1 : 0) : from.rows;
+  std::vector<value> part(static_cast<std::size_t>(whole ? from.rows * from.cols : from.cols));
+  for (index i = 0; i < parts; ++i) {
+    be.download(vector_view<value>{part.data(), std::ssize(part)}, {from.row(i).data, std::ssize(part)});
+    for (const value x : part) to.push_back(to_float(x));
   }
 }
 

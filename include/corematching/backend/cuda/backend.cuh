@@ -147,7 +147,9 @@ class backend {
   }
 
  private:
-  context on() const { return {stream_.get(), cublas_.get(), properties_.processors, properties_.capability}; }
+  context on() const {
+    return {stream_.get(), cublas_.get(), properties_.processors, properties_.capability};
+  }
 
   template <class T>
   void transfer(T* to, const T* from, index size, cudaMemcpyKind kind) {

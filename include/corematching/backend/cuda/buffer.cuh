@@ -50,6 +50,22 @@ class buffer {
   index size_ = 0;
 };
 
+namespace detail {
+
+/// Host memory that the device reads and writes without a copy in between. Throws `error` when it is not to
+/// be had.
+inline std::shared_ptr<std::byte> page_locked(std::size_t bytes) {
+  void* memory = nullptr;
+  const cudaError_t status = cudaMallocHost(&memory, bytes);
+  if (status != cudaSuccess) {
+    static_cast<void>(cudaGetLastError());
+    fail("out of page-locked host memory: ", bytes, " bytes asked for (", cudaGetErrorString(status), ")");
+  }
+  return {static_cast<std::byte*>(memory), [](std::byte* p) { static_cast<void>(cudaFreeHost(p)); }};
+}
+
+}  // namespace detail
+
 /// Memory that grows to what is asked for and keeps its size: a step's intermediate values, whose content is
 /// lost with every call.
 class workspace {

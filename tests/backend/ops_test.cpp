@@ -75,7 +75,7 @@ TYPED_TEST(backend_operations, matmul_multiplies_by_the_transposed_weight_and_ad
 TYPED_TEST(backend_operations, matmul_without_bias_adds_none) {
   for (const index tokens : {1, 5}) {
     const real_matrix x = random_matrix(tokens, 33, this->random), w = random_matrix(17, 33, this->random);
-    TypeParam be(2);
+    TypeParam be = support::make_backend<TypeParam>(2);
     placed_matrix<TypeParam> y(be, tokens, 17), placed_x(be, x);
     be.matmul(y.view(), placed_x.in(), placed_weight(be, w, dtype::f32).view, {});
     expect_near(y.values(), twin::matmul(x, w), dot_error(33));
@@ -117,7 +117,7 @@ TYPED_TEST(backend_operations, gated_up_applies_each_activation) {
       const real_matrix x = random_matrix(tokens, 20, this->random);
       const real_matrix gate = random_matrix(19, 20, this->random, 0.4),
                         up = random_matrix(19, 20, this->random, 0.4);
-      TypeParam be(1);
+      TypeParam be = support::make_backend<TypeParam>(1);
       placed_matrix<TypeParam> y(be, tokens, 19), placed_x(be, x);
       be.gated_up(y.view(), placed_x.in(), placed_weight(be, gate, dtype::f32).view,
                   placed_weight(be, up, dtype::f32).view, act, {});
@@ -192,7 +192,7 @@ TYPED_TEST(backend_operations, products_take_more_tokens_than_are_multiplied_at_
 }
 
 TYPED_TEST(backend_operations, counts_work_by_the_shapes_of_products) {
-  TypeParam be(2);
+  TypeParam be = support::make_backend<TypeParam>(2);
   const index d = 24, n = 40, t = 3;
   const auto w = placed_weight(be, random_matrix(n, d, this->random), dtype::bf16, {0, 8});
   placed_matrix<TypeParam> x(be, random_matrix(t, d, this->random)), y(be, t, n), few(be, t, 13),
@@ -247,7 +247,7 @@ TYPED_TEST(backend_operations, layer_norm_removes_mean_and_variance) {
 
 TYPED_TEST(backend_operations, norms_may_run_in_place) {
   const real_matrix x = random_matrix(3, 33, this->random), weight = random_matrix(1, 33, this->random);
-  TypeParam be(2);
+  TypeParam be = support::make_backend<TypeParam>(2);
   placed_matrix<TypeParam> placed(be, x);
   auto scale = placed_floats(be, weight);
   be.layer_norm(placed.view(), placed.in(), scale.in(), scale.in(), 1e-5f);
@@ -282,7 +282,7 @@ TYPED_TEST(backend_operations, activate_applies_the_function_to_every_element) {
       const real_matrix x = random_matrix(3, cols, this->random, 8);
       real_matrix expected = x;
       for (double& value : expected.values) value = twin::activated(act, value);
-      TypeParam be(2);
+      TypeParam be = support::make_backend<TypeParam>(2);
       placed_matrix<TypeParam> placed(be, x, {1, 2});
       be.activate(placed.view(), act);
       // 0.5 x (1 + erf) cancels: an absolute error of a few u |x|.
@@ -294,7 +294,7 @@ TYPED_TEST(backend_operations, activations_of_extreme_values_are_finite_limits) 
   real_matrix x(1, 4);
   x.values = {-1e30, -200, 200, 1e30};
   for (const activation act : {activation::silu, activation::quick_gelu, activation::gelu_erf}) {
-    TypeParam be(1);
+    TypeParam be = support::make_backend<TypeParam>(1);
     placed_matrix<TypeParam> placed(be, x);
     be.activate(placed.view(), act);
     const real_matrix y = placed.values();
@@ -330,7 +330,7 @@ TYPED_TEST(backend_operations, gather_rows_moves_the_named_rows_in_place_or_else
     real_matrix expected(std::ssize(rows), 17);
     for (index i = 0; i < expected.rows; ++i)
       for (index j = 0; j < 17; ++j) expected(i, j) = x(rows[static_cast<std::size_t>(i)], j);
-    TypeParam be(2);
+    TypeParam be = support::make_backend<TypeParam>(2);
     placed_vector<TypeParam, std::int32_t> placed_rows(be, rows);
     placed_matrix<TypeParam> placed(be, x, {1, 2}), target(be, expected.rows, 17);
     be.gather_rows(target.view(), placed.in(), placed_rows.in());
@@ -348,7 +348,7 @@ TYPED_TEST(backend_operations, zero_rows_clears_the_named_rows_alone) {
   real_matrix expected = x;
   for (const index row : {0, 3, 5})
     for (index j = 0; j < 17; ++j) expected(row, j) = 0;
-  TypeParam be(2);
+  TypeParam be = support::make_backend<TypeParam>(2);
   placed_matrix<TypeParam> placed(be, x, {1, 2});
   placed_vector<TypeParam, std::int32_t> rows(be, {0, 3, 5}), none(be, {});
   be.zero_rows(placed.view(), none.in());
@@ -365,7 +365,7 @@ TYPED_TEST(backend_operations, embed_looks_up_rows_of_the_table) {
       real_matrix expected(4, cols);
       for (index i = 0; i < 4; ++i)
         for (index j = 0; j < cols; ++j) expected(i, j) = table(ids[static_cast<std::size_t>(i)], j);
-      TypeParam be(1);
+      TypeParam be = support::make_backend<TypeParam>(1);
       placed_matrix<TypeParam> y(be, 4, cols, {1, 2});
       placed_vector<TypeParam, std::int32_t> placed_ids(be, ids);
       be.embed(y.view(), placed_weight(be, table, type, {1, 3}).view, placed_ids.in());

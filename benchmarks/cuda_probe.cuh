@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+// How fast a device reads memory and multiplies matrices at this moment: the limits of decoding and of
+// prefill.
+#pragma once
+
+#include <cublas_v2.h>
+#include <cuda_runtime.h>
+
+#include <vector>
+
+#include "corematching/backend/cuda/backend.cuh"
+#include "corematching/core/launch.cuh"
+#include "corematching/core/warp.cuh"
+#include "measured_passes.hpp"
+#include "spread.hpp"
+
+namespace corematching::bench {
+
+namespace detail {
+
+inline constexpr int probe_threads = 512;
+inline constexpr int probe_loads = 8;  // of 16 bytes, in flight at once in each thread
+
+/// Reads `count` elements, a multiple of probe_loads * all threads, and keeps no more than their parity.
+__global__ void read_all(const uint4* from, index count, unsigned* sink) {
+  const index thread = index{blockIdx.x} * blockDim.x + threadIdx.x, all = index{gridDim.x} * blockDim.x;
+  unsigned mixed = 0;
+  for (index i = thread; i + (probe_loads - 1) * all < count; i += probe_loads * all) {
+    uint4 loaded[probe_loads];
+#pragma unroll
+    for (int k = 0; k < probe_loads; ++k) loaded[k] = from[i + k * all];
+#pragma unroll
+    for (int k = 0; k < probe_loads; ++k) mixed ^= loaded[k].x ^ loaded[k].y ^ loaded[k].z ^ loaded[k].w;
+  }
+  if (mixed == 0x5bd1e995u) *sink = mixed;  // practically never, which the compiler cannot know
+}
+
+}  // namespace detail
+
+class cuda_probe {
+ public:
+  explicit cuda_probe(cuda::backend& be)
+      : be_(be),
+        block_(be.allocate<uint4>(elements)),
+        sink_(be.allocate<unsigned>(1)),
+        start_(cuda::make_event()),
+        end_(cuda::make_event()),
+        cublas_(cuda::make_cublas(be.stream())) {
+    COREMATCHING_CUDA_CHECK(cudaMemsetAsync(block_.data(), 0, elements * sizeof(uint4), be.stream()));
+  }
+
+  machine_rates operator()() { return {read_bytes_per_second(), product_flops_per_second()}; }
+
+  /// Median of some passes over a block far larger than any cache.
+  double read_bytes_per_second() {
+    const dim3 grid(static_cast<unsigned>(4 * be_.device().processors));
+    return median_rate(static_cast<double>(elements) * sizeof(uint4), [&] {
+      cuda::detail::launch(be_.stream(), grid, dim3(detail::probe_threads), detail::read_all, block_.data(),
+                           elements, sink_.data());
+    });
+  }
+
+  /// Of the largest product of a prompt of 640 tokens at 7B shape, in bf16 with binary32 sums, by cuBLAS
+  /// alone.
+  double product_flops_per_second() {
+    constexpr int tokens = 640, in = 4096, out = 11008;
+    const auto* w = block_.data();
+    const auto* x = w + index{in} * out / 8;
+    auto* y = block_.data() + index{in} * (out + tokens) / 8;
+    const float one = 1, zero = 0;
+    return median_rate(2.0 * tokens * in * out, [&] {
+      COREMATCHING_CUDA_CHECK(cublasGemmEx(cublas_.get(), CUBLAS_OP_T, CUBLAS_OP_N, out, tokens, in, &one, w,
+                                           CUDA_R_16BF, in, x, CUDA_R_16BF, in, &zero, y, CUDA_R_32F, out,
+                                           CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT));
+    });
+  }
+
+ private:
+  static constexpr index elements = index{64} << 20;  // 1 GiB
+
+  /// `work` done in each call of `queue`, per second: median of some calls.
+  template <class Queue>
+  double median_rate(double work, Queue&& queue) {
+    constexpr int warm_up = 3, passes = 11;
+    std::vector<double> rates;
+    for (int i = 0; i < warm_up + passes; ++i) {
+      COREMATCHING_CUDA_CHECK(cudaEventRecord(start_.get(), be_.stream()));
+      queue();
+      COREMATCHING_CUDA_CHECK(cudaEventRecord(end_.get(), be_.stream()));
+      COREMATCHING_CUDA_CHECK(cudaEventSynchronize(end_.get()));
+      float milliseconds = 0;
+      COREMATCHING_CUDA_CHECK(cudaEventElapsedTime(&milliseconds, start_.get(), end_.get()));
+      if (i >= warm_up) rates.push_back(work / (1e-3 * static_cast<double>(milliseconds)));
+    }
+    return spread_of(rates).median;
+  }
+
+  cuda::backend& be_;
+  cuda::buffer<uint4> block_;
+  cuda::buffer<unsigned> sink_;
+  cuda::event_handle start_, end_;
+  cuda::cublas_handle cublas_;
+};
+
+}  // namespace corematching::bench

@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "corematching/core/error.hpp"
+#include "llava/run.hpp"
+
+namespace corematching::driver {
+
+run_report run_on_cuda(const options&, console&, const text_listener&) {
+  fail(
+      "--device: this program was built without CUDA: the CUDA Toolkit was not found, or COREMATCHING_CUDA "
+      "was OFF");
+}
+
+}  // namespace corematching::driver

@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: Apache-2.0
+// Runs the tests where there is a device; elsewhere says why not.
+#include <gtest/gtest.h>
+
+#include <iostream>
+
+#include "corematching/backend/cuda/device.cuh"
+
+int main(int argc, char** argv) {
+  testing::InitGoogleTest(&argc, argv);
+  if (GTEST_FLAG_GET(list_tests)) return RUN_ALL_TESTS();
+  try {
+    std::cout << "on " << corematching::cuda::use_device(0).name << '\n';
+  } catch (const corematching::error& problem) {
+    std::cout << "all tests skipped: " << problem.what() << '\n';
+    return 0;
+  }
+  return RUN_ALL_TESTS();
+}

@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+// The backend that tests run on: the same files are built for the CPU and, with COREMATCHING_TEST_CUDA, for a
+// CUDA device or for the emulator of one.
+#pragma once
+
+#if defined(COREMATCHING_TEST_CUDA)
+#include "corematching/cuda.cuh"
+#else
+#include "corematching/cpu.hpp"
+#endif
+
+namespace support {
+
+#if defined(COREMATCHING_TEST_CUDA)
+
+using test_backend = corematching::cuda::backend;
+inline constexpr bool rounds_tokens_to_weights = true;
+inline constexpr int thread_counts[] = {1};
+
+/// A backend; how many threads is no question that a device asks.
+template <class B>
+B make_backend(int) {
+  return B();
+}
+
+#else
+
+using test_backend = corematching::cpu::backend;
+inline constexpr bool rounds_tokens_to_weights = false;
+inline constexpr int thread_counts[] = {1, 2, 3};
+
+template <class B>
+B make_backend(int threads) {
+  return B(threads);
+}
+
+#endif
+
+}  // namespace support
