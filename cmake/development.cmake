@@ -18,7 +18,7 @@ endif()
 # The instruction set of this machine, for the executables that do not ask for the portable path.
 add_library(corematching_native INTERFACE)
 if(COREMATCHING_NATIVE)
-  target_compile_options(corematching_native INTERFACE -march=native)
+  target_compile_options(corematching_native INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-march=native>)
 endif()
 
 # corematching_tool(<what> <package> <target> <Debian package>): a dependency of our executables, not of the library.

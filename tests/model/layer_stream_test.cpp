@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "corematching/backend/cpu/backend.hpp"
 #include "corematching/hooks/core_matching.hpp"
 #include "corematching/model/pack.hpp"
 #include "support/error_text.hpp"
@@ -18,13 +19,13 @@
 namespace corematching {
 namespace {
 
-using B = cpu::backend;
+using B = support::test_backend;
 using support::error_text;
 using support::expect_parts;
 
 class memory_limit : public testing::Test {
  protected:
-  static constexpr dtype type = dtype::q8_0;
+  static constexpr dtype type = support::has_block_formats ? dtype::q8_0 : dtype::f16;
 
   static llama_config sizes() {
     llama_config config = support::tiny_config();
@@ -40,12 +41,13 @@ class memory_limit : public testing::Test {
   support::temporary_directory directory;
   std::filesystem::path path = directory.path() / "model.packed";
   std::string identity;
-  B be{1};
+  B be = support::make_backend<B>(1);
 
   packed_file<B> packed() {
     if (!std::filesystem::exists(path)) {
       const auto from = support::write_checkpoint(directory.path(), support::random_tensors(config, 5));
-      pack(be, config, from, type, path);
+      cpu::backend packer(1);
+      pack(packer, config, from, type, path);
       identity = checkpoint_identity(from);
     }
     return {path, config, type, identity};

@@ -15,6 +15,7 @@ namespace support {
 
 using test_backend = corematching::cuda::backend;
 inline constexpr bool rounds_tokens_to_weights = true;
+inline constexpr bool has_block_formats = false;
 inline constexpr int thread_counts[] = {1};
 
 /// A backend; how many threads is no question that a device asks.
@@ -27,6 +28,7 @@ B make_backend(int) {
 
 using test_backend = corematching::cpu::backend;
 inline constexpr bool rounds_tokens_to_weights = false;
+inline constexpr bool has_block_formats = true;
 inline constexpr int thread_counts[] = {1, 2, 3};
 
 template <class B>

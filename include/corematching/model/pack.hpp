@@ -65,6 +65,7 @@ class packer {
 /// whole or not at all, one tensor in memory at a time. Throws `error` for what cannot be read, converted or
 /// written, and where `path` is a file of the checkpoint.
 template <backend B>
+requires std::same_as<typename B::space, host_space>  // what is written lies in host memory
 void pack(B& be, const llama_config& config, const io::checkpoint& from, dtype weights,
           const std::filesystem::path& path, load_progress progress = {}) {
   for (const std::string_view name : from.names()) {
