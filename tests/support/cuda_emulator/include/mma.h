@@ -34,9 +34,9 @@ struct fragment<accumulator, 16, 16, 16, float> {
   static constexpr int num_elements = 8;
   float x[num_elements];
 };
-using sums = fragment<accumulator, 16, 16, 16, float>;
-
 namespace detail {
+
+using sums = fragment<accumulator, 16, 16, 16, float>;
 
 /// Row and first column of the sums that the current lane holds.
 inline int row_of_lane() {
@@ -74,7 +74,7 @@ void load_matrix_sync(fragment<Use, 16, 16, 16, T, Layout>& tile, const std::typ
   for (int i = 0; i < 256; ++i) tile.x[i] = from[detail::place(i / 16, i % 16, stride, tile.by_rows)];
 }
 
-inline void load_matrix_sync(sums& tile, const float* from, unsigned stride, layout_t layout,
+inline void load_matrix_sync(detail::sums& tile, const float* from, unsigned stride, layout_t layout,
                              const std::source_location& at = std::source_location::current()) {
   __syncwarp(0xffffffffu, at);
   detail::check_address(from, stride);
@@ -83,7 +83,7 @@ inline void load_matrix_sync(sums& tile, const float* from, unsigned stride, lay
     tile.x[i] = from[detail::place(row, column + i, stride, layout == mem_row_major)];
 }
 
-inline void store_matrix_sync(float* to, const sums& tile, unsigned stride, layout_t layout,
+inline void store_matrix_sync(float* to, const detail::sums& tile, unsigned stride, layout_t layout,
                               const std::source_location& at = std::source_location::current()) {
   __syncwarp(0xffffffffu, at);
   detail::check_address(to, stride);
@@ -93,8 +93,8 @@ inline void store_matrix_sync(float* to, const sums& tile, unsigned stride, layo
 
 /// result = a b + c; the sums may be the same object.
 template <class T, class LayoutA, class LayoutB>
-void mma_sync(sums& result, const fragment<matrix_a, 16, 16, 16, T, LayoutA>& a,
-              const fragment<matrix_b, 16, 16, 16, T, LayoutB>& b, const sums& c, bool = false,
+void mma_sync(detail::sums& result, const fragment<matrix_a, 16, 16, 16, T, LayoutA>& a,
+              const fragment<matrix_b, 16, 16, 16, T, LayoutB>& b, const detail::sums& c, bool = false,
               const std::source_location& at = std::source_location::current()) {
   __syncwarp(0xffffffffu, at);
   const int row = detail::row_of_lane(), column = detail::column_of_lane();
