@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: Apache-2.0
+// The matrix products of a layer: by kernels that read every weight once where there are few tokens, by
+// cuBLAS where there are many. cuBLAS multiplies whole matrices, so selected rows are gathered for it; rows
+// and intermediate values are cut into parts that keep the workspaces bounded.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <algorithm>
+#include <cassert>
+#include <concepts>
+
+#include "corematching/backend/cuda/gemm.cuh"
+#include "corematching/backend/cuda/row_products.cuh"
+#include "corematching/backend/cuda/row_sums.cuh"
+
+namespace corematching::cuda::detail {
+
+/// Memory of the products, kept from call to call.
+struct product_workspaces {
+  workspace tokens;    // x in the type of the weights
+  workspace partials;  // sums of slices
+  workspace weights;   // gathered rows of one or two matrices
+  workspace gates;
+  workspace ups;
+  /// Bytes that gathered rows of one matrix, or intermediate values of one kind, should take at most.
+  index most_bytes = index{64} << 20;
+};
+
+inline constexpr int column_threads = 256;
+
+/// A grid with a thread for every column; its y steps through the rows.
+inline dim3 column_grid(index rows, index cols) {
+  return dim3(static_cast<unsigned>(ceil_div(cols, column_threads)),
+              static_cast<unsigned>(std::min(rows, most_blocks_y)));
+}
+
+/// y[t] += bias
+template <int Threads>
+__global__ void __launch_bounds__(Threads) add_bias_kernel(device_rows y, const float* bias) {
+  const index column = index{blockIdx.x} * Threads + threadIdx.x;
+  if (column >= y.cols) return;
+  for (index t = blockIdx.y; t < y.rows; t += gridDim.y) y.data[t * y.stride + column] += bias[column];
+}
+
+/// y = act(gate) * up; gate and up stored as T, rows `pitch` elements apart.
+template <class T>
+__global__ void __launch_bounds__(column_threads)
+    gate_kernel(device_rows y, const T* gate, const T* up, index pitch, activation act) {
+  const index column = index{blockIdx.x} * column_threads + threadIdx.x;
+  if (column >= y.cols) return;
+  for (index t = blockIdx.y; t < y.rows; t += gridDim.y) {
+    const index at = t * pitch + column;
+    y.data[t * y.stride + column] = activated(act, widened(gate[at])) * widened(up[at]);
+  }
+}
+
+/// to[i] = w[row of i]: rows of `row_units` units of memory, `pitch` units apart.
+template <class Unit>
+__global__ void __launch_bounds__(column_threads)
+    gather_weights_kernel(Unit* to, index pitch, restricted_weight w, index row_units) {
+  const index unit = index{blockIdx.x} * column_threads + threadIdx.x;
+  if (unit >= row_units) return;
+  for (index i = blockIdx.y; i < w.count; i += gridDim.y)
+    to[i * pitch + unit] = w.row<Unit>(w.row_at(i))[unit];
+}
+
+template <class Unit>
+void gather_units(const context& on, const cache_view<device_space>& to, const restricted_weight& w,
+                  index bytes) {
+  const index units = bytes / index{sizeof(Unit)};
+  launch(on.stream, column_grid(w.count, units), dim3(column_threads), gather_weights_kernel<Unit>,
+         reinterpret_cast<Unit*>(to.data), to.row_bytes / index{sizeof(Unit)}, w, units);
+}
+
+/// The selected rows of `w` as a matrix: in `to` where only some are selected. 16 bytes at a time where rows
+/// begin at such addresses and end at them.
+inline weight_view<device_space> gathered(const context& on, const cache_view<device_space>& to,
+                                          const weight_view<device_space>& w, const neurons& selection) {
+  const restricted_weight chosen(w, selection);
+  const auto bytes = static_cast<index>(bytes_of(w.type, static_cast<std::size_t>(w.cols)));
+  if (has_aligned_rows(w) && bytes % 16 == 0) {
+    gather_units<uint4>(on, to, chosen, bytes);
+  } else {
+    visit_elements(w.type, [&]<class T>(const T*) { gather_units<T>(on, to, chosen, bytes); });
+  }
+  return to;
+}
+
+/// Calls body(first, count) for parts of at most `most` of `all`, one after the other.
+template <std::invocable<index, index> Body>
+void for_parts(index all, index most, Body&& body) {
+  for (index first = 0; first < all; first += most) body(first, std::min(most, all - first));
+}
+
+/// Rows of `row_bytes` that fit into `bytes`, at least one.
+inline index rows_within(index bytes, index row_bytes) {
+  return std::max(bytes / std::max(row_bytes, index{1}), index{1});
+}
+
+/// y = x W^T + bias; y [T, N], x [T, D], w [N, D], bias [N] or empty.
+inline void matmul(const context& on, product_workspaces& memory, device_rows y, const_device_rows x,
+                   const weight_view<device_space>& w, vector_view<const float, device_space> bias) {
+  assert(y.rows == x.rows && y.cols == w.rows && x.cols == w.cols && (bias.empty() || bias.size == w.rows));
+  if (y.rows == 0 || y.cols == 0) return;
+  if (x.rows <= few_tokens || x.cols == 0) {  // cuBLAS is asked for no product of length 0
+    for_parts(x.rows, few_tokens, [&](index first, index count) {
+      multiply_rows(on, y.middle_rows(first, count), x.middle_rows(first, count), w, bias);
+    });
+    return;
+  }
+  multiply(on, memory.tokens, y, x, w);
+  if (!bias.empty())
+    launch(on.stream, column_grid(y.rows, y.cols), dim3(column_threads), add_bias_kernel<column_threads>, y,
+           bias.data);
+}
+
+/// y = act(x Wgate^T) * (x Wup^T) by cuBLAS, whole matrices. Both products keep the type of the weights.
+inline void gate_products(const context& on, product_workspaces& memory, device_rows y,
+                          const weight_view<device_space>& x, const weight_view<device_space>& gate,
+                          const weight_view<device_space>& up, activation act) {
+  const index part = rows_within(memory.most_bytes, aligned_row_bytes(gate.type, y.cols));
+  for_parts(y.rows, part, [&](index first, index count) {
+    const auto gates = rows_in(on, memory.gates, gate.type, count, y.cols);
+    const auto ups = rows_in(on, memory.ups, gate.type, count, y.cols);
+    multiply_stored(on, gates, x.middle_rows(first, count), gate, false);
+    multiply_stored(on, ups, x.middle_rows(first, count), up, false);
+    visit_elements(gate.type, [&]<class T>(const T*) {
+      launch(on.stream, column_grid(count, y.cols), dim3(column_threads), gate_kernel<T>,
+             y.middle_rows(first, count), reinterpret_cast<const T*>(gates.data),
+             reinterpret_cast<const T*>(ups.data), gates.row_bytes / index{sizeof(T)}, act);
+    });
+  });
+}
+
+/// The columns first..first+count.
+template <class T>
+matrix_view<T, device_space> middle_cols(const matrix_view<T, device_space>& m, index first, index count) {
+  return {m.data + first, m.rows, count, m.stride};
+}
+
+/// y = act(x Wgate^T) * (x Wup^T), columns = the selected neurons in their order; y [T, selected], x [T, D],
+/// gate and up [N, D], stored alike.
+inline void gated_up(const context& on, product_workspaces& memory, device_rows y, const_device_rows x,
+                     const weight_view<device_space>& gate, const weight_view<device_space>& up,
+                     activation act, const neurons& selection) {
+  if (y.rows == 0 || y.cols == 0) return;
+  if (x.rows <= few_tokens || x.cols == 0) {
+    for_parts(x.rows, few_tokens, [&](index first, index count) {
+      gated_rows(on, y.middle_rows(first, count), x.middle_rows(first, count), gate, up, act, selection);
+    });
+    return;
+  }
+  const weight_view<device_space> tokens = tokens_as(on, memory.tokens, x, gate.type);
+  if (!selection) return gate_products(on, memory, y, tokens, gate, up, act);
+  const index most = rows_within(memory.most_bytes, aligned_row_bytes(gate.type, gate.cols));
+  for_parts(y.cols, most, [&](index first, index count) {
+    const auto room = rows_in(on, memory.weights, gate.type, 2 * count, gate.cols);
+    const neurons part = middle_places(selection, first, count);
+    gate_products(on, memory, middle_cols(y, first, count), tokens,
+                  gathered(on, room.middle_rows(0, count), gate, part),
+                  gathered(on, room.middle_rows(count, count), up, part), act);
+  });
+}
+
+/// y = sum over neurons of x[:, i] * w[n], n the i-th selected neuron; y [T, D], x [T, selected], w [N, D].
+/// Without neurons y is 0.
+inline void weighted_rows(const context& on, product_workspaces& memory, device_rows y, const_device_rows x,
+                          const weight_view<device_space>& w, const neurons& selection) {
+  if (y.rows == 0 || y.cols == 0) return;
+  if (x.rows <= few_tokens || x.cols == 0) {
+    for_parts(x.rows, few_tokens, [&](index first, index count) {
+      sum_weighted_rows(on, memory.partials, y.middle_rows(first, count), x.middle_rows(first, count), w,
+                        selection);
+    });
+    return;
+  }
+  if (!selection) return multiply_transposed(on, memory.tokens, y, x, w);
+  const index most = rows_within(memory.most_bytes, aligned_row_bytes(w.type, w.cols));
+  for_parts(x.cols, most, [&](index first, index count) {
+    const auto room = rows_in(on, memory.weights, w.type, count, w.cols);
+    const auto rows = gathered(on, room, w, middle_places(selection, first, count));
+    multiply_stored(on, y, tokens_as(on, memory.tokens, middle_cols(x, first, count), w.type), rows, true,
+                    first == 0 ? product_mode::replace : product_mode::add);
+  });
+}
+
+}  // namespace corematching::cuda::detail

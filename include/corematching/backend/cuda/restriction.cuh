@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+// A weight matrix on the device restricted to some of its rows: place i of the restricted matrix is row
+// `selection[i]`.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <cstdint>
+
+#include "corematching/backend/backend.hpp"
+#include "corematching/core/elements.cuh"
+#include "corematching/core/view.hpp"
+
+namespace corematching::cuda::detail {
+
+using neurons = neuron_selection<device_space>;
+using device_rows = matrix_view<float, device_space>;
+using const_device_rows = matrix_view<const float, device_space>;
+
+inline index count_of(const neurons& selection, index all) {
+  return selection ? selection->size : all;
+}
+
+/// The part of a selection that stands at the places first..first+count.
+inline neurons middle_places(const neurons& selection, index first, index count) {
+  if (!selection) return {};
+  return index_view<device_space>{selection->data + first, count};
+}
+
+/// The selected rows of a weight, as a kernel takes them.
+struct restricted_weight {
+  weight_view<device_space> weight;
+  const std::int32_t* chosen = nullptr;  // all rows when null
+  index count = 0;
+
+  restricted_weight(const weight_view<device_space>& all, const neurons& selection)
+      : weight(all), chosen(selection ? selection->data : nullptr), count(count_of(selection, all.rows)) {}
+
+  /// The stored row at `place`, which is less than `count`.
+  __device__ index row_at(index place) const { return chosen ? index{chosen[place]} : place; }
+
+  template <class T>
+  __device__ const T* row(index number) const {
+    return reinterpret_cast<const T*>(weight.data + number * weight.row_bytes);
+  }
+};
+
+/// Whether every row begins at a multiple of 16 bytes.
+inline bool has_aligned_rows(const weight_view<device_space>& w) {
+  return is_aligned(w.data) && (w.row_bytes % 16 == 0 || w.rows <= 1);
+}
+
+}  // namespace corematching::cuda::detail
