@@ -88,6 +88,14 @@ class StructureCheck(unittest.TestCase):
 
     def test_refuses_macros_without_prefix(self):
         self.refuses("core/view.hpp", "#define HOST_DEVICE\n", "lacks the prefix")
+        found = self.breaches(outside=[("tests/support/x.h", f"{SPDX}#define __shared__\n")])
+        self.assertEqual(len(found), 1)
+        self.assertIn("lacks the prefix", found[0])
+
+    def test_lets_stand_ins_for_foreign_headers_use_their_macros(self):
+        header = f"{structure_check.FOREIGN_NAMES}/include/cuda_runtime.h"
+        self.assertEqual(self.breaches(outside=[(header, f"{SPDX}#define __shared__\n")]), [])
+        self.assertEqual(len(self.breaches(outside=[(header, "#pragma once\n")])), 1)
 
     def test_refuses_files_without_licence_line(self):
         for name, text in (("scripts/run.sh", "#!/bin/sh\ntrue\n"), (".ci/run", ""), ("examples/main.cpp", "int x;\n"),
