@@ -19,18 +19,18 @@ namespace corematching::bench {
 namespace detail {
 
 inline constexpr int probe_threads = 512;
-inline constexpr int probe_loads = 8;  // of 16 bytes, in flight at once in each thread
-
-/// Reads `count` elements, a multiple of probe_loads * all threads, and keeps no more than their parity.
+/// Reads `count` elements, a multiple of Loads * all threads, and keeps no more than their parity. Each
+/// thread has Loads loads of 16 bytes in flight at once.
+template <int Loads>
 __global__ void read_all(const uint4* from, index count, unsigned* sink) {
   const index thread = index{blockIdx.x} * blockDim.x + threadIdx.x, all = index{gridDim.x} * blockDim.x;
   unsigned mixed = 0;
-  for (index i = thread; i + (probe_loads - 1) * all < count; i += probe_loads * all) {
-    uint4 loaded[probe_loads];
+  for (index i = thread; i + (Loads - 1) * all < count; i += Loads * all) {
+    uint4 loaded[Loads];
 #pragma unroll
-    for (int k = 0; k < probe_loads; ++k) loaded[k] = from[i + k * all];
+    for (int k = 0; k < Loads; ++k) loaded[k] = from[i + k * all];
 #pragma unroll
-    for (int k = 0; k < probe_loads; ++k) mixed ^= loaded[k].x ^ loaded[k].y ^ loaded[k].z ^ loaded[k].w;
+    for (int k = 0; k < Loads; ++k) mixed ^= loaded[k].x ^ loaded[k].y ^ loaded[k].z ^ loaded[k].w;
   }
   if (mixed == 0x5bd1e995u) *sink = mixed;  // practically never, which the compiler cannot know
 }
@@ -55,8 +55,8 @@ class cuda_probe {
   double read_bytes_per_second() {
     const dim3 grid(static_cast<unsigned>(4 * be_.device().processors));
     return median_rate(static_cast<double>(elements) * sizeof(uint4), [&] {
-      cuda::detail::launch(be_.stream(), grid, dim3(detail::probe_threads), detail::read_all, block_.data(),
-                           elements, sink_.data());
+      cuda::detail::launch(be_.stream(), grid, dim3(detail::probe_threads), detail::read_all<8>,
+                           block_.data(), elements, sink_.data());
     });
   }
 

@@ -19,6 +19,11 @@
 #define COREMATCHING_HAS_AVX2 0
 #endif
 
+// nvcc warns of conversions that a constraint forbids as if they could not be called.
+#if defined(__CUDACC__)
+#pragma nv_diag_suppress 554
+#endif
+
 // Keeps the operation that made a vector register's value where the source has it. Left alone, compilers move
 // the multiplications of long unrolled loops away from their additions and run out of registers.
 #if defined(__GNUC__)

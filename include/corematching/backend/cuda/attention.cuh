@@ -17,11 +17,11 @@ namespace corematching::cuda::detail {
 inline constexpr index few_queries = 8;
 
 /// y = softmax(q k^T * scale) v. y, q [t, heads * head_dim]; k, v [keys, kv_heads * head_dim] in f32, f16 or
-/// bf16; y apart from all others. `compute_capability` as major * 10 + minor. In f32, and wherever tensor
-/// cores do not take part, with the accuracy of binary32.
+/// bf16; y apart from all others. In f32, and wherever tensor cores do not take part, with the accuracy of
+/// binary32.
 inline void attention(const context& on, workspace& results, matrix_view<float, device_space> y,
                       matrix_view<const float, device_space> q, weight_view<device_space> k,
-                      weight_view<device_space> v, const attention_shape& shape, int compute_capability) {
+                      weight_view<device_space> v, const attention_shape& shape) {
   assert(y.rows == q.rows && y.cols == q.cols && k.rows == v.rows && k.type == v.type && k.rows > 0);
   assert(!shape.causal || k.rows >= q.rows);
   if (q.rows == 0) return;
@@ -30,7 +30,7 @@ inline void attention(const context& on, workspace& results, matrix_view<float, 
     const attention_operands<T> in = operands_of<T>(q, k, v, shape);
     if (q.rows <= few_queries) return decode_attention(on, results, y, in, whole_loads);
     if constexpr (!std::is_same_v<T, float>)
-      if (suits_tensor_cores(k.type, shape.head_dim, whole_loads, compute_capability))
+      if (suits_tensor_cores(k.type, shape.head_dim, whole_loads, on.capability))
         return tensor_core_attention(on, y, in);
     prefill_attention(on, y, in);
   });

@@ -138,7 +138,7 @@ class backend {
                           std::optional<ids> rows = {}) {
     detail::count_core_neurons(on(), selection_, frequency, x, counts, rho, rule, rows);
   }
-  detail::neuron_set core_neurons(vector_view<const std::int32_t, space> frequency, double beta) {
+  neuron_set core_neurons(vector_view<const std::int32_t, space> frequency, double beta) {
     return detail::core_neurons(on(), selection_, frequency, beta);
   }
   void overlap(vector_view<std::int32_t, space> scores, matrix_view<const std::uint64_t, space> bits,

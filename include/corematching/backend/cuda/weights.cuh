@@ -159,13 +159,13 @@ template <class From, class To>
 
 template <class From, class To>
 weight<device_space> converted_elements(const context& on, const weight_view<host_space>& source,
-                                        bool transposed, index slice_bytes) {
+                                        bool transposed, index part_bytes) {
   constexpr unsigned long long none = std::numeric_limits<unsigned long long>::max();
   const device_weight result(on, dtype_of<To>, transposed ? source.cols : source.rows,
                              transposed ? source.rows : source.cols);
   const index width = source.cols * index{sizeof(From)};
   const index slice =
-      std::clamp(slice_bytes / std::max(width, index{1}), index{1}, std::max(source.rows, index{1}));
+      std::clamp(part_bytes / std::max(width, index{1}), index{1}, std::max(source.rows, index{1}));
   buffer<From> staged(on.stream, slice * source.cols);
   buffer<unsigned long long> refused(on.stream, 1);
   unsigned long long first_refused = none;
@@ -188,15 +188,15 @@ weight<device_space> converted_elements(const context& on, const weight_view<hos
 
 /// The weight, or its transposed, stored as `target` in device memory. Refuses numbers that `target` cannot
 /// hold, naming the first one in the order of the result, and block formats on either side. The source's rows
-/// are on the device `slice_bytes` at a time.
+/// are on the device `part_bytes` at a time.
 inline weight<device_space> converted_weight(const context& on, const weight_view<host_space>& source,
                                              dtype target, bool transposed,
-                                             index slice_bytes = conversion_bytes) {
+                                             index part_bytes = conversion_bytes) {
   require_elements(source.type);
   require_elements(target);
   return visit_elements(source.type, [&]<class From>(const From*) {
     return visit_elements(target, [&]<class To>(const To*) {
-      return converted_elements<From, To>(on, source, transposed, slice_bytes);
+      return converted_elements<From, To>(on, source, transposed, part_bytes);
     });
   });
 }
