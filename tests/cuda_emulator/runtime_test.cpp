@@ -106,6 +106,13 @@ __global__ void add(int* to, int value) {
   to[threadIdx.x] += value;
 }
 
+#ifdef __SANITIZE_ADDRESS__
+TEST_F(cuda_runtime, lets_the_sanitizer_see_kernels_leave_their_memory) {
+  on_device<int> sums(3, 1);
+  EXPECT_DEATH(launch(nullptr, dim3(1), dim3(4), add, sums.data(), 1), "heap-buffer-overflow");
+}
+#endif
+
 cudaGraph_t capture_additions(cudaStream_t stream, int* to, int value, int times) {
   cudaGraph_t graph = nullptr;
   COREMATCHING_CUDA_CHECK(cudaStreamBeginCapture(stream, cudaStreamCaptureModeGlobal));

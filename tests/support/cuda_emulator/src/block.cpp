@@ -73,6 +73,7 @@ void block_scheduler::prepare(const launch_description& launch, uint3 index,
   blockDim = launch.block;
   gridDim = launch.grid;
   blockIdx = index;
+  waiting_lanes_.fill(0);
   finished_ = 0;
   error_ = nullptr;
 }
@@ -198,6 +199,7 @@ std::uint64_t block_scheduler::meet_in_warp(collective operation, unsigned mask,
     throw kernel_error(position(current_) + " calls " + name_of(operation) + " at " + text_of(at) +
                        " with a mask that lacks its own lane");
   state.stands = progress::at_collective;
+  waiting_lanes_[first / 32] |= 1u << lane();
   if (complete(first, mask)) {
     exchange(first, mask);
   } else {
@@ -209,18 +211,19 @@ std::uint64_t block_scheduler::meet_in_warp(collective operation, unsigned mask,
 /// Whether every lane that `mask` names has come with this mask to one operation. Lanes past the block's end
 /// do not exist, and are not waited for.
 bool block_scheduler::complete(std::uint32_t first, unsigned mask) const {
+  const std::size_t lanes = std::min<std::size_t>(threads_.size() - first, 32);
+  const thread_state& self = threads_[current_];
+  mask &= 0xffffffffu >> (32 - lanes);
+  if ((waiting_lanes_[first / 32] & mask) != mask) return false;  // most calls end here
   for (unsigned rest = mask; rest != 0; rest &= rest - 1) {
-    const std::size_t thread = first + static_cast<std::uint32_t>(std::countr_zero(rest));
-    if (thread >= threads_.size()) return true;
-    const thread_state& other = threads_[thread];
-    if (other.stands != progress::at_collective || other.mask != mask ||
-        other.operation != threads_[current_].operation)
-      return false;
+    const thread_state& other = threads_[first + static_cast<std::uint32_t>(std::countr_zero(rest))];
+    if (other.mask != self.mask || other.operation != self.operation) return false;
   }
   return true;
 }
 
 void block_scheduler::exchange(std::uint32_t first, unsigned mask) {
+  waiting_lanes_[first / 32] &= ~mask;
   std::uint64_t votes = 0;
   for (unsigned rest = mask; rest != 0; rest &= rest - 1) {
     const int bit = std::countr_zero(rest);

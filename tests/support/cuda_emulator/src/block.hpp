@@ -68,6 +68,7 @@ class block_scheduler {
   const launch_description* launch_ = nullptr;
   std::vector<thread_state> threads_;
   std::vector<std::uint32_t> order_;
+  std::array<unsigned, 32> waiting_lanes_{};  // by warp: those at a collective call
   std::size_t cursor_ = 0;
   std::uint32_t current_ = 0, finished_ = 0;
   bool moved_ = false, running_ = false, abandoning_ = false;
