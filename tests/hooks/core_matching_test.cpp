@@ -227,7 +227,8 @@ TEST_F(core_matching_runs, renumbered_at_the_first_layer_cache_what_a_run_over_t
   auto x = support::embedded(model, kept);
   model.model.prefill(model.be, fresh, x.view(), 1000);
   EXPECT_EQ(t.sequence.next_position, fresh.next_position);
-  const auto expect_same = [&](const cache_view<>& actual, const cache_view<>& expected) {
+  using rows = kv_layer<support::test_backend>::view;
+  const auto expect_same = [&](const rows& actual, const rows& expected) {
     support::expect_near(support::loaded(model.be, actual), support::loaded(model.be, expected), error);
   };
   expect_same(t.sequence.cache[0].keys(), fresh.cache[0].keys());

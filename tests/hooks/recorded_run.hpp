@@ -43,14 +43,8 @@ struct attention_spy {
   void operator()(site::attention, const layer_context<support::test_backend>& at,
                   const attention_inputs<support::test_backend>& in) const {
     if (at.layer == layer)
-      *seen = {copy(in.queries), support::loaded(at.be, in.keys), support::loaded(at.be, in.values),
-               in.shape};
-  }
-  static support::real_matrix copy(matrix_view<const float> m) {
-    support::real_matrix result(m.rows, m.cols);
-    for (index i = 0; i < m.rows; ++i)
-      for (index j = 0; j < m.cols; ++j) result(i, j) = double{m.row(i)[j]};
-    return result;
+      *seen = {support::loaded(at.be, in.queries), support::loaded(at.be, in.keys),
+               support::loaded(at.be, in.values), in.shape};
   }
 };
 
@@ -58,7 +52,7 @@ struct attention_spy {
 struct recorded_run {
   recorded_run(tiny_model& model, const core_matching_config& config, index ffn_rows = 1000,
                const char* letters = question)
-      : state(model.be, config, model.config.layers, shape_of(model.config)) {
+      : be(model.be), state(model.be, config, model.config.layers, shape_of(model.config)) {
     const auto kinds = support::kinds_of(letters);
     state.begin_prompt(0, kinds);
     auto sequence = model.model.start(model.be, 0);
@@ -76,10 +70,7 @@ struct recorded_run {
     return m.values.data() + row * m.cols;
   }
   index neurons() const { return recording.activations.at(0).cols; }
-  indices core_neurons(index layer) const {
-    const auto set = state.core_neurons(layer);
-    return {set.begin(), set.end()};
-  }
+  indices core_neurons(index layer) const { return support::downloaded(be, state.core_neurons(layer)); }
 
   /// C_ρ^β by definition, counted over `rows` of a layer.
   indices defined_core_neurons(index layer, const indices& rows) const {
@@ -122,6 +113,7 @@ struct recorded_run {
     return scores;
   }
 
+  support::test_backend& be;
   core_matching<support::test_backend> state;
   layer_recording recording;
   attention_spy::sight attention;

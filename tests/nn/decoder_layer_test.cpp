@@ -18,7 +18,7 @@ namespace {
 
 using B = support::test_backend;
 using context = layer_context<B>;
-using rows_view = matrix_view<const float>;
+using rows_view = matrix_view<const float, B::space>;
 
 llama_config one_layer() {
   llama_config config = support::tiny_config();
@@ -30,7 +30,8 @@ llama_config one_layer() {
 class decoder_layers : public testing::Test {
  protected:
   support::tiny_llama<B> model{one_layer()};
-  std::vector<float> frequencies = rotary_frequencies(model.config.rope, model.config.head_dim);
+  support::placed_vector<B, float> frequencies{model.be,
+                                               rotary_frequencies(model.config.rope, model.config.head_dim)};
 
   struct outcome {
     std::vector<float> x;
@@ -47,9 +48,12 @@ class decoder_layers : public testing::Test {
     scratch<B> s(model.be, shape_of(model.config), tokens, ffn_rows);
     auto x = support::embedded(model, ids);
     const context at{model.be, 0, at_positions, cache};
-    const token_selection kept = model.model.layer(0).forward(
-        at, s, x.view(), at_positions, {frequencies.data(), std::ssize(frequencies)}, hook);
-    return {{x.view().data, x.view().data + tokens * model.config.hidden_size}, kept};
+    const auto placed_positions = placed_indices(model.be, at_positions);
+    const token_selection kept =
+        model.model.layer(0).forward(at, s, x.view(), placed_positions.view(), frequencies.in(), hook);
+    std::vector<float> values;
+    download_values(model.be, x.view(), values);
+    return {values, kept};
   }
   kv_layer<B> empty_cache() const { return {model.config.kv_heads * model.config.head_dim, 0}; }
 
@@ -124,8 +128,8 @@ TEST_F(decoder_layers, tell_hooks_in_the_order_of_the_computation_and_change_not
 /// Answers which neurons to compute.
 struct chooser {
   using attends = sites<site::ffn_neurons>;
-  neuron_selection<host_space> chosen;
-  neuron_selection<host_space> operator()(site::ffn_neurons, const context&) const { return chosen; }
+  neuron_selection<B::space> chosen;
+  neuron_selection<B::space> operator()(site::ffn_neurons, const context&) const { return chosen; }
 };
 
 TEST_F(decoder_layers, compute_the_chosen_neurons_as_if_the_others_were_silent) {
@@ -133,7 +137,7 @@ TEST_F(decoder_layers, compute_the_chosen_neurons_as_if_the_others_were_silent) 
   for (const index tokens : {1, 4, 9}) {
     const auto ids = support::random_ids(tokens, model.config.vocab_size, 9);
     auto cache = empty_cache();
-    const auto result = forward(cache, ids, chooser{index_view<>{some.data(), std::ssize(some)}});
+    const auto result = forward(cache, ids, chooser{support::placed_neurons<B>(model.be, some).view()});
     expect_hidden(
         result.x,
         {.ids = ids,
@@ -148,7 +152,7 @@ TEST_F(decoder_layers, with_no_neuron_chosen_only_attend) {
   for (const index tokens : {1, 6}) {
     auto cache = empty_cache();
     const std::vector<std::int32_t> first(ids.begin(), ids.begin() + tokens);
-    const auto result = forward(cache, first, chooser{index_view<>{}});
+    const auto result = forward(cache, first, chooser{index_view<B::space>{}});
     expect_hidden(result.x, {.ids = first, .fires = [](index, index, index) { return false; }}, 0);
   }
 }

@@ -15,8 +15,9 @@ namespace {
 
 using B = support::test_backend;
 using context = layer_context<B>;
-using rows_view = matrix_view<const float>;
-using neurons = neuron_selection<host_space>;
+using rows_view = matrix_view<const float, B::space>;
+using neurons = neuron_selection<B::space>;
+using other_space = std::conditional_t<std::is_same_v<B::space, host_space>, device_space, host_space>;
 
 struct listener {
   using attends = sites<site::attention, site::ffn_activation, site::layer_output>;
@@ -66,11 +67,11 @@ struct called_at_another_site {
 };
 struct takes_a_view_to_write {
   using attends = sites<site::ffn_activation>;
-  void operator()(site::ffn_activation, const context&, matrix_view<float>) const {}
+  void operator()(site::ffn_activation, const context&, matrix_view<float, B::space>) const {}
 };
-struct takes_a_view_of_the_device {
+struct takes_a_view_of_other_memory {
   using attends = sites<site::layer_output>;
-  void operator()(site::layer_output, const context&, matrix_view<const float, device_space>) const {}
+  void operator()(site::layer_output, const context&, matrix_view<const float, other_space>) const {}
 };
 struct changes_the_context {
   using attends = sites<site::keep_tokens>;
@@ -103,7 +104,7 @@ TEST(hook, fits_a_backend_where_every_site_can_be_called_as_the_layer_calls) {
   static_assert(!hook_of<const keeper&, B>, "its call is not const");
   static_assert(!hook_of<listener, int> && !hook_of<lists_nothing, B>);
   static_assert(!hook_of<attends_without_a_call, B> && !hook_of<called_at_another_site, B>);
-  static_assert(!hook_of<takes_a_view_to_write, B> && !hook_of<takes_a_view_of_the_device, B>);
+  static_assert(!hook_of<takes_a_view_to_write, B> && !hook_of<takes_a_view_of_other_memory, B>);
   static_assert(!hook_of<changes_the_context, B> && !hook_of<forgets_the_context, B>);
   static_assert(!hook_of<answers_neurons_with_a_list, B> && !hook_of<answers_tokens_with_nothing, B>);
   static_assert(!hook_of<answers_where_it_is_told, B> && !hook_of<fits_one_site_of_two, B>);
@@ -125,13 +126,13 @@ TEST(hook, fits_as_the_librarys_own_do) {
 
 template <class H>
 concept runs_in_a_layer = requires(const decoder_layer<B>& layer, const context& at, scratch<B>& s,
-                                   matrix_view<float> x, index_view<> positions,
-                                   vector_view<const float> frequencies, H& hook) {
+                                   matrix_view<float, B::space> x, index_view<B::space> positions,
+                                   vector_view<const float, B::space> frequencies, H& hook) {
   layer.forward(at, s, x, positions, frequencies, hook);
 };
 template <class H>
-concept runs_in_a_model = requires(const llama<B>& model, B& be, sequence<B>& seq, matrix_view<float> x,
-                                   H& hook) {
+concept runs_in_a_model = requires(const llama<B>& model, B& be, sequence<B>& seq,
+                                   matrix_view<float, B::space> x, H& hook) {
   model.prefill(be, seq, x, index{1}, hook);
   model.decode(be, seq, std::int32_t{0}, hook);
 };

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "llava/picture_file.hpp"
+#include "support/conversation.hpp"
 #include "support/reference_run.hpp"
 #include "support/test_backend.hpp"
 
@@ -103,16 +104,14 @@ void expect_layers(const layer_recording& recording, const reference_run& run) {
     expect_near(activation.values, run, "layers." + std::to_string(layer) + ".ffn_activation");
 }
 
-void expect_decisions(const core_matching<B>& state, const reference_run& run, index layers) {
+void expect_decisions(B& be, const core_matching<B>& state, const reference_run& run, index layers) {
   std::size_t matches = 0;
   for (index layer = 0; layer < layers; ++layer) {
     const std::string prefix = "layers." + std::to_string(layer) + ".";
-    const auto chosen = state.core_neurons(layer);
+    const auto chosen = support::downloaded(be, state.core_neurons(layer));
     EXPECT_TRUE(!chosen.empty() || !state.config().decodes_sparsely(layer, layers)) << "layer " << layer;
     if (run.has(prefix + "core_neurons") && !chosen.empty()) {
-      EXPECT_EQ(std::vector<std::int32_t>(chosen.begin(), chosen.end()),
-                run.values<std::int32_t>(prefix + "core_neurons"))
-          << "layer " << layer;
+      EXPECT_EQ(chosen, run.values<std::int32_t>(prefix + "core_neurons")) << "layer " << layer;
     }
     if (!run.has(prefix + "kept_positions")) continue;
     const auto match = std::ranges::find(state.matches(), layer, &token_match::layer);
@@ -147,7 +146,7 @@ std::vector<float> run_again(loaded_model& m, const reference_run& run,
     logits = with_prefill_hook(*state, [&](auto hook) {
       return language.prefill(m.be, seq, x.view(), prompt.size(), chain{record_hook<B>(recording), hook});
     });
-    expect_decisions(*state, run, language.config().layers);
+    expect_decisions(be, *state, run, language.config().layers);
   } else {
     logits = language.prefill(m.be, seq, x.view(), prompt.size(), record_hook<B>(recording));
   }
