@@ -15,7 +15,7 @@
 #include "corematching/backend/cuda/buffer.cuh"
 #include "corematching/backend/cuda/device.cuh"
 #include "corematching/backend/cuda/restriction.cuh"
-#include "corematching/core/elements.cuh"
+#include "corematching/backend/cuda/rows.cuh"
 #include "corematching/core/launch.cuh"
 
 namespace corematching::cuda::detail {
@@ -66,62 +66,21 @@ inline void multiply_stored(const context& on, const cache_view<device_space>& y
                    cublas_type(y.type), leading_dimension(y), CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT));
 }
 
-inline constexpr int round_threads = 128;
-/// Elements of one thread.
-inline constexpr int round_elements = 4;
-
-/// to[t] = x[t], rounded; the elements between two rows become 0. `whole`: x can be loaded 16 bytes at a
-/// time.
-template <class T>
-__global__ void __launch_bounds__(round_threads)
-    round_rows_kernel(T* to, index pitch, const_device_rows x, bool whole) {
-  const index column = (index{blockIdx.x} * round_threads + threadIdx.x) * round_elements;
-  if (column >= pitch) return;
-  for (index t = blockIdx.y; t < x.rows; t += gridDim.y) {
-    const float* const from = x.data + t * x.stride + column;
-    float values[round_elements] = {};
-    if (whole && column + round_elements <= x.cols) {
-      const float4 loaded = *reinterpret_cast<const float4*>(from);
-      values[0] = loaded.x, values[1] = loaded.y, values[2] = loaded.z, values[3] = loaded.w;
-    } else {
-      for (int i = 0; i < round_elements; ++i)
-        if (column + i < x.cols) values[i] = from[i];
-    }
-    union {
-      uint2 whole;
-      T parts[round_elements];
-    } rounded{};
-#pragma unroll
-    for (int i = 0; i < round_elements; ++i) rounded.parts[i] = narrowed<T>(values[i]);
-    *reinterpret_cast<uint2*>(to + t * pitch + column) = rounded.whole;
-  }
-}
-
-template <class T>
-weight_view<device_space> round_rows(const context& on, workspace& memory, const const_device_rows& x) {
-  const index row_bytes = aligned_row_bytes(dtype_of<T>, x.cols), pitch = row_bytes / index{sizeof(T)};
-  T* const to = memory.at_least<T>(on.stream, x.rows * pitch);
-  const bool whole = is_aligned(x.data) && x.stride % round_elements == 0;
-  const dim3 grid(static_cast<unsigned>(ceil_div(pitch, round_threads * round_elements)),
-                  static_cast<unsigned>(std::min(x.rows, most_blocks_y)));
-  launch(on.stream, grid, dim3(round_threads), round_rows_kernel<T>, to, pitch, x, whole);
-  return {reinterpret_cast<const std::byte*>(to), dtype_of<T>, x.rows, x.cols, row_bytes};
+/// Uninitialised rows of `type` in `memory`, each beginning at a multiple of 16 bytes.
+inline cache_view<device_space> rows_in(const context& on, workspace& memory, dtype type, index rows,
+                                        index cols) {
+  const index row_bytes = aligned_row_bytes(type, cols);
+  return {memory.at_least<std::byte>(on.stream, rows * row_bytes), type, rows, cols, row_bytes};
 }
 
 /// x as weights of `type` are multiplied with it: itself in f32, rounded and without gaps in `memory`
 /// otherwise. Values beyond the range of f16 become infinite.
 inline weight_view<device_space> tokens_as(const context& on, workspace& memory, const const_device_rows& x,
                                            dtype type) {
-  if (type == dtype::f16) return round_rows<f16>(on, memory, x);
-  if (type == dtype::bf16) return round_rows<bf16>(on, memory, x);
-  return x;
-}
-
-/// Uninitialised rows of `type` in `memory`, each beginning at a multiple of 16 bytes.
-inline cache_view<device_space> rows_in(const context& on, workspace& memory, dtype type, index rows,
-                                        index cols) {
-  const index row_bytes = aligned_row_bytes(type, cols);
-  return {memory.at_least<std::byte>(on.stream, rows * row_bytes), type, rows, cols, row_bytes};
+  if (type == dtype::f32) return x;
+  const auto rounded = rows_in(on, memory, type, x.rows, x.cols);
+  store_rows(on, rounded, x);
+  return rounded;
 }
 
 /// y = x W^T; y [T, N], x [T, D], w [N, D], D at least 1. `memory` holds the rounded x.

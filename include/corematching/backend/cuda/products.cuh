@@ -13,6 +13,7 @@
 #include "corematching/backend/cuda/gemm.cuh"
 #include "corematching/backend/cuda/row_products.cuh"
 #include "corematching/backend/cuda/row_sums.cuh"
+#include "corematching/backend/cuda/rows.cuh"
 
 namespace corematching::cuda::detail {
 
@@ -43,47 +44,36 @@ __global__ void __launch_bounds__(Threads) add_bias_kernel(device_rows y, const 
   for (index t = blockIdx.y; t < y.rows; t += gridDim.y) y.data[t * y.stride + column] += bias[column];
 }
 
-/// y = act(gate) * up; gate and up stored as T, rows `pitch` elements apart.
-template <class T>
+/// Neighbouring elements that one load or store moves.
+template <class T, int Width>
+struct alignas(Width * sizeof(T)) element_group {
+  T values[Width];
+};
+
+/// y = act(gate) * up; gate and up stored as T, rows `pitch` elements apart. Groups of `Width` columns: 1, or
+/// 4 where y has a multiple of them and all rows are aligned. Rows are indexed by groups, since nvcc 13
+/// splits a store to row + 4 * group, in 64 bits, into its elements.
+template <class T, int Width>
 __global__ void __launch_bounds__(column_threads)
     gate_kernel(device_rows y, const T* gate, const T* up, index pitch, activation act) {
-  const index column = index{blockIdx.x} * column_threads + threadIdx.x;
-  if (column >= y.cols) return;
+  const index group = index{blockIdx.x} * column_threads + threadIdx.x;
+  if (group * Width >= y.cols) return;
   for (index t = blockIdx.y; t < y.rows; t += gridDim.y) {
-    const index at = t * pitch + column;
-    y.data[t * y.stride + column] = activated(act, widened(gate[at])) * widened(up[at]);
+    const auto gates = reinterpret_cast<const element_group<T, Width>*>(gate + t * pitch)[group];
+    const auto ups = reinterpret_cast<const element_group<T, Width>*>(up + t * pitch)[group];
+    element_group<float, Width> gated;
+#pragma unroll
+    for (int i = 0; i < Width; ++i)
+      gated.values[i] = activated(act, widened(gates.values[i])) * widened(ups.values[i]);
+    reinterpret_cast<element_group<float, Width>*>(y.data + t * y.stride)[group] = gated;
   }
 }
 
-/// to[i] = w[row of i]: rows of `row_units` units of memory, `pitch` units apart.
-template <class Unit>
-__global__ void __launch_bounds__(column_threads)
-    gather_weights_kernel(Unit* to, index pitch, restricted_weight w, index row_units) {
-  const index unit = index{blockIdx.x} * column_threads + threadIdx.x;
-  if (unit >= row_units) return;
-  for (index i = blockIdx.y; i < w.count; i += gridDim.y)
-    to[i * pitch + unit] = w.row<Unit>(w.row_at(i))[unit];
-}
-
-template <class Unit>
-void gather_units(const context& on, const cache_view<device_space>& to, const restricted_weight& w,
-                  index bytes) {
-  const index units = bytes / index{sizeof(Unit)};
-  launch(on.stream, column_grid(w.count, units), dim3(column_threads), gather_weights_kernel<Unit>,
-         reinterpret_cast<Unit*>(to.data), to.row_bytes / index{sizeof(Unit)}, w, units);
-}
-
-/// The selected rows of `w` as a matrix: in `to` where only some are selected. 16 bytes at a time where rows
-/// begin at such addresses and end at them.
+/// The selected rows of `w`, copied to `to`.
 inline weight_view<device_space> gathered(const context& on, const cache_view<device_space>& to,
-                                          const weight_view<device_space>& w, const neurons& selection) {
-  const restricted_weight chosen(w, selection);
-  const auto bytes = static_cast<index>(bytes_of(w.type, static_cast<std::size_t>(w.cols)));
-  if (has_aligned_rows(w) && bytes % 16 == 0) {
-    gather_units<uint4>(on, to, chosen, bytes);
-  } else {
-    visit_elements(w.type, [&]<class T>(const T*) { gather_units<T>(on, to, chosen, bytes); });
-  }
+                                          const weight_view<device_space>& w,
+                                          const index_view<device_space>& selection) {
+  gather_rows(on, to, w, selection);
   return to;
 }
 
@@ -126,9 +116,11 @@ inline void gate_products(const context& on, product_workspaces& memory, device_
     multiply_stored(on, gates, x.middle_rows(first, count), gate, false);
     multiply_stored(on, ups, x.middle_rows(first, count), up, false);
     visit_elements(gate.type, [&]<class T>(const T*) {
-      launch(on.stream, column_grid(count, y.cols), dim3(column_threads), gate_kernel<T>,
-             y.middle_rows(first, count), reinterpret_cast<const T*>(gates.data),
-             reinterpret_cast<const T*>(ups.data), gates.row_bytes / index{sizeof(T)}, act);
+      const bool fours = has_aligned_rows(y) && y.cols % 4 == 0;
+      launch(on.stream, column_grid(count, fours ? y.cols / 4 : y.cols), dim3(column_threads),
+             fours ? gate_kernel<T, 4> : gate_kernel<T, 1>, y.middle_rows(first, count),
+             reinterpret_cast<const T*>(gates.data), reinterpret_cast<const T*>(ups.data),
+             gates.row_bytes / index{sizeof(T)}, act);
     });
   });
 }
@@ -156,7 +148,7 @@ inline void gated_up(const context& on, product_workspaces& memory, device_rows 
   const index most = rows_within(memory.most_bytes, aligned_row_bytes(gate.type, gate.cols));
   for_parts(y.cols, most, [&](index first, index count) {
     const auto room = rows_in(on, memory.weights, gate.type, 2 * count, gate.cols);
-    const neurons part = middle_places(selection, first, count);
+    const index_view<device_space> part{selection->data + first, count};
     gate_products(on, memory, middle_cols(y, first, count), tokens,
                   gathered(on, room.middle_rows(0, count), gate, part),
                   gathered(on, room.middle_rows(count, count), up, part), act);
@@ -179,7 +171,7 @@ inline void weighted_rows(const context& on, product_workspaces& memory, device_
   const index most = rows_within(memory.most_bytes, aligned_row_bytes(w.type, w.cols));
   for_parts(x.cols, most, [&](index first, index count) {
     const auto room = rows_in(on, memory.weights, w.type, count, w.cols);
-    const auto rows = gathered(on, room, w, middle_places(selection, first, count));
+    const auto rows = gathered(on, room, w, {selection->data + first, count});
     multiply_stored(on, y, tokens_as(on, memory.tokens, middle_cols(x, first, count), w.type), rows, true,
                     first == 0 ? product_mode::replace : product_mode::add);
   });

@@ -21,12 +21,6 @@ inline index count_of(const neurons& selection, index all) {
   return selection ? selection->size : all;
 }
 
-/// The part of a selection that stands at the places first..first+count.
-inline neurons middle_places(const neurons& selection, index first, index count) {
-  if (!selection) return {};
-  return index_view<device_space>{selection->data + first, count};
-}
-
 /// The selected rows of a weight, as a kernel takes them.
 struct restricted_weight {
   weight_view<device_space> weight;
@@ -45,9 +39,9 @@ struct restricted_weight {
   }
 };
 
-/// Whether every row begins at a multiple of 16 bytes.
-inline bool has_aligned_rows(const weight_view<device_space>& w) {
-  return is_aligned(w.data) && (w.row_bytes % 16 == 0 || w.rows <= 1);
+/// Whether every row begins at a multiple of 16 bytes; of activations, too, which are such views.
+inline bool has_aligned_rows(const weight_view<device_space>& matrix) {
+  return is_aligned(matrix.data) && (matrix.row_bytes % 16 == 0 || matrix.rows <= 1);
 }
 
 }  // namespace corematching::cuda::detail

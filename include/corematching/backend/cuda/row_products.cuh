@@ -209,10 +209,6 @@ void visit_tokens(index tokens, Body&& body) {
   return body(std::integral_constant<int, few_tokens>{});
 }
 
-inline bool has_aligned_rows(const const_device_rows& x) {
-  return is_aligned(x.data) && (x.stride % 4 == 0 || x.rows <= 1);
-}
-
 /// The first columns that are loaded 16 bytes at a time: none where a row begins elsewhere.
 template <class T>
 index loadable_columns(const const_device_rows& x, const weight_view<device_space>& w) {
