@@ -49,10 +49,17 @@ void upload_values(B& be, matrix_view<typename B::value_type, typename B::space>
 template <backend B, class T>
 void download_values(B& be, matrix_view<T, typename B::space> from, std::vector<float>& to) {
   using value = std::remove_const_t<T>;
-  std::vector<value> row(static_cast<std::size_t>(from.cols));
-  for (index i = 0; i < from.rows; ++i) {
-    be.download(vector_view<value>{row.data(), from.cols}, from.row(i));
-    for (const value x : row) to.push_back(to_float(x));
+  if constexpr (std::is_same_v<value, float>) {
+    std::size_t end = to.size();
+    to.resize(end + static_cast<std::size_t>(from.rows * from.cols));
+    for (index i = 0; i < from.rows; ++i, end += static_cast<std::size_t>(from.cols))
+      be.download(vector_view<float>{to.data() + end, from.cols}, from.row(i));
+  } else {
+    std::vector<value> row(static_cast<std::size_t>(from.cols));
+    for (index i = 0; i < from.rows; ++i) {
+      be.download(vector_view<value>{row.data(), from.cols}, from.row(i));
+      for (const value x : row) to.push_back(to_float(x));
+    }
   }
 }
 
