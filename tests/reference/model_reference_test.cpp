@@ -4,7 +4,6 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <cmath>
 #include <filesystem>
 #include <map>
 #include <memory>
@@ -13,14 +12,15 @@
 #include <string>
 #include <vector>
 
-#include "llava/picture_file.hpp"
 #include "support/conversation.hpp"
+#include "support/reference_model.hpp"
 #include "support/reference_run.hpp"
 #include "support/test_backend.hpp"
 
 namespace corematching {
 namespace {
 
+using testing::reference_model;
 using testing::reference_run;
 using B = support::test_backend;
 
@@ -30,60 +30,23 @@ using B = support::test_backend;
 // order of summation, a tenth of the 2e-4 that the project promises for logits.
 constexpr double tolerance = 2e-5;
 
-/// ‖a − b‖ / ‖b‖
-double relative_distance(std::span<const float> a, std::span<const float> b) {
-  double difference = 0, norm = 0;
-  for (std::size_t i = 0; i < b.size(); ++i) {
-    difference += std::pow(static_cast<double>(a[i]) - static_cast<double>(b[i]), 2);
-    norm += std::pow(static_cast<double>(b[i]), 2);
-  }
-  return std::sqrt(difference / norm);
-}
-
 void expect_near(std::span<const float> actual, const reference_run& run, const std::string& name) {
   if (!run.has(name)) return;
   const auto expected = run.values<float>(name);
   ASSERT_EQ(actual.size(), expected.size()) << name;
-  EXPECT_LE(relative_distance(actual, expected), tolerance) << name;
+  EXPECT_LE(testing::relative_distance(actual, expected), tolerance) << name;
 }
 
-/// One model, read once for all of its runs.
-struct loaded_model {
-  explicit loaded_model(const std::filesystem::path& directory)
-      : be(support::make_backend<B>(2)), config(read_model_config(directory)) {
-    const auto files = io::checkpoint::open(directory);
-    weight_reader<B> reader(be, files);
-    if (config.llava() != nullptr) {
-      multimodal.emplace(be, *config.llava(), reader);
-    } else {
-      text.emplace(be, config.text(), reader);
-    }
-  }
-  const llama<B>& language() const { return multimodal ? multimodal->language() : *text; }
-
-  B be;
-  model_config config;
-  std::optional<llava<B>> multimodal;
-  std::optional<llama<B>> text;
-};
-
-std::string model_directory(const std::string& name) {
-  return name == "demo" ? std::string(COREMATCHING_SOURCE_DIR) + "/models/demo"
-                        : testing::reference_directory(name).string();
-}
-
-loaded_model& model_of(const std::string& name) {
-  static std::map<std::string, std::unique_ptr<loaded_model>> models;
+reference_model& model_of(const std::string& name) {
+  static std::map<std::string, std::unique_ptr<reference_model>> models;
   auto& model = models[name];
-  if (!model) model = std::make_unique<loaded_model>(model_directory(name));
+  if (!model) model = std::make_unique<reference_model>(testing::model_directory(name));
   return *model;
 }
 
-matrix<B> image_features(loaded_model& m, const reference_run& run) {
+matrix<B> image_features(reference_model& m, const reference_run& run) {
   if (!run.has_picture()) return {};
-  image_processor_options options = m.config.image;
-  options.fit = run.pads() ? image_fit::pad : image_fit::crop;
-  const std::vector<float> pixels = image_processor(options)(driver::read_picture(run.picture()));
+  const std::vector<float> pixels = m.pixels(run);
   if (run.has("pixel_values")) {
     const auto expected = run.values<float>("pixel_values");
     EXPECT_EQ(pixels.size(), expected.size());
@@ -124,13 +87,11 @@ void expect_decisions(B& be, const core_matching<B>& state, const reference_run&
 }
 
 /// Prefills and decodes greedily for as many steps as are stored; returns the logits of all steps.
-std::vector<float> run_again(loaded_model& m, const reference_run& run,
+std::vector<float> run_again(reference_model& m, const reference_run& run,
                              std::vector<std::int32_t>& generated) {
   const llama<B>& language = m.language();
   const matrix<B> features = image_features(m, run);
-  const auto* config = m.config.llava();
-  const auto prompt = expand_images(run.prompt_ids(), config ? config->image_token_index : -1,
-                                    config ? config->image_tokens() : 0);
+  const multimodal_prompt prompt = m.prompt(run);
   matrix<B> x = embed_prompt(m.be, language, prompt, features.view());
   std::vector<float> embedded;
   download_values(m.be, x.view(), embedded);
@@ -146,7 +107,7 @@ std::vector<float> run_again(loaded_model& m, const reference_run& run,
     logits = with_prefill_hook(*state, [&](auto hook) {
       return language.prefill(m.be, seq, x.view(), prompt.size(), chain{record_hook<B>(recording), hook});
     });
-    expect_decisions(be, *state, run, language.config().layers);
+    expect_decisions(m.be, *state, run, language.config().layers);
   } else {
     logits = language.prefill(m.be, seq, x.view(), prompt.size(), record_hook<B>(recording));
   }
@@ -154,7 +115,7 @@ std::vector<float> run_again(loaded_model& m, const reference_run& run,
 
   std::vector<float> all;
   sampling_options options;
-  options.vocabulary_limit = config ? config->image_token_index : 0;
+  options.vocabulary_limit = m.multimodal ? m.multimodal->config().image_token_index : 0;
   sampler greedy(options);
   const auto choose = [&](std::span<const float> from) {
     all.insert(all.end(), from.begin(), from.end());

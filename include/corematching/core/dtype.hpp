@@ -125,20 +125,8 @@ inline constexpr dtype dtype_of<q8_0> = dtype::q8_0;
 template <>
 inline constexpr dtype dtype_of<q4_0> = dtype::q4_0;
 
-/// Calls `body` with a null pointer of the type that `type` names: the one switch over dtypes.
-template <class Body>
-decltype(auto) visit_dtype(dtype type, Body&& body) {
-  switch (type) {
-    case dtype::f32: return body(static_cast<const float*>(nullptr));
-    case dtype::f16: return body(static_cast<const f16*>(nullptr));
-    case dtype::bf16: return body(static_cast<const bf16*>(nullptr));
-    case dtype::q8_0: return body(static_cast<const q8_0*>(nullptr));
-    case dtype::q4_0: return body(static_cast<const q4_0*>(nullptr));
-  }
-  fail("unknown dtype");
-}
-
-/// The same for types whose rows are arrays of elements; the others are an error.
+/// Calls `body` with a null pointer of the type that `type` names, for types whose rows are arrays of
+/// elements; the others are an error.
 template <class Body>
 decltype(auto) visit_elements(dtype type, Body&& body) {
   switch (type) {
@@ -149,6 +137,14 @@ decltype(auto) visit_elements(dtype type, Body&& body) {
     case dtype::q4_0: fail(name_of(type), " has blocks of weights where elements are needed");
   }
   fail("unknown dtype");
+}
+
+/// The same for all types, block formats by their names.
+template <class Body>
+decltype(auto) visit_dtype(dtype type, Body&& body) {
+  if (type == dtype::q8_0) return body(static_cast<const q8_0*>(nullptr));
+  if (type == dtype::q4_0) return body(static_cast<const q4_0*>(nullptr));
+  return visit_elements(type, body);
 }
 
 }  // namespace corematching

@@ -105,16 +105,14 @@ class llama {
             matrix<B>(be, 1, config_.hidden_size),
             matrix<B>(be, 1, config_.vocab_size),
             be.template allocate<std::int32_t>(1),
+            be.template allocate<std::int32_t>(1),
             std::vector<std::shared_ptr<const decoder_layer<B>>>(streamed)};
   }
 
   /// x[i] = embedding of ids[i]; x [T, D]. Throws `error` for an id outside the vocabulary.
   void embed(B& be, view x, std::span<const std::int32_t> ids) const {
-    for (const std::int32_t id : ids)
-      require(id >= 0 && id < config_.vocab_size, "token id ", id, " lies outside the vocabulary of ",
-              config_.vocab_size);
-    if (stream_ && !config_.tie_word_embeddings) return stream_->embed(be, x, ids);
-    be.embed(x, embedding_.view, placed_indices(be, {ids.data(), std::ssize(ids)}).view());
+    auto placed = be.template allocate<std::int32_t>(std::ssize(ids));
+    embed_through(be, x, ids, placed.view());
   }
 
   /// Runs the prompt's embeddings x [T, D] (lost) through all layers, behind whatever the sequence holds, and
@@ -144,7 +142,7 @@ class llama {
   std::vector<float> decode(B& be, sequence<B>& seq, std::int32_t id, H&& hook = {}) const {
     require_room(seq, 1);
     const view x = seq.hidden.view();
-    embed(be, x, {&id, 1});
+    embed_through(be, x, {&id, 1}, seq.id.view());
     be.upload(seq.position.view(), {&seq.next_position, 1});
     for (index i = 0; i < config_.layers; ++i) {
       layer_context<B> at{be, i, {&seq.next_position, 1}, seq.cache[i]};
@@ -177,6 +175,17 @@ class llama {
     std::int32_t end;
     bool renumbered = false;
   };
+
+  // `placed`: room for the ids in the backend's memory.
+  void embed_through(B& be, view x, std::span<const std::int32_t> ids,
+                     vector_view<std::int32_t, space> placed) const {
+    for (const std::int32_t id : ids)
+      require(id >= 0 && id < config_.vocab_size, "token id ", id, " lies outside the vocabulary of ",
+              config_.vocab_size);
+    if (stream_ && !config_.tie_word_embeddings) return stream_->embed(be, x, ids);
+    be.upload(placed, {ids.data(), std::ssize(ids)});
+    be.embed(x, embedding_.view, placed);
+  }
 
   void require_room(const sequence<B>& seq, index tokens) const {
     require(seq.next_position + tokens <= context(), tokens, " tokens behind position ", seq.next_position,
@@ -269,7 +278,6 @@ class llama {
     be.rms_norm(normed, last, norm_.view(), static_cast<float>(config_.rms_norm_eps));
     be.matmul(seq.logits.view(), normed, head_.view, {});
     std::vector<float> logits;
-    logits.reserve(static_cast<std::size_t>(config_.vocab_size));
     download_values(be, seq.logits.view(), logits);
     return logits;
   }

@@ -2,6 +2,7 @@
 // Binary32 values between host memory and a backend's, whatever type the backend computes with.
 #pragma once
 
+#include <algorithm>
 #include <cassert>
 #include <cstdint>
 #include <type_traits>
@@ -50,12 +51,21 @@ template <backend B, class T>
 void download_values(B& be, matrix_view<T, typename B::space> from, std::vector<float>& to) {
   using value = std::remove_const_t<T>;
   // Rows without gaps travel together: each transfer from a device waits for all its work.
-  const bool whole = from.stride == from.cols;
-  const index parts = whole ? (from.rows > 0 ? 1 : 0) : from.rows;
-  std::vector<value> part(static_cast<std::size_t>(whole ? from.rows * from.cols : from.cols));
-  for (index i = 0; i < parts; ++i) {
-    be.download(vector_view<value>{part.data(), std::ssize(part)}, {from.row(i).data, std::ssize(part)});
-    for (const value x : part) to.push_back(to_float(x));
+  const bool whole = from.stride == from.cols && from.rows > 0;
+  const index parts = whole ? 1 : from.rows, length = whole ? from.rows * from.cols : from.cols;
+  std::size_t end = to.size();
+  to.resize(end + static_cast<std::size_t>(parts * length));
+  std::vector<value> part;
+  if constexpr (!std::is_same_v<value, float>) part.resize(static_cast<std::size_t>(length));
+  for (index i = 0; i < parts; ++i, end += static_cast<std::size_t>(length)) {
+    const vector_view<const value, typename B::space> stored{from.row(i).data, length};
+    if constexpr (std::is_same_v<value, float>) {
+      be.download(vector_view<float>{to.data() + end, length}, stored);
+    } else {
+      be.download(vector_view<value>{part.data(), length}, stored);
+      std::ranges::transform(part, to.begin() + static_cast<std::ptrdiff_t>(end),
+                             [](value x) { return to_float(x); });
+    }
   }
 }
 
