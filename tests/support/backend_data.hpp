@@ -165,6 +165,23 @@ inline real_matrix rounded(real_matrix values, corematching::dtype type) {
   return values;
 }
 
+/// Whether a product of so many tokens with weights of this type is computed from tokens of that type.
+inline bool rounds_tokens(corematching::dtype type, index tokens) {
+  return tokens > exact_tokens && corematching::bytes_of(type, 1) == 2;
+}
+
+/// Tokens as such a product takes them.
+inline real_matrix as_multiplied(const real_matrix& x, corematching::dtype type) {
+  return rounds_tokens(type, x.rows) ? rounded(x, type) : x;
+}
+
+/// What gated activations of order 1 err by where gate and up are stored in that type in between: their two
+/// roundings, and the slope of the activation, at most 1.1, times a gate of up to 2.
+inline double stored_gate_error(corematching::dtype type, index tokens) {
+  if (!rounds_tokens(type, tokens)) return 0;
+  return 6 * (type == corematching::dtype::f16 ? 0x1p-11 : 0x1p-8);
+}
+
 /// A weight matrix, its rows `where.padding` elements (units of two bytes in the block formats) apart and
 /// misaligned by `where.offset` of them.
 template <class B>

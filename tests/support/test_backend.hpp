@@ -3,6 +3,9 @@
 // CUDA device or for the emulator of one.
 #pragma once
 
+#include <cstddef>
+#include <limits>
+
 #if defined(COREMATCHING_TEST_CUDA)
 #include "corematching/cuda.cuh"
 #else
@@ -14,7 +17,8 @@ namespace support {
 #if defined(COREMATCHING_TEST_CUDA)
 
 using test_backend = corematching::cuda::backend;
-inline constexpr bool rounds_tokens_to_weights = true;
+/// Tokens beyond so many are rounded to the type of 16-bit weights that they are multiplied by.
+inline constexpr std::ptrdiff_t exact_tokens = corematching::cuda::detail::few_tokens;
 inline constexpr bool has_block_formats = false;
 inline constexpr int thread_counts[] = {1};
 
@@ -27,7 +31,7 @@ B make_backend(int) {
 #else
 
 using test_backend = corematching::cpu::backend;
-inline constexpr bool rounds_tokens_to_weights = false;
+inline constexpr std::ptrdiff_t exact_tokens = std::numeric_limits<std::ptrdiff_t>::max();
 inline constexpr bool has_block_formats = true;
 inline constexpr int thread_counts[] = {1, 2, 3};
 
