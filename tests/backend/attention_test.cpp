@@ -75,7 +75,9 @@ TYPED_TEST(backend_attention, reads_keys_and_values_as_they_are_stored) {
           const auto stored_k = placed_weight(be, k, type, {1, 3}),
                      stored_v = placed_weight(be, v, type, {1, 3});
           be.attention(y.view(), placed_q.in(), stored_k.view, stored_v.view, shape);
-          expect_near(y.values(), expected, attention_error(shape.head_dim, keys, double{shape.scale}));
+          expect_near(y.values(), expected,
+                      attention_error(shape.head_dim, keys, double{shape.scale}) +
+                          rounded_attention_error(type, queries));
         });
         if (this->HasFatalFailure()) return;
       }
@@ -223,6 +225,7 @@ TYPED_TEST(backend_selection, an_activation_that_is_not_finite_is_an_error_that_
       placed_vector<TypeParam, std::int32_t> counts(be, std::vector<std::int32_t>(6));
       const auto text = error_text([&] {
         be.activated_neurons({bits.view().data, 6, 2, 2}, counts.view(), x.in());
+        counts.values();  // a backend that queues its work says so when it is waited for
       });
       expect_parts(text, "token 4", "neuron 66", std::isnan(bad) ? "NaN" : "infinite");
     });

@@ -30,7 +30,7 @@ class memory_limit : public testing::Test {
   static llama_config sizes() {
     llama_config config = support::tiny_config();
     config.hidden_size = 64;
-    config.intermediate_size = 960;
+    config.intermediate_size = support::is_emulated ? 320 : 960;
     config.layers = 6;
     config.heads = 4;
     config.head_dim = 16;
@@ -103,7 +103,8 @@ class memory_limit : public testing::Test {
 };
 
 TEST_F(memory_limit, changes_no_logit) {
-  for (const bool tied : {false, true}) {
+  const std::vector<bool> ties = support::is_emulated ? std::vector{false} : std::vector{false, true};
+  for (const bool tied : ties) {
     config.tie_word_embeddings = tied;
     std::filesystem::remove(path);
     const llama<B> unlimited = whole();

@@ -182,6 +182,14 @@ inline double stored_gate_error(corematching::dtype type, index tokens) {
   return 6 * (type == corematching::dtype::f16 ? 0x1p-11 : 0x1p-8);
 }
 
+/// What attention errs by where many queries of order 1, and the weights of their keys, are rounded to the
+/// type that keys are stored in: each score moves by an error of a rounded dot product, each weight by its
+/// rounding, and twice as much for the largest of many elements.
+inline double rounded_attention_error(corematching::dtype type, index queries) {
+  if (!rounds_tokens(type, queries)) return 0;
+  return 4 * (type == corematching::dtype::f16 ? 0x1p-11 : 0x1p-8);
+}
+
 /// A weight matrix, its rows `where.padding` elements (units of two bytes in the block formats) apart and
 /// misaligned by `where.offset` of them.
 template <class B>

@@ -14,6 +14,13 @@
 
 namespace support {
 
+/// Whether kernels run on the CPU thread by thread: tests that take long then take less.
+#if defined(CUDA_EMULATOR)
+inline constexpr bool is_emulated = true;
+#else
+inline constexpr bool is_emulated = false;
+#endif
+
 #if defined(COREMATCHING_TEST_CUDA)
 
 using test_backend = corematching::cuda::backend;

@@ -4,6 +4,7 @@
 
 #include <math.h>
 
+#define CUDA_EMULATOR 1
 #define __global__
 #define __device__
 #define __host__
