@@ -3,7 +3,6 @@
 #pragma once
 
 #include <algorithm>
-#include <chrono>
 #include <functional>
 #include <optional>
 #include <string>
@@ -27,24 +26,11 @@
 #include "llava/picture_file.hpp"
 #include "llava/prompt.hpp"
 #include "llava/report.hpp"
+#include "llava/stopwatch.hpp"
 #include "llava/token_picture.hpp"
 #include "llava/tokenizer.hpp"
 
 namespace corematching::driver {
-
-/// Adds the seconds of its own life to a sum.
-class stopwatch {
- public:
-  explicit stopwatch(double& sum) : sum_(sum), start_(clock::now()) {}
-  stopwatch(const stopwatch&) = delete;
-  stopwatch& operator=(const stopwatch&) = delete;
-  ~stopwatch() { sum_ += std::chrono::duration<double>(clock::now() - start_).count(); }
-
- private:
-  using clock = std::chrono::steady_clock;
-  double& sum_;
-  clock::time_point start_;
-};
 
 template <backend B>
 class conversation {

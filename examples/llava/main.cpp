@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // llava: asks a LLaVA-1.5 checkpoint about a picture, or a LLaMA checkpoint about anything.
+#include <csignal>
 #include <cstdio>
 #include <exception>
 #include <iostream>
@@ -48,6 +49,8 @@ int run_program(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  // A file that may not grow is an error of writing it, not an end of the program.
+  std::signal(SIGXFSZ, SIG_IGN);
   try {
     return run_program(argc, argv);
   } catch (const usage_exit& exit) {

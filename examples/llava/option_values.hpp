@@ -14,14 +14,19 @@
 
 namespace corematching::driver {
 
-/// The whole of `text` as a number.
+/// The whole of `text` as a number; `typed` is what a message quotes.
 template <class Number>
-Number number(std::string_view text, const char* option) {
+Number number(std::string_view text, const char* option, std::string_view typed) {
   Number value{};
   const auto [end, problem] = std::from_chars(text.data(), text.data() + text.size(), value);
   if (problem != std::errc() || end != text.data() + text.size())
-    fail("--", option, ": \"", text, "\" is not a number that fits");
+    fail("--", option, ": \"", typed, "\" is not a number that fits");
   return value;
+}
+
+template <class Number>
+Number number(std::string_view text, const char* option) {
+  return number<Number>(text, option, text);
 }
 
 /// "8G": bytes, in units of 1024, 1024^2 or 1024^3 where K, M or G says so.
@@ -29,7 +34,7 @@ inline std::uint64_t byte_count(std::string_view text, const char* option) {
   const std::string_view units = "KMG";
   const auto unit = text.empty() ? units.npos : units.find(text.back());
   const unsigned shift = unit == units.npos ? 0 : 10 * (static_cast<unsigned>(unit) + 1);
-  const auto value = number<std::uint64_t>(text.substr(0, text.size() - (shift > 0 ? 1 : 0)), option);
+  const auto value = number<std::uint64_t>(text.substr(0, text.size() - (shift > 0 ? 1 : 0)), option, text);
   if (value > UINT64_MAX >> shift) fail("--", option, ": \"", text, "\" is not a number that fits");
   return value << shift;
 }

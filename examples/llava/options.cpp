@@ -10,6 +10,7 @@
 
 #include "corematching/core/error.hpp"
 #include "corematching/core/version.hpp"
+#include "llava/file_option.hpp"
 #include "llava/option_checks.hpp"
 #include "llava/option_values.hpp"
 
@@ -75,10 +76,10 @@ CLI::Option* add_seed(CLI::App& app, const std::string& name, std::uint64_t& see
 }
 
 void add_input(CLI::App& app, options& o) {
-  app.add_option("--model", o.model, "directory of the checkpoint, as Hugging Face lays it out")
+  add_file(app, "--model", o.model, "directory of the checkpoint, as Hugging Face lays it out")
       ->required()
       ->type_name("DIR");
-  app.add_option("--image", o.image, "PNG or JPEG picture; without one it is a text run")->type_name("FILE");
+  add_file(app, "--image", o.image, "PNG or JPEG picture; without one it is a text run")->type_name("FILE");
   auto* prompt = app.add_option("--prompt", o.prompt, "the question")->type_name("TEXT");
   app.add_option("--prompt-ids", o.prompt_ids, "exact token ids instead; the image token id marks the image")
       ->type_name("ID,ID,...")
@@ -101,8 +102,8 @@ void add_weights(CLI::App& app, options& o) {
       "type of the language model's matrices: from a packed file, or converted while loading (default: as "
       "stored)")
       ->group(group);
-  app.add_option("--packed", o.weights.packed,
-                 "packed file to take them from (default: the model's own, if any)")
+  add_file(app, "--packed", o.weights.packed,
+           "packed file to take them from (default: the model's own, if any)")
       ->type_name("FILE")
       ->group(group);
   add_converted(
@@ -222,10 +223,10 @@ void add_output(CLI::App& app, options& o) {
   const std::string group = "Output";
   app.add_flag("--stats", o.stats, "print what was kept and how long it took, on stderr")->group(group);
   app.add_flag("--json", o.json, "print one JSON object instead of the answer")->group(group);
-  app.add_option("--show-tokens", o.show_tokens, "write the picture with dropped patches greyed out")
+  add_file(app, "--show-tokens", o.show_tokens, "write the picture with dropped patches greyed out")
       ->type_name("OUT.png")
       ->group(group);
-  app.add_option("--dump", o.dump, "write activations, decisions and logits")
+  add_file(app, "--dump", o.dump, "write activations, decisions and logits")
       ->type_name("OUT.safetensors")
       ->group(group);
 }

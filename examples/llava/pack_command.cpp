@@ -2,6 +2,7 @@
 #include "llava/pack_command.hpp"
 
 #include <CLI/CLI.hpp>
+#include <cstdint>
 #include <filesystem>
 #include <optional>
 #include <string>
@@ -10,7 +11,9 @@
 #include "corematching/backend/cpu/backend.hpp"
 #include "corematching/model/config.hpp"
 #include "corematching/model/pack.hpp"
+#include "corematching/model/packed_checksums.hpp"
 #include "corematching/model/packed_file.hpp"
+#include "llava/file_option.hpp"
 #include "llava/loaded_model.hpp"
 #include "llava/option_values.hpp"
 #include "llava/options.hpp"
@@ -22,6 +25,7 @@ struct pack_options {
   std::filesystem::path model;
   std::string weights;
   std::filesystem::path output;  // empty: the file that a run looks for
+  std::filesystem::path verify;  // a file to check; nothing is packed then
   int threads = 0;
 };
 
@@ -29,13 +33,21 @@ pack_options parse(int argc, const char* const* argv) {
   pack_options o;
   CLI::App app("Converts the weights of a language model once, so that loading them is a memory map.",
                "llava pack");
-  app.add_option("--model", o.model, "directory of the checkpoint")->required()->type_name("DIR");
-  app.add_option("--weights", o.weights, "type of the weights")->required()->type_name(weights_types);
-  app.add_option("--output", o.output, "file to write (default: DIR/corematching-T.packed)")
+  auto* model = add_file(app, "--model", o.model, "directory of the checkpoint")->type_name("DIR");
+  auto* type = app.add_option("--weights", o.weights, "type of the weights")->type_name(weights_types);
+  add_file(app, "--output", o.output, "file to write (default: DIR/corematching-T.packed)")
       ->type_name("FILE");
   app.add_option("--threads", o.threads, "threads to work on (0: all)")->check(CLI::Range(0, 1024));
+  add_file(app, "--verify", o.verify,
+           "read this packed file and say whether its data are whole; pack nothing")
+      ->type_name("FILE")
+      ->excludes(model)
+      ->excludes(type)
+      ->excludes("--output");
   try {
     app.parse(argc, argv);
+    for (const CLI::Option* needed : {model, type})
+      if (o.verify.empty() && needed->empty()) throw CLI::RequiredError(needed->get_name());
   } catch (const CLI::ParseError& problem) {
     throw usage_exit{app.exit(problem)};
   }
@@ -57,6 +69,12 @@ void require_replaceable(const std::filesystem::path& path) {
 
 void run_pack(int argc, const char* const* argv, console& terminal) {
   const pack_options o = parse(argc, argv);
+  if (!o.verify.empty()) {
+    verify_packed(o.verify, [&](std::uint64_t done, std::uint64_t total) {
+      terminal.progress("verifying", static_cast<double>(done), static_cast<double>(total));
+    });
+    return terminal.notice(o.verify.string() + " is whole");
+  }
   const dtype weights = weights_type(o.weights);
   const auto path = o.output.empty() ? default_packed_file(o.model, weights) : o.output;
   require_replaceable(path);

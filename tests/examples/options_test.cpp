@@ -54,6 +54,11 @@ TEST(options, read_every_type_of_weights) {
   support::expect_parts(usage_error({"--weights", "q5_0"}), "--weights: \"q5_0\"", "q8_0");
 }
 
+TEST(options, refuse_files_without_a_name) {
+  for (const char* option : {"--model", "--image", "--packed", "--dump", "--show-tokens"})
+    support::expect_parts(usage_error({option, ""}), option, "the name is empty");
+}
+
 TEST(options, read_a_memory_limit_in_binary_units) {
   const auto limit = [](const char* text) {
     return parse(with_picture, {"--memory-limit", text}).weights.memory_limit;
@@ -64,7 +69,8 @@ TEST(options, read_a_memory_limit_in_binary_units) {
   EXPECT_EQ(limit("5M"), 5u << 20);
   EXPECT_EQ(limit("7G"), std::uint64_t{7} << 30);
   for (const char* text : {"", "G", "-1", "1.5G", "1T", "1k", "17179869184G"})
-    support::expect_parts(usage_error({"--memory-limit", text}), "--memory-limit: \"", "not a number");
+    support::expect_parts(usage_error({"--memory-limit", text}),
+                          std::string("--memory-limit: \"") + text + "\"", "not a number");
 }
 
 // What stands before an option decides whether anything reads it.

@@ -126,7 +126,8 @@ TEST_F(demo_model, ignores_a_packed_file_that_does_not_fit_unless_it_is_named) {
   EXPECT_EQ(result.exit_code, 0);
   EXPECT_NE(result.err.find("not used: "), std::string::npos) << result.err;
   EXPECT_EQ(std::ranges::count(result.err, '\n'), 1) << result.err;
-  expect_refused(ask({"--weights", "f16", "--packed", packed("f16").string()}), {"holds q8_0", "f16"});
+  expect_refused(ask({"--weights", "f16", "--packed", packed("f16").string()}),
+                 {"holds \"q8_0\" weights", "f16"});
   expect_refused(ask({"--packed", (directory.path() / "model.safetensors").string()}), {"not a packed file"});
   expect_refused(ask({"--packed", "/nowhere/file"}), {"/nowhere/file"});
 }
@@ -140,12 +141,30 @@ TEST_F(demo_model, is_packed_whole_or_not_at_all) {
     EXPECT_EQ(fs::file_size(directory.path() / file), size);
   }
   expect_refused(run({"--weights", "f16", "--output", "/nowhere/file"}, {"pack"}), {"/nowhere/file"});
-  const program_result result = testing::run_program(
-      "/bin/sh", {"-c", "ulimit -f 8; trap '' XFSZ; exec \"$0\" \"$@\"", COREMATCHING_LLAVA, "pack",
-                  "--model", directory.path().string(), "--weights", "f32"});
+  const program_result result =
+      testing::run_program("/bin/sh", {"-c", "ulimit -f 8; exec \"$0\" \"$@\"", COREMATCHING_LLAVA, "pack",
+                                       "--model", directory.path().string(), "--weights", "f32"});
   expect_refused(result, {"corematching-f32.packed", "cannot write"});
   for (const auto& entry : fs::directory_iterator(directory.path()))
     EXPECT_EQ(entry.path().string().find(".packed"), std::string::npos) << entry.path();
+}
+
+TEST_F(demo_model, tells_a_damaged_packed_file_from_a_whole_one) {
+  const auto verify = [&](const fs::path& file) {
+    return testing::run_program(COREMATCHING_LLAVA, {"pack", "--verify", file.string()});
+  };
+  pack("q8_0");
+  const program_result whole = verify(packed("q8_0"));
+  EXPECT_EQ(whole.exit_code, 0) << whole.err;
+  EXPECT_NE(whole.err.find(packed("q8_0").string() + " is whole"), std::string::npos) << whole.err;
+  fs::resize_file(packed("q8_0"), fs::file_size(packed("q8_0")) - 1);
+  expect_refused(verify(packed("q8_0")), {packed("q8_0").string()});
+  pack("f16");
+  std::fstream(packed("f16"), std::ios::binary | std::ios::in | std::ios::out)
+      .seekp(-1, std::ios::end)
+      .put(77);
+  expect_refused(verify(packed("f16")), {"lm_head.weight", "damaged"});
+  expect_refused(verify(directory.path() / "model.safetensors"), {"no checksums"});
 }
 
 TEST_F(demo_model, is_packed_anew_in_the_place_of_an_older_file) {

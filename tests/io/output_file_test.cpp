@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "corematching/io/output_file.hpp"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <signal.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <cstddef>
 #include <filesystem>
@@ -56,9 +60,40 @@ TEST_F(output_files, appear_when_they_are_committed) {
   EXPECT_EQ(entries(), 1);
 }
 
-TEST_F(output_files, are_written_in_the_directory_of_their_destination) {
-  const output_file file(path);
-  EXPECT_EQ(entries(), 1) << "a file system of its own could not be renamed from";
+TEST_F(output_files, leave_nothing_behind_where_the_program_is_killed) {
+  const int unnamed = ::open(directory.path().c_str(), O_TMPFILE | O_WRONLY, 0600);
+  if (unnamed < 0) GTEST_SKIP() << "this file system has no files without names";
+  ::close(unnamed);
+  const pid_t child = ::fork();
+  ASSERT_GE(child, 0);
+  if (child == 0) {
+    output_file file(path);
+    file.write(bytes_of("half of"));
+    ::raise(SIGKILL);
+  }
+  int status = 0;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  EXPECT_TRUE(WIFSIGNALED(status));
+  EXPECT_EQ(entries(), 0);
+}
+
+TEST_F(output_files, may_begin_anew_before_they_go_on) {
+  output_file file(path);
+  file.write(bytes_of("____ and"));
+  file.rewrite_start(bytes_of("this"));
+  file.write(bytes_of(" that"));
+  file.commit();
+  EXPECT_EQ(content(), "this and that");
+}
+
+TEST_F(output_files, may_be_named_without_a_directory) {
+  const auto before = std::filesystem::current_path();
+  std::filesystem::current_path(directory.path());
+  output_file file("out");
+  file.write(bytes_of("here"));
+  file.commit();
+  std::filesystem::current_path(before);
+  EXPECT_EQ(content(), "here");
 }
 
 TEST_F(output_files, leave_nothing_behind_where_they_are_not_committed) {

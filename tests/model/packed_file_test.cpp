@@ -103,13 +103,48 @@ TEST_F(packing, lays_out_layers_in_one_piece_and_aligned) {
 
 TEST_F(packing, refuses_another_type_version_or_file) {
   pack_as(dtype::q8_0);
-  expect_parts(error_text([&] { open(dtype::q4_0); }), path.string(), "holds q8_0", "asked for are q4_0");
+  expect_parts(error_text([&] { open(dtype::q4_0); }), path.string(), "holds \"q8_0\" weights",
+               "asked for are q4_0");
   damage("\"version\":\"1\"", "\"version\":\"7\"");
-  expect_parts(error_text([&] { open(dtype::q8_0); }), path.string(), "version 7", "reads version 1");
+  expect_parts(error_text([&] { open(dtype::q8_0); }), path.string(), "version \"7\"", "reads version 1");
   damage(packed_format, "corematching-pocket");
   expect_parts(error_text([&] { open(dtype::q8_0); }), path.string(), "not a packed file");
   expect_parts(error_text([&] { packed_weights(directory.path() / "model.safetensors"); }),
                "model.safetensors", "not a packed file");
+}
+
+TEST_F(packing, shows_control_characters_of_a_header_escaped) {
+  pack_as(dtype::q8_0);
+  damage("model.norm.weight", "model.nor\\u001bht");
+  expect_parts(error_text([&] { open(dtype::q8_0); }), "in its place is \"model.nor\\u001bht\"");
+}
+
+TEST_F(packing, finds_damaged_data_and_names_the_tensor) {
+  for (const dtype type : {dtype::f32, dtype::q4_0}) {
+    pack_as(type);
+    verify_packed(path);
+    const packed_file<B> file = open(type);
+    for (const packed_tensor& t : file.layout().tensors())
+      for (const std::uint64_t at : {t.entry.begin, (t.entry.begin + t.entry.end) / 2, t.entry.end - 1}) {
+        const auto flip = [&] {
+          std::fstream stored(path, std::ios::binary | std::ios::in | std::ios::out);
+          stored.seekg(static_cast<std::streamoff>(file.data_start() + at));
+          const int byte = stored.get();
+          stored.seekp(static_cast<std::streamoff>(file.data_start() + at));
+          stored.put(static_cast<char>(byte ^ 1 << at % 8));
+        };
+        flip();
+        expect_parts(error_text([&] { verify_packed(path); }), path.string(), "\"" + t.entry.name + "\"",
+                     "damaged");
+        flip();
+      }
+    verify_packed(path);
+  }
+}
+
+TEST_F(packing, verifies_nothing_without_checksums) {
+  expect_parts(error_text([&] { verify_packed(directory.path() / "model.safetensors"); }),
+               "model.safetensors", "no checksums");
 }
 
 TEST_F(packing, refuses_data_that_lie_misaligned) {

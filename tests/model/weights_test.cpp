@@ -230,6 +230,20 @@ TEST(weight_reader, refuses_numbers_that_the_type_cannot_hold) {
   expect_parts(refusal(3.4e38, dtype::bf16), "as bf16", "beyond");
 }
 
+TEST(weight_reader, refuses_parameters_that_are_no_finite_numbers) {
+  for (const double value : {std::nan(""), HUGE_VAL, -HUGE_VAL}) {
+    real_matrix m(1, 32);
+    m(0, 31) = value;
+    const io::checkpoint from = one_matrix(m);
+    B be(1);
+    weight_reader<B> reader(be, from);
+    expect_parts(error_text([&] {
+                   reader.values("m", {1, 32});
+                 }),
+                 "model.safetensors: tensor \"m\" holds ", "no finite number");
+  }
+}
+
 TEST(weight_reader, refuses_a_scale_that_overflows) {
   for (const auto& [type, value] : {std::pair{dtype::q8_0, 8.4e6}, std::pair{dtype::q4_0, -5.3e5}}) {
     real_matrix m(1, 32);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Files that appear whole or not at all: written under a temporary name in the directory of their
-// destination, renamed when they are complete.
+// Files that appear whole or not at all: written in the directory of their destination without a name, or
+// under a temporary one where the file system knows no files without, and renamed when they are complete.
 #pragma once
 
 #include <fcntl.h>
@@ -37,19 +37,17 @@ class output_file {
   /// Refuses special files and links.
   explicit output_file(std::filesystem::path destination) : destination_(std::move(destination)) {
     refuse_special_file(destination_);
-    static std::atomic<unsigned> count{0};
-    do {
-      temporary_ = destination_;
-      temporary_ += ".partial-" + std::to_string(::getpid()) + "-" + std::to_string(count++);
-      file_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-    } while (file_ < 0 && errno == EEXIST);
-    if (file_ < 0) refuse("cannot create a file beside it");
+    if (open_without_name()) return;
+    take_name([this](const char* name) {
+      file_ = ::open(name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+      return file_ >= 0;
+    });
   }
   output_file(const output_file&) = delete;
   output_file& operator=(const output_file&) = delete;
   ~output_file() {
     if (file_ >= 0) ::close(file_);
-    if (!committed_) ::unlink(temporary_.c_str());
+    if (!committed_ && !temporary_.empty()) ::unlink(temporary_.c_str());
   }
 
   /// Appends.
@@ -62,8 +60,19 @@ class output_file {
     }
   }
 
+  /// Writes over the beginning of what was written.
+  void rewrite_start(std::span<const std::byte> bytes) {
+    if (::lseek(file_, 0, SEEK_SET) < 0) refuse("cannot write");
+    write(bytes);
+    if (::lseek(file_, 0, SEEK_END) < 0) refuse("cannot write");
+  }
+
   /// Puts the file in its place, once, as the last call.
   void commit() {
+    if (temporary_.empty())
+      take_name([this](const char* name) {
+        return ::linkat(AT_FDCWD, own_link().c_str(), AT_FDCWD, name, AT_SYMLINK_FOLLOW) == 0;
+      });
     // Some file systems report a full disk only here.
     if (::close(std::exchange(file_, -1)) != 0) refuse("cannot write");
     if (std::rename(temporary_.c_str(), destination_.c_str()) != 0) refuse("cannot rename the finished file");
@@ -71,12 +80,42 @@ class output_file {
   }
 
  private:
+  // What has no name goes with the program, however that ends.
+  bool open_without_name() {
+#ifdef O_TMPFILE
+    const auto directory = destination_.has_parent_path() ? destination_.parent_path() : ".";
+    file_ = ::open(directory.c_str(), O_TMPFILE | O_WRONLY | O_CLOEXEC, 0666);
+    if (file_ >= 0 && ::access(own_link().c_str(), F_OK) == 0) return true;
+    if (file_ >= 0) ::close(std::exchange(file_, -1));
+#endif
+    return false;
+  }
+  // Where the system shows the open file.
+  std::string own_link() const {
+    return "/proc/self/fd/" + std::to_string(file_);
+  }
+
+  // Calls create(name) with names beside the destination until it says that one was free.
+  template <class Create>
+  void take_name(Create create) {
+    static std::atomic<unsigned> count{0};
+    for (;;) {
+      std::filesystem::path name = destination_;
+      name += ".partial-" + std::to_string(::getpid()) + "-" + std::to_string(count++);
+      if (create(name.c_str())) {
+        temporary_ = std::move(name);
+        return;
+      }
+      if (errno != EEXIST) refuse("cannot create a file beside it");
+    }
+  }
+
   [[noreturn]] void refuse(std::string_view what) const {
     fail(destination_.string(), ": ", what, ": ", errno_text(errno));
   }
 
   std::filesystem::path destination_;
-  std::filesystem::path temporary_;
+  std::filesystem::path temporary_;  // empty while there is no name
   int file_ = -1;
   bool committed_ = false;
 };

@@ -4,13 +4,17 @@
 #pragma once
 
 #include <concepts>
+#include <cstdint>
 #include <filesystem>
+#include <map>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "corematching/io/output_file.hpp"
 #include "corematching/io/safetensors_writer.hpp"
+#include "corematching/model/packed_checksums.hpp"
 #include "corematching/model/packed_file.hpp"
 #include "corematching/model/weights.hpp"
 
@@ -33,20 +37,28 @@ class packer {
     using kind = packed_tensor::kind;
     if (t.what == kind::padding) {
       const std::vector<std::byte> zeros(static_cast<std::size_t>(t.cols));
-      return to_.write(zeros);
+      return put(zeros);
     }
     const std::string name = stored_name(t.entry.name);
     if (t.what == kind::vector) {
       const std::vector<float> values = reader_.values(name, {t.cols});
-      return to_.write(std::as_bytes(std::span(values)));
+      return put(std::as_bytes(std::span(values)));
     }
     const auto w = t.what == kind::transposed ? reader_.transposed(name, t.rows, t.cols)
                                               : reader_.matrix(name, {t.rows, t.cols});
-    to_.write({w.view.data, static_cast<std::size_t>(stored_bytes(w.view))});
+    put({w.view.data, static_cast<std::size_t>(stored_bytes(w.view))});
     io::give_back(from_.at(name).bytes);
   }
 
+  /// Of the tensors written so far.
+  const std::vector<std::uint64_t>& checksums() const { return checksums_; }
+
  private:
+  void put(std::span<const std::byte> bytes) {
+    checksums_.push_back(data_checksum(bytes));
+    to_.write(bytes);
+  }
+
   // model.layers.0... is what the checkpoint may call language_model.model.layers.0...
   std::string stored_name(const std::string& name) const {
     const std::string ours = "model.";
@@ -57,6 +69,7 @@ class packer {
   weight_reader<B> reader_;
   io::output_file& to_;
   std::string model_, head_;
+  std::vector<std::uint64_t> checksums_;
 };
 
 }  // namespace detail
@@ -76,16 +89,19 @@ void pack(B& be, const llama_config& config, const io::checkpoint& from, dtype w
   const packed_layout<B> layout(config, weights);
   std::vector<io::tensor_entry> entries;
   for (const packed_tensor& t : layout.tensors()) entries.push_back(t.entry);
-  const std::string header = io::safetensors_header_bytes(entries,
-                                                          {{"format", packed_format},
-                                                           {"version", packed_version},
-                                                           {"weights", name_of(weights)},
-                                                           {"checkpoint", checkpoint_identity(from)}},
-                                                          path.string(), packed_layer_alignment);
+  std::map<std::string, std::string> metadata{{"format", packed_format},
+                                              {"version", packed_version},
+                                              {"weights", name_of(weights)},
+                                              {"checkpoint", checkpoint_identity(from)}};
+  const auto header_with = [&](std::span<const std::uint64_t> checksums) {
+    metadata[packed_checksums] = checksum_text(checksums);
+    return io::safetensors_header_bytes(entries, metadata, path.string(), packed_layer_alignment);
+  };
   io::output_file file(path);
-  file.write(std::as_bytes(std::span(header)));
+  file.write(std::as_bytes(std::span<const char>(header_with(std::vector<std::uint64_t>(entries.size())))));
   detail::packer<B> packer(be, from, weights, std::move(progress), file);
   for (const packed_tensor& t : layout.tensors()) packer.write(t);
+  file.rewrite_start(std::as_bytes(std::span<const char>(header_with(packer.checksums()))));
   file.commit();
 }
 

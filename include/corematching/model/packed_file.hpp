@@ -86,9 +86,9 @@ class packed_file {
       return found == header.metadata.end() ? std::string() : found->second;
     };
     require(said("format") == packed_format, path_.string(), ": is not a packed file");
-    require(said("version") == packed_version, path_.string(), ": is of version ", said("version"),
-            " of the format, this program reads version ", packed_version);
-    require(said("weights") == name_of(wanted), path_.string(), ": holds ", said("weights"),
+    require(said("version") == packed_version, path_.string(), ": is of version ",
+            io::in_quotes(said("version")), " of the format, this program reads version ", packed_version);
+    require(said("weights") == name_of(wanted), path_.string(), ": holds ", io::in_quotes(said("weights")),
             " weights, asked for are ", name_of(wanted));
     require(said("checkpoint") == identity, path_.string(),
             ": was packed from another checkpoint than the one beside config.json");
@@ -112,7 +112,7 @@ class packed_file {
       const std::string where = path_.string() + ": tensor \"" + wanted.name + "\"";
       require(i < header.tensors.size(), where, " is missing");
       const io::tensor_entry& found = header.tensors[i];
-      require(found.name == wanted.name, where, ": in its place is \"", found.name, "\"");
+      require(found.name == wanted.name, where, ": in its place is ", io::in_quotes(found.name));
       require(found.type == wanted.type && found.shape == wanted.shape, where, " is ", name_of(found.type),
               " ", io::shape_text(found.shape), ", but config.json asks for ", name_of(wanted.type), " ",
               io::shape_text(wanted.shape));

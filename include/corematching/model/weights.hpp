@@ -5,6 +5,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <functional>
@@ -65,7 +66,8 @@ class weight_reader {
     return converted(tensor, in_memory(tensor, rows, cols), wanted_.value_or(weight_dtype(tensor)), true);
   }
 
-  /// All elements of a tensor as binary32 in host memory.
+  /// All elements of a tensor as binary32 in host memory. Throws `error` if one is no finite number; matrices
+  /// that stay where they are mapped are not looked through, since that would read the whole file.
   std::vector<float> values(const std::string& name, std::initializer_list<std::int64_t> shape) {
     const io::tensor& tensor = checked(name, shape);
     std::vector<float> result(static_cast<std::size_t>(elements(tensor)));
@@ -78,6 +80,9 @@ class weight_reader {
         }
       }
     });
+    const auto wrong = std::ranges::find_if_not(result, [](float x) { return std::isfinite(x); });
+    require(wrong == result.end(), tensor.file.string(), ": tensor \"", name, "\" holds ",
+            wrong == result.end() ? 0 : *wrong, ", which is no finite number");
     report(tensor);
     return result;
   }

@@ -74,6 +74,18 @@ void attend_one(vector_view<float> y, const float* q, const weight_view<>& k, co
   }
 }
 
+/// All query rows, for the key/value heads first..last.
+template <class T>
+void attend_rows(matrix_view<float> y, matrix_view<const float> q, const weight_view<>& k,
+                 const weight_view<>& v, const attention_shape& shape, index first, index last,
+                 growing_buffer<>& scratch) {
+  for (index i = 0; i < q.rows; ++i) {
+    const index visible = shape.visible_keys(i, q.rows, k.rows);
+    for (index head = first; head < last; ++head)
+      attend_one<T>(y.row(i), q.row(i).data, k, v, shape, head, visible, scratch);
+  }
+}
+
 /// The first `rows` rows of the columns column..column + cols as binary32: in place where they are, otherwise
 /// in `scratch`.
 inline matrix_view<const float> widened_slice(const weight_view<>& m, index rows, index column, index cols,

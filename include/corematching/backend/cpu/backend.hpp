@@ -4,7 +4,6 @@
 #pragma once
 
 #include <algorithm>
-#include <cmath>
 #include <cstring>
 #include <type_traits>
 #include <vector>
@@ -116,16 +115,8 @@ class backend {
     assert(x.rows == positions.size && x.cols == 2 * half * heads);
     pool_.for_ranges(x.rows, grain_of(pointwise_grain, 16 * x.cols, 1),
                      [&](int thread, index first, index last) {
-                       float* cosines = scratch_[index_of(thread)].at_least(2 * half);
-                       float* sines = cosines + half;
-                       for (index i = first; i < last; ++i) {
-                         for (index j = 0; j < half; ++j) {
-                           const float angle = static_cast<float>(positions[i]) * frequencies[j];
-                           cosines[j] = std::cos(angle);
-                           sines[j] = std::sin(angle);
-                         }
-                         detail::rotate_heads(x.row(i), cosines, sines, half);
-                       }
+                       detail::rotate_rows(x, positions, frequencies, first, last,
+                                           scratch_[index_of(thread)].at_least(2 * half));
                      });
   }
 
@@ -266,12 +257,7 @@ class backend {
     pool_.for_ranges(shape.kv_heads, grain_of(product_grain, cost, 1),
                      [&](int thread, index first, index last) {
                        visit_elements(k.type, [&]<class T>(const T*) {
-                         for (index i = 0; i < q.rows; ++i) {
-                           const index visible = shape.visible_keys(i, q.rows, k.rows);
-                           for (index head = first; head < last; ++head)
-                             detail::attend_one<T>(y.row(i), q.row(i).data, k, v, shape, head, visible,
-                                                   scratch_[index_of(thread)]);
-                         }
+                         detail::attend_rows<T>(y, q, k, v, shape, first, last, scratch_[index_of(thread)]);
                        });
                      });
   }

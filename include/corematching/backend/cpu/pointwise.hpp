@@ -67,6 +67,22 @@ inline void rotate_heads(vector_view<float> x, const float* cosines, const float
   }
 }
 
+/// Rotates the rows first..last of x, row i as it stands at positions[i]. `scratch` has room for head_dim
+/// numbers.
+inline void rotate_rows(matrix_view<float> x, index_view<> positions, vector_view<const float> frequencies,
+                        index first, index last, float* scratch) {
+  const index half = frequencies.size;
+  float *cosines = scratch, *sines = scratch + half;
+  for (index i = first; i < last; ++i) {
+    for (index j = 0; j < half; ++j) {
+      const float angle = static_cast<float>(positions[i]) * frequencies[j];
+      cosines[j] = std::cos(angle);
+      sines[j] = std::sin(angle);
+    }
+    rotate_heads(x.row(i), cosines, sines, half);
+  }
+}
+
 }  // namespace detail
 }  // namespace COREMATCHING_CPU_ISA
 }  // namespace corematching::cpu
