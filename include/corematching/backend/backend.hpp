@@ -180,17 +180,20 @@ concept selection_operations = requires(B& be, typename V::in x, typename V::wor
 
 }  // namespace detail
 
-/// A type that model code can be templated on.
+/// A type that model code can be templated on. One thread uses a backend at a time; meanwhile one other may
+/// take weight_memory() and place weights and vectors, so that a layer comes while another computes.
 template <class B>
 concept backend = detail::names_types<B> && detail::layer_operations<B> && detail::cache_operations<B> &&
     detail::selection_operations<B> &&
     requires(B& be, weight<host_space> w, vector_view<std::int32_t, typename B::space> ints,
-             vector_view<std::int32_t, host_space> host_ints, std::size_t bytes, dtype target,
-             bool transposed) {
+             vector_view<std::int32_t, host_space> host_ints, vector_view<const float> parameters,
+             std::size_t bytes, dtype target, bool transposed) {
   { be.template allocate<std::int32_t>(index{1}).view() } -> std::convertible_to<decltype(ints)>;
   // Host memory that weights are put together in.
   { be.weight_memory(bytes) } -> std::same_as<std::shared_ptr<std::byte>>;
+  // What the backend computes with; where `owner` is not kept, the host's memory is free again on return.
   { be.place_weight(w) } -> std::same_as<weight<typename B::space>>;
+  { be.place_vector(parameters) } -> std::same_as<typename B::template buffer<float>>;
   // The weight, or its transposed, stored as `target`; refuses numbers that `target` cannot hold.
   { be.convert_weight(w.view, target, transposed) } -> std::same_as<weight<typename B::space>>;
   be.upload(ints, host_ints);

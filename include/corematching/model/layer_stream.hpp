@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// The layers of a packed file within a limit of memory. A layer is read into one of two buffers when it is
-// asked for, and the next one into the other while it computes. Once a layer has seen the prompt, the part of
-// it that decoding needs is copied out as far as the limit allows; the rest is read again for every token.
+// The layers of a packed file within a limit of memory. A layer is read into one of two buffers, and placed
+// where the backend computes, when it is asked for, and the next one from the other while it computes. Once a
+// layer has seen the prompt, the part of it that decoding needs is copied out as far as the limit allows; the
+// rest is read again for every token.
 //
 // Counted against the limit: buffers and copies, final norm and head, and the rows of the embedding that are
 // looked up (all of it where it is the head too). Not counted: activations and the KV cache.
@@ -60,13 +61,8 @@ class layer_stream {
     if (current == nullptr) {
       current = &buffers_.front();
       prepare(be, *current);
-      read(file_.layout().layer(i), current->memory.get());
+      fill(be, *current, i);
       current->layer = i;
-    }
-    if (!current->weights) {
-      auto reader = reader_of(be, *current);
-      current->weights.emplace(
-          layer_of<B>(config_, read_layer_weights<B>(config_, reader, layer_prefix("model.", i))));
     }
     if (next && buffers_.size() > 1 && holding(*next) == nullptr)
       read_ahead(be, current == &buffers_.front() ? buffers_.back() : buffers_.front(), *next);
@@ -86,7 +82,7 @@ class layer_stream {
     if (!fits(bytes) && rows) drop_buffers_but(i);
     if (!fits(bytes)) return nullptr;
     const buffer& source = *holding(i);
-    detail::excerpt_reader<B> reader(be, reader_of(be, source), file_.layout(), source.memory.get(),
+    detail::excerpt_reader<B> reader(be, reader_of(be, source, i), file_.layout(), source.memory.get(),
                                      file_.layout().layer(i).first, rows,
                                      be.weight_memory(static_cast<std::size_t>(bytes)));
     auto copy = std::make_unique<const decoder_layer<B>>(layer_of<B>(
@@ -180,8 +176,8 @@ class layer_stream {
     return found == buffers_.end() ? nullptr : &*found;
   }
 
-  packed_reader<B> reader_of(B& be, const buffer& from) const {
-    return {be, file_.layout(), from.memory.get(), from.memory, file_.layout().layer(from.layer).first};
+  packed_reader<B> reader_of(B& be, const buffer& from, index i) const {
+    return {be, file_.layout(), from.memory.get(), from.memory, file_.layout().layer(i).first};
   }
 
   void prepare(B& be, buffer& to) {
@@ -195,12 +191,18 @@ class layer_stream {
     streamed_ += range.size();
   }
 
+  // Reads layer `i` and places its weights; whoever waits for this says that it has happened.
+  void fill(B& be, buffer& to, index i) {
+    read(file_.layout().layer(i), to.memory.get());
+    auto reader = reader_of(be, to, i);
+    to.weights.emplace(
+        layer_of<B>(config_, read_layer_weights<B>(config_, reader, layer_prefix("model.", i))));
+  }
+
   void read_ahead(B& be, buffer& to, index i) {
     prepare(be, to);
-    const byte_range range = file_.layout().layer(i);
     try {
-      reading_ =
-          std::async(std::launch::async, [this, range, memory = to.memory.get()] { read(range, memory); });
+      reading_ = std::async(std::launch::async, [this, &be, &to, i] { fill(be, to, i); });
       reading_layer_ = i;
       reading_to_ = &to;
     } catch (const std::system_error&) {

@@ -162,9 +162,7 @@ class packed_reader {
 
   parameters<B> vector(const std::string& name, index size) {
     const packed_tensor& t = layout_.at(name);
-    auto buffer = be_.template allocate<float>(size);
-    be_.upload(buffer.view(), {reinterpret_cast<const float*>(bytes(t)), size});
-    return buffer;
+    return be_.place_vector({reinterpret_cast<const float*>(bytes(t)), size});
   }
 
  private:

@@ -90,9 +90,7 @@ class weight_reader {
   /// A vector of `size` parameters.
   parameters<B> vector(const std::string& name, index size) {
     const std::vector<float> host = values(name, {size});
-    auto buffer = be_.template allocate<float>(size);
-    be_.upload(buffer.view(), {host.data(), size});
-    return buffer;
+    return be_.place_vector({host.data(), size});
   }
 
   /// The same where `wanted`, otherwise nothing.

@@ -47,6 +47,11 @@ class backend {
   }
   /// Weights stay where they are, in a file mapping as well as on the heap.
   weight<space> place_weight(weight<host_space> host) { return host; }
+  buffer<float> place_vector(vector_view<const float> host) {
+    buffer<float> placed(host.size);
+    upload(placed.view(), host);
+    return placed;
+  }
   std::shared_ptr<std::byte> weight_memory(std::size_t bytes) { return cpu::weight_memory(bytes); }
   weight<space> convert_weight(weight_view<> source, dtype target, bool transposed) {
     return detail::convert_weight(pool_, scratch_, source, target, transposed);

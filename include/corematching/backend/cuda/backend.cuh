@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// The CUDA backend: device memory, one stream, cuBLAS for products with many tokens and own kernels for the
-// rest. Activations are binary32; weights and caches f32, f16 or bf16. Operations are queued and return at
-// once; download() and core_neurons() wait for what they read. Shapes and formulas of the operations stand
-// beside their names in corematching/backend/backend.hpp.
+// The CUDA backend: device memory, a stream that computes and one that brings weights, cuBLAS for products
+// with many tokens and own kernels for the rest. Activations are binary32; weights and caches f32, f16 or
+// bf16. Operations are queued and return at once; download() and core_neurons() wait for what they read.
+// Shapes and formulas of the operations stand beside their names in corematching/backend/backend.hpp.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -26,7 +26,8 @@
 
 namespace corematching::cuda {
 
-/// One host thread uses a backend at a time. What it allocates must be gone before it is.
+/// One host thread uses a backend at a time, while one other may place weights. What it allocates must be
+/// gone before it is.
 class backend {
  public:
   using space = device_space;
@@ -43,7 +44,10 @@ class backend {
 
   /// Works on `device`, numbered as the system does; throws `error` where it cannot be used.
   explicit backend(int device = 0)
-      : properties_(use_device(device)), stream_(make_stream()), cublas_(make_cublas(stream_.get())) {}
+      : properties_(use_device(device)),
+        stream_(make_stream()),
+        placing_(make_stream()),
+        cublas_(make_cublas(stream_.get())) {}
 
   const device_properties& device() const { return properties_; }
   cudaStream_t stream() const { return stream_.get(); }
@@ -57,7 +61,12 @@ class backend {
   }
   /// Page-locked, so that the device reads it as fast as the bus allows.
   std::shared_ptr<std::byte> weight_memory(std::size_t bytes) { return detail::page_locked(bytes); }
-  weight<space> place_weight(const weight<host_space>& host) { return detail::placed_weight(on(), host); }
+  weight<space> place_weight(const weight<host_space>& host) {
+    return detail::placed_weight(placing_.get(), stream_.get(), host);
+  }
+  buffer<float> place_vector(vector_view<const float> host) {
+    return detail::placed_vector(placing_.get(), stream_.get(), host);
+  }
   weight<space> convert_weight(const weight_view<>& source, dtype target, bool transposed) {
     return detail::converted_weight(on(), source, target, transposed);
   }
@@ -159,7 +168,8 @@ class backend {
   }
 
   device_properties properties_;
-  stream_handle stream_;
+  stream_handle stream_;   // computes
+  stream_handle placing_;  // brings weights meanwhile
   cublas_handle cublas_;
   detail::product_workspaces products_;
   workspace attention_workspace_;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Device memory in the order of a stream: taken and given back between the kernels that use it, without
-// waiting for them. The stream must outlive the buffer.
+// waiting for them. The streams must outlive the buffer.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -23,7 +23,11 @@ class buffer {
   buffer() = default;
 
   /// Throws `error` when the memory is not to be had.
-  buffer(cudaStream_t stream, index size) : memory_(nullptr, give_back{stream}), size_(size) {
+  buffer(cudaStream_t stream, index size) : buffer(stream, size, stream) {}
+  /// Taken in the order of `stream`, given back in that of `user`. Nothing but `stream` may touch it before
+  /// the host has waited for `stream`, and nothing but `user` after that.
+  buffer(cudaStream_t stream, index size, cudaStream_t user)
+      : memory_(nullptr, give_back{user}), size_(size) {
     if (size == 0) return;
     const std::size_t bytes = static_cast<std::size_t>(size) * sizeof(T);
     void* memory = nullptr;

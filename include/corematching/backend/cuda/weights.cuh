@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Weights on the device: uploaded as they are stored, or converted to another type, and transposed, by
-// kernels that take the raw bytes of a few rows at a time. Rows begin at multiples of 16 bytes. Both
+// kernels that take the raw bytes of a few rows at a time. Rows begin at multiples of 16 bytes. All
 // functions return when the host's memory is no longer needed.
 #pragma once
 
@@ -43,36 +43,52 @@ struct device_weight {
   std::shared_ptr<buffer<std::byte>> memory;
   cache_view<device_space> view;
 
-  device_weight(const context& on, dtype type, index rows, index cols) {
+  device_weight(const context& on, dtype type, index rows, index cols)
+      : device_weight(on.stream, on.stream, type, rows, cols) {}
+  /// Filled on the stream `filler`, for the stream `user`.
+  device_weight(cudaStream_t filler, cudaStream_t user, dtype type, index rows, index cols) {
     const index row_bytes = aligned_row_bytes(type, cols);
-    memory = std::make_shared<buffer<std::byte>>(on.stream, rows * row_bytes);
+    memory = std::make_shared<buffer<std::byte>>(filler, rows * row_bytes, user);
     view = {memory->data(), type, rows, cols, row_bytes};
   }
   weight<device_space> placed() const { return {view, memory}; }
 };
 
 /// Queues a copy of rows of `width` bytes. Without gaps on both sides they are one piece, which is faster.
-inline void upload_rows(const context& on, std::byte* to, index to_row_bytes, const std::byte* from,
+inline void upload_rows(cudaStream_t stream, std::byte* to, index to_row_bytes, const std::byte* from,
                         index from_row_bytes, index width, index rows) {
   if (width == 0 || rows == 0) return;
   const auto size = [](index bytes) { return static_cast<std::size_t>(bytes); };
   if (rows == 1 || (to_row_bytes == width && from_row_bytes == width)) {
-    COREMATCHING_CUDA_CHECK(cudaMemcpyAsync(to, from, size(width * rows), cudaMemcpyHostToDevice, on.stream));
+    COREMATCHING_CUDA_CHECK(cudaMemcpyAsync(to, from, size(width * rows), cudaMemcpyHostToDevice, stream));
   } else {
     COREMATCHING_CUDA_CHECK(cudaMemcpy2DAsync(to, size(to_row_bytes), from, size(from_row_bytes), size(width),
-                                              size(rows), cudaMemcpyHostToDevice, on.stream));
+                                              size(rows), cudaMemcpyHostToDevice, stream));
   }
 }
 
-/// The weight in device memory, stored as it was.
-inline weight<device_space> placed_weight(const context& on, const weight<host_space>& host) {
+/// The weight in device memory, stored as it was: copied on the stream `filler`, whatever `user`, the stream
+/// that is to compute with it, is doing.
+inline weight<device_space> placed_weight(cudaStream_t filler, cudaStream_t user,
+                                          const weight<host_space>& host) {
   const weight_view<host_space>& from = host.view;
   require_elements(from.type);
-  const device_weight result(on, from.type, from.rows, from.cols);
-  upload_rows(on, result.view.data, result.view.row_bytes, from.data, from.row_bytes,
+  const device_weight result(filler, user, from.type, from.rows, from.cols);
+  upload_rows(filler, result.view.data, result.view.row_bytes, from.data, from.row_bytes,
               static_cast<index>(bytes_of(from.type, static_cast<std::size_t>(from.cols))), from.rows);
-  COREMATCHING_CUDA_CHECK(cudaStreamSynchronize(on.stream));
+  COREMATCHING_CUDA_CHECK(cudaStreamSynchronize(filler));
   return result.placed();
+}
+
+/// A vector in device memory, copied as a weight is.
+inline buffer<float> placed_vector(cudaStream_t filler, cudaStream_t user, vector_view<const float> host) {
+  buffer<float> result(filler, host.size, user);
+  if (host.size == 0) return result;
+  COREMATCHING_CUDA_CHECK(cudaMemcpyAsync(result.data(), host.data,
+                                          static_cast<std::size_t>(host.size) * sizeof(float),
+                                          cudaMemcpyHostToDevice, filler));
+  COREMATCHING_CUDA_CHECK(cudaStreamSynchronize(filler));
+  return result;
 }
 
 /// Row-major elements on the device, rows `stride` elements apart.
@@ -175,7 +191,7 @@ weight<device_space> converted_elements(const context& on, const weight_view<hos
   copy_refused(refused.data(), &first_refused, cudaMemcpyHostToDevice);
   for (index first = 0; first < source.rows; first += slice) {
     const index rows = std::min(slice, source.rows - first);
-    upload_rows(on, reinterpret_cast<std::byte*>(staged.data()), width,
+    upload_rows(on.stream, reinterpret_cast<std::byte*>(staged.data()), width,
                 source.data + first * source.row_bytes, source.row_bytes, width, rows);
     convert_rows<From, To>(on, result.view, {staged.data(), rows, source.cols, source.cols}, first,
                            transposed, refused.data());
