@@ -8,6 +8,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <ostream>
 #include <span>
 #include <string>
 #include <vector>
@@ -135,6 +136,10 @@ struct run_name {
   std::string model;
   std::size_t number;
   std::string run;
+
+  friend std::ostream& operator<<(std::ostream& to, const run_name& n) {
+    return to << n.model << " " << n.run;
+  }
 };
 
 std::vector<run_name> stored_runs() {
