@@ -90,11 +90,14 @@ inline event_handle make_event() {
   return event_handle(event);
 }
 
+/// A handle whose sums are binary32 throughout: left to itself, cuBLAS may add the parts of a sum that it has
+/// split in the type of a 16-bit result.
 inline cublas_handle make_cublas(cudaStream_t stream) {
   cublasHandle_t handle = nullptr;
   COREMATCHING_CUDA_CHECK(cublasCreate(&handle));
   cublas_handle owner(handle);
   COREMATCHING_CUDA_CHECK(cublasSetStream(handle, stream));
+  COREMATCHING_CUDA_CHECK(cublasSetMathMode(handle, CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION));
   return owner;
 }
 
