@@ -43,7 +43,9 @@ class backend {
 
   /// Works on `device`, numbered as the system does; throws `error` where it cannot be used.
   explicit backend(int device = 0)
-      : properties_(use_device(device)), stream_(make_stream()), cublas_(make_cublas(stream_.get())) {}
+      : properties_(use_device(device)), stream_(make_stream()), cublas_(make_cublas(stream_.get())) {
+    keep_freed_memory(device);
+  }
 
   const device_properties& device() const { return properties_; }
   cudaStream_t stream() const { return stream_.get(); }

@@ -5,6 +5,8 @@
 #include <cublas_v2.h>
 #include <cuda_runtime.h>
 
+#include <cstdint>
+#include <limits>
 #include <memory>
 #include <string>
 #include <type_traits>
@@ -56,6 +58,15 @@ inline device_properties use_device(int device) {
   COREMATCHING_CUDA_CHECK(cudaGetDeviceProperties(&properties, device));
   return {properties.name, properties.multiProcessorCount, 10 * properties.major + properties.minor,
           properties.totalGlobalMem};
+}
+
+/// Memory that is given back on `device` stays with this process for later allocations. Unless told so, the
+/// driver returns it to the system whenever the host waits, and maps new memory again afterwards.
+inline void keep_freed_memory(int device) {
+  cudaMemPool_t pool = nullptr;
+  COREMATCHING_CUDA_CHECK(cudaDeviceGetDefaultMemPool(&pool, device));
+  auto kept = std::numeric_limits<std::uint64_t>::max();
+  COREMATCHING_CUDA_CHECK(cudaMemPoolSetAttribute(pool, cudaMemPoolAttrReleaseThreshold, &kept));
 }
 
 namespace detail {
