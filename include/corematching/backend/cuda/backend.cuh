@@ -55,10 +55,13 @@ class backend {
 
   template <class T>
   buffer<T> allocate(index size) {
-    return buffer<T>(stream_.get(), size);
+    return buffer<T>(on().stream, size);
   }
   /// Page-locked, so that the device reads it as fast as the bus allows.
-  std::shared_ptr<std::byte> weight_memory(std::size_t bytes) { return detail::page_locked(bytes); }
+  std::shared_ptr<std::byte> weight_memory(std::size_t bytes) {
+    static_cast<void>(on());
+    return detail::page_locked(bytes);
+  }
   weight<space> place_weight(const weight<host_space>& host) { return detail::placed_weight(on(), host); }
   weight<space> convert_weight(const weight_view<>& source, dtype target, bool transposed) {
     return detail::converted_weight(on(), source, target, transposed);
@@ -127,7 +130,7 @@ class backend {
     COREMATCHING_CUDA_CHECK(cudaMemcpy2DAsync(
         y.data, static_cast<std::size_t>(y.row_bytes), x.data, static_cast<std::size_t>(x.row_bytes),
         static_cast<std::size_t>(stored_bytes(x.type, 1, x.cols)), static_cast<std::size_t>(x.rows),
-        cudaMemcpyDeviceToDevice, stream_.get()));
+        cudaMemcpyDeviceToDevice, on().stream));
   }
 
   /// An activation that is not finite is reported by the next operation that waits.
@@ -149,7 +152,9 @@ class backend {
   }
 
  private:
+  // Kernels and cuBLAS work on the device that the thread uses, which another backend may have changed.
   context on() const {
+    COREMATCHING_CUDA_CHECK(cudaSetDevice(properties_.number));
     return {stream_.get(), cublas_.get(), properties_.processors, properties_.capability};
   }
 
@@ -157,7 +162,7 @@ class backend {
   void transfer(T* to, const T* from, index size, cudaMemcpyKind kind) {
     if (size == 0) return;
     COREMATCHING_CUDA_CHECK(
-        cudaMemcpyAsync(to, from, static_cast<std::size_t>(size) * sizeof(T), kind, stream_.get()));
+        cudaMemcpyAsync(to, from, static_cast<std::size_t>(size) * sizeof(T), kind, on().stream));
   }
 
   device_properties properties_;

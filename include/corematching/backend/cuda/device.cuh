@@ -39,6 +39,7 @@ inline int device_count() {
 /// What the kernels are shaped for.
 struct device_properties {
   std::string name;
+  int number = 0;
   int processors = 1;            // streaming multiprocessors
   int capability = 0;            // compute capability times ten: 90 for 9.0
   std::size_t memory_bytes = 0;  // of the device, whoever uses it
@@ -56,7 +57,7 @@ inline device_properties use_device(int device) {
   COREMATCHING_CUDA_CHECK(cudaSetDevice(device));
   cudaDeviceProp properties{};
   COREMATCHING_CUDA_CHECK(cudaGetDeviceProperties(&properties, device));
-  return {properties.name, properties.multiProcessorCount, 10 * properties.major + properties.minor,
+  return {properties.name, device, properties.multiProcessorCount, 10 * properties.major + properties.minor,
           properties.totalGlobalMem};
 }
 
