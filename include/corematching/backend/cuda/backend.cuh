@@ -66,16 +66,19 @@ class backend {
   weight<space> convert_weight(const weight_view<>& source, dtype target, bool transposed) {
     return detail::converted_weight(on(), source, target, transposed);
   }
+  /// `from` may change or go when this returns.
   template <class T>
   void upload(vector_view<T, space> to, std::type_identity_t<vector_view<const T>> from) {
     assert(to.size == from.size);
-    transfer(to.data, from.data, from.size, cudaMemcpyHostToDevice);
+    if (to.size > 0) uploads_.queue(on().stream, to.data, from.data, bytes_of(from));
   }
   /// Waits for the values; throws `error` if activations observed before were not finite.
   template <class T>
   void download(vector_view<T> to, std::type_identity_t<vector_view<const T, space>> from) {
     assert(to.size == from.size);
-    transfer(to.data, from.data, from.size, cudaMemcpyDeviceToHost);
+    if (to.size > 0)
+      COREMATCHING_CUDA_CHECK(
+          cudaMemcpyAsync(to.data, from.data, bytes_of(from), cudaMemcpyDeviceToHost, on().stream));
     synchronize();
     detail::check_finite(on(), selection_);
   }
@@ -158,16 +161,15 @@ class backend {
     return {stream_.get(), cublas_.get(), properties_.processors, properties_.capability};
   }
 
-  template <class T>
-  void transfer(T* to, const T* from, index size, cudaMemcpyKind kind) {
-    if (size == 0) return;
-    COREMATCHING_CUDA_CHECK(
-        cudaMemcpyAsync(to, from, static_cast<std::size_t>(size) * sizeof(T), kind, on().stream));
+  template <class View>
+  static std::size_t bytes_of(const View& values) {
+    return static_cast<std::size_t>(values.size) * sizeof(*values.data);
   }
 
   device_properties properties_;
   stream_handle stream_;
   cublas_handle cublas_;
+  detail::uploads uploads_;
   detail::product_workspaces products_;
   workspace attention_workspace_;
   detail::selection_state selection_;
