@@ -29,10 +29,11 @@ class buffer {
     const std::size_t bytes = static_cast<std::size_t>(size) * sizeof(T);
     void* memory = nullptr;
     const cudaError_t status = cudaMallocAsync(&memory, bytes, stream);
-    if (status != cudaSuccess) {
+    if (status == cudaErrorMemoryAllocation) {
       static_cast<void>(cudaGetLastError());
       fail("out of device memory: ", bytes, " bytes asked for (", cudaGetErrorString(status), ")");
     }
+    detail::check(status, "cudaMallocAsync", __FILE__, __LINE__);  // perhaps of a kernel before
     memory_.reset(static_cast<T*>(memory));
   }
 
@@ -58,10 +59,11 @@ namespace detail {
 inline std::shared_ptr<std::byte> page_locked(std::size_t bytes) {
   void* memory = nullptr;
   const cudaError_t status = cudaMallocHost(&memory, bytes);
-  if (status != cudaSuccess) {
+  if (status == cudaErrorMemoryAllocation) {
     static_cast<void>(cudaGetLastError());
     fail("out of page-locked host memory: ", bytes, " bytes asked for (", cudaGetErrorString(status), ")");
   }
+  check(status, "cudaMallocHost", __FILE__, __LINE__);
   return {static_cast<std::byte*>(memory), [](std::byte* p) { static_cast<void>(cudaFreeHost(p)); }};
 }
 
