@@ -19,6 +19,21 @@ namespace corematching::bench {
 namespace detail {
 
 inline constexpr int probe_threads = 512;
+/// Fills with bf16 numbers of magnitudes from 1 to 2 in no order: products of zeros need less power, so that
+/// a device multiplies them faster than any weights.
+template <int Threads>
+__global__ void __launch_bounds__(Threads) fill_with_numbers(uint4* to, index count) {
+  for (index i = index{blockIdx.x} * Threads + threadIdx.x; i < count; i += index{gridDim.x} * Threads) {
+    auto state = static_cast<unsigned>(i) * 2654435761u + 1;
+    const auto next = [&state] {
+      state = state * 1664525u + 1013904223u;
+      return ((state ^ state >> 15) & 0x807f807fu) | 0x3f803f80u;
+    };
+    const unsigned x = next(), y = next(), z = next(), w = next();
+    to[i] = make_uint4(x, y, z, w);
+  }
+}
+
 /// Reads `count` elements, a multiple of Loads * all threads, and keeps no more than their parity. Each
 /// thread has Loads loads of 16 bytes in flight at once.
 template <int Loads>
@@ -46,17 +61,19 @@ class cuda_probe {
         start_(cuda::make_event()),
         end_(cuda::make_event()),
         cublas_(cuda::make_cublas(be.stream())) {
-    COREMATCHING_CUDA_CHECK(cudaMemsetAsync(block_.data(), 0, elements * sizeof(uint4), be.stream()));
+    cuda::detail::launch(be.stream(), grid(), dim3(detail::probe_threads),
+                         detail::fill_with_numbers<detail::probe_threads>, block_.data(), elements);
   }
 
   machine_rates operator()() { return {read_bytes_per_second(), product_flops_per_second()}; }
 
   /// Median of some passes over a block far larger than any cache.
   double read_bytes_per_second() {
-    const dim3 grid(static_cast<unsigned>(4 * be_.device().processors));
-    return median_rate(static_cast<double>(elements) * sizeof(uint4), [&] {
-      cuda::detail::launch(be_.stream(), grid, dim3(detail::probe_threads), detail::read_all<8>,
-                           block_.data(), elements, sink_.data());
+    constexpr int loads = 8;
+    const index round = index{loads} * grid().x * detail::probe_threads, count = elements / round * round;
+    return median_rate(static_cast<double>(count) * sizeof(uint4), [&] {
+      cuda::detail::launch(be_.stream(), grid(), dim3(detail::probe_threads), detail::read_all<loads>,
+                           block_.data(), count, sink_.data());
     });
   }
 
@@ -77,6 +94,8 @@ class cuda_probe {
 
  private:
   static constexpr index elements = index{64} << 20;  // 1 GiB
+
+  dim3 grid() const { return dim3(static_cast<unsigned>(4 * be_.device().processors)); }
 
   /// `work` done in each call of `queue`, per second: median of some calls.
   template <class Queue>

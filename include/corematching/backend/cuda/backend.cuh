@@ -47,7 +47,9 @@ class backend {
       : properties_(use_device(device)),
         stream_(make_stream()),
         placing_(make_stream()),
-        cublas_(make_cublas(stream_.get())) {}
+        cublas_(make_cublas(stream_.get())) {
+    keep_freed_memory(device);
+  }
 
   const device_properties& device() const { return properties_; }
   cudaStream_t stream() const { return stream_.get(); }
@@ -57,29 +59,35 @@ class backend {
 
   template <class T>
   buffer<T> allocate(index size) {
-    return buffer<T>(stream_.get(), size);
+    return buffer<T>(on().stream, size);
   }
   /// Page-locked, so that the device reads it as fast as the bus allows.
-  std::shared_ptr<std::byte> weight_memory(std::size_t bytes) { return detail::page_locked(bytes); }
+  std::shared_ptr<std::byte> weight_memory(std::size_t bytes) {
+    static_cast<void>(on());
+    return detail::page_locked(bytes);
+  }
   weight<space> place_weight(const weight<host_space>& host) {
-    return detail::placed_weight(placing_.get(), stream_.get(), host);
+    return detail::placed_weight(placing_.get(), on().stream, host);
   }
   buffer<float> place_vector(vector_view<const float> host) {
-    return detail::placed_vector(placing_.get(), stream_.get(), host);
+    return detail::placed_vector(placing_.get(), on().stream, host);
   }
   weight<space> convert_weight(const weight_view<>& source, dtype target, bool transposed) {
     return detail::converted_weight(on(), source, target, transposed);
   }
+  /// `from` may change or go when this returns.
   template <class T>
   void upload(vector_view<T, space> to, std::type_identity_t<vector_view<const T>> from) {
     assert(to.size == from.size);
-    transfer(to.data, from.data, from.size, cudaMemcpyHostToDevice);
+    if (to.size > 0) uploads_.queue(on().stream, to.data, from.data, bytes_of(from));
   }
   /// Waits for the values; throws `error` if activations observed before were not finite.
   template <class T>
   void download(vector_view<T> to, std::type_identity_t<vector_view<const T, space>> from) {
     assert(to.size == from.size);
-    transfer(to.data, from.data, from.size, cudaMemcpyDeviceToHost);
+    if (to.size > 0)
+      COREMATCHING_CUDA_CHECK(
+          cudaMemcpyAsync(to.data, from.data, bytes_of(from), cudaMemcpyDeviceToHost, on().stream));
     synchronize();
     detail::check_finite(on(), selection_);
   }
@@ -134,7 +142,7 @@ class backend {
     COREMATCHING_CUDA_CHECK(cudaMemcpy2DAsync(
         y.data, static_cast<std::size_t>(y.row_bytes), x.data, static_cast<std::size_t>(x.row_bytes),
         static_cast<std::size_t>(stored_bytes(x.type, 1, x.cols)), static_cast<std::size_t>(x.rows),
-        cudaMemcpyDeviceToDevice, stream_.get()));
+        cudaMemcpyDeviceToDevice, on().stream));
   }
 
   /// An activation that is not finite is reported by the next operation that waits.
@@ -156,21 +164,22 @@ class backend {
   }
 
  private:
+  // Kernels and cuBLAS work on the device that the thread uses, which another backend may have changed.
   context on() const {
+    COREMATCHING_CUDA_CHECK(cudaSetDevice(properties_.number));
     return {stream_.get(), cublas_.get(), properties_.processors, properties_.capability};
   }
 
-  template <class T>
-  void transfer(T* to, const T* from, index size, cudaMemcpyKind kind) {
-    if (size == 0) return;
-    COREMATCHING_CUDA_CHECK(
-        cudaMemcpyAsync(to, from, static_cast<std::size_t>(size) * sizeof(T), kind, stream_.get()));
+  template <class View>
+  static std::size_t bytes_of(const View& values) {
+    return static_cast<std::size_t>(values.size) * sizeof(*values.data);
   }
 
   device_properties properties_;
   stream_handle stream_;   // computes
   stream_handle placing_;  // brings weights meanwhile
   cublas_handle cublas_;
+  detail::uploads uploads_;
   detail::product_workspaces products_;
   workspace attention_workspace_;
   detail::selection_state selection_;

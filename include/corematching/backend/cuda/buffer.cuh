@@ -6,6 +6,7 @@
 #include <cuda_runtime.h>
 
 #include <cstddef>
+#include <cstring>
 #include <memory>
 #include <type_traits>
 
@@ -32,10 +33,11 @@ class buffer {
     const std::size_t bytes = static_cast<std::size_t>(size) * sizeof(T);
     void* memory = nullptr;
     const cudaError_t status = cudaMallocAsync(&memory, bytes, stream);
-    if (status != cudaSuccess) {
+    if (status == cudaErrorMemoryAllocation) {
       static_cast<void>(cudaGetLastError());
       fail("out of device memory: ", bytes, " bytes asked for (", cudaGetErrorString(status), ")");
     }
+    detail::check(status, "cudaMallocAsync", __FILE__, __LINE__);  // perhaps of a kernel before
     memory_.reset(static_cast<T*>(memory));
   }
 
@@ -61,12 +63,44 @@ namespace detail {
 inline std::shared_ptr<std::byte> page_locked(std::size_t bytes) {
   void* memory = nullptr;
   const cudaError_t status = cudaMallocHost(&memory, bytes);
-  if (status != cudaSuccess) {
+  if (status == cudaErrorMemoryAllocation) {
     static_cast<void>(cudaGetLastError());
     fail("out of page-locked host memory: ", bytes, " bytes asked for (", cudaGetErrorString(status), ")");
   }
+  check(status, "cudaMallocHost", __FILE__, __LINE__);
   return {static_cast<std::byte*>(memory), [](std::byte* p) { static_cast<void>(cudaFreeHost(p)); }};
 }
+
+/// Copies to a device whose source may change or go as soon as they are queued. CUDA promises that neither of
+/// page-locked memory nor, where devices read all of the host's memory, of any other; so small copies leave
+/// from page-locked memory of their own, and large ones are waited for.
+class uploads {
+ public:
+  void queue(cudaStream_t stream, void* to, const void* from, std::size_t bytes) {
+    const bool small = bytes <= room / 4;
+    if (small) from = copy_of(stream, from, bytes);
+    COREMATCHING_CUDA_CHECK(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, stream));
+    if (!small) COREMATCHING_CUDA_CHECK(cudaStreamSynchronize(stream));
+  }
+
+ private:
+  static constexpr std::size_t room = std::size_t{64} << 10, alignment = 16;
+
+  const void* copy_of(cudaStream_t stream, const void* from, std::size_t bytes) {
+    if (!memory_) memory_ = page_locked(room);
+    if (used_ + bytes > room) {  // all that left from here must have arrived before others take its place
+      COREMATCHING_CUDA_CHECK(cudaStreamSynchronize(stream));
+      used_ = 0;
+    }
+    std::byte* const copy = memory_.get() + used_;
+    std::memcpy(copy, from, bytes);
+    used_ += (bytes + alignment - 1) / alignment * alignment;
+    return copy;
+  }
+
+  std::shared_ptr<std::byte> memory_;
+  std::size_t used_ = 0;
+};
 
 }  // namespace detail
 

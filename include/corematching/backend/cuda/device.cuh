@@ -5,6 +5,8 @@
 #include <cublas_v2.h>
 #include <cuda_runtime.h>
 
+#include <cstdint>
+#include <limits>
 #include <memory>
 #include <string>
 #include <type_traits>
@@ -37,6 +39,7 @@ inline int device_count() {
 /// What the kernels are shaped for.
 struct device_properties {
   std::string name;
+  int number = 0;
   int processors = 1;            // streaming multiprocessors
   int capability = 0;            // compute capability times ten: 90 for 9.0
   std::size_t memory_bytes = 0;  // of the device, whoever uses it
@@ -54,8 +57,17 @@ inline device_properties use_device(int device) {
   COREMATCHING_CUDA_CHECK(cudaSetDevice(device));
   cudaDeviceProp properties{};
   COREMATCHING_CUDA_CHECK(cudaGetDeviceProperties(&properties, device));
-  return {properties.name, properties.multiProcessorCount, 10 * properties.major + properties.minor,
+  return {properties.name, device, properties.multiProcessorCount, 10 * properties.major + properties.minor,
           properties.totalGlobalMem};
+}
+
+/// Memory that is given back on `device` stays with this process for later allocations. Unless told so, the
+/// driver returns it to the system whenever the host waits, and maps new memory again afterwards.
+inline void keep_freed_memory(int device) {
+  cudaMemPool_t pool = nullptr;
+  COREMATCHING_CUDA_CHECK(cudaDeviceGetDefaultMemPool(&pool, device));
+  auto kept = std::numeric_limits<std::uint64_t>::max();
+  COREMATCHING_CUDA_CHECK(cudaMemPoolSetAttribute(pool, cudaMemPoolAttrReleaseThreshold, &kept));
 }
 
 namespace detail {
@@ -90,11 +102,14 @@ inline event_handle make_event() {
   return event_handle(event);
 }
 
+/// A handle whose sums are binary32 throughout: left to itself, cuBLAS may add the parts of a sum that it has
+/// split in the type of a 16-bit result.
 inline cublas_handle make_cublas(cudaStream_t stream) {
   cublasHandle_t handle = nullptr;
   COREMATCHING_CUDA_CHECK(cublasCreate(&handle));
   cublas_handle owner(handle);
   COREMATCHING_CUDA_CHECK(cublasSetStream(handle, stream));
+  COREMATCHING_CUDA_CHECK(cublasSetMathMode(handle, CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION));
   return owner;
 }
 
