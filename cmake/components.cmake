@@ -66,6 +66,11 @@ endif()
 if("cuda" IN_LIST wanted)
   corematching_component(cuda HEADERS core/*.cuh select/*.cuh backend/cuda/*.cuh cuda.cuh
     LINK corematching_model CUDA::cudart CUDA::cublas)
+  if("cuda_std_20" IN_LIST CMAKE_CUDA_COMPILE_FEATURES)
+    target_compile_features(corematching_cuda INTERFACE cuda_std_20)
+  else()  # nvcc can and CMake does not know it: 3.25
+    target_compile_options(corematching_cuda INTERFACE $<$<COMPILE_LANGUAGE:CUDA>:-std=c++20>)
+  endif()
   # Kernels call constexpr functions of core/.
   target_compile_options(corematching_cuda INTERFACE $<$<COMPILE_LANGUAGE:CUDA>:--expt-relaxed-constexpr>)
 endif()

@@ -19,13 +19,13 @@ namespace corematching {
 namespace {
 
 namespace fs = std::filesystem;
-using testing::program_result;
+using test::program_result;
 
 const std::string ids = "1,182,235,220,129,250,235,244,242,22,115,153,72";  // 250 is the image token
 const std::string text_ids = "1,182,235,220,129,235,244";
 
 fs::path data(const std::string& name) {
-  return testing::reference_directory(name);
+  return test::reference_directory(name);
 }
 fs::path picture() {
   return data("tiny_mha") / "picture_0.png";
@@ -33,7 +33,7 @@ fs::path picture() {
 
 program_result llava(std::vector<std::string> arguments) {
   arguments.insert(arguments.end(), {"--threads", "1", "--max-new-tokens", "4"});
-  return testing::run_program(COREMATCHING_LLAVA, arguments);
+  return test::run_program(COREMATCHING_LLAVA, arguments);
 }
 
 program_result ask(const fs::path& model, const fs::path& image, std::vector<std::string> more = {}) {
@@ -273,10 +273,9 @@ TEST(llava, refuses_settings_before_it_reads_weights) {
 
 TEST(llava, fails_where_answer_or_statistics_cannot_be_written) {
   const auto ask_into = [](const std::string& redirection, const std::string& option) {
-    return testing::run_program(
-        "/bin/sh",
-        {"-c", "exec \"$0\" \"$@\" " + redirection, COREMATCHING_LLAVA, "--model", data("tiny_mha").string(),
-         "--image", picture().string(), "--prompt-ids", ids, "--max-new-tokens", "1", option});
+    return test::run_program("/bin/sh", {"-c", "exec \"$0\" \"$@\" " + redirection, COREMATCHING_LLAVA,
+                                         "--model", data("tiny_mha").string(), "--image", picture().string(),
+                                         "--prompt-ids", ids, "--max-new-tokens", "1", option});
   };
   const auto fine = ask_into("", "--stats");
   ASSERT_EQ(fine.exit_code, 0) << fine.err;

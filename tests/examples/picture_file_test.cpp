@@ -11,8 +11,8 @@
 namespace corematching::driver {
 namespace {
 
-using testing::largest_difference;
-using testing::preprocess_reference;
+using test::largest_difference;
+using test::preprocess_reference;
 
 /// A directory that is gone after the test.
 class picture_file : public ::testing::Test {
@@ -78,7 +78,7 @@ TEST_F(picture_file, reaches_the_references_pixels_from_the_file) {
   }
   for (const io::json& expectation : reference["resized"])
     if (expectation.at("decode") == ways.at(expectation.at("picture")))
-      testing::expect_resized(reference, expectation, pictures.at(expectation.at("picture")));
+      test::expect_resized(reference, expectation, pictures.at(expectation.at("picture")));
 }
 
 TEST_F(picture_file, writes_what_it_reads) {

@@ -16,7 +16,7 @@ namespace corematching {
 namespace {
 
 namespace fs = std::filesystem;
-using testing::program_result;
+using test::program_result;
 using arguments = std::vector<std::string>;
 
 /// The demo model, in a directory that packed files may be written to.
@@ -37,7 +37,7 @@ class demo_model : public ::testing::Test {
     arguments all = command;
     all.insert(all.end(), {"--model", directory.path().string(), "--threads", "2"});
     all.insert(all.end(), more.begin(), more.end());
-    return testing::run_program(COREMATCHING_LLAVA, all);
+    return test::run_program(COREMATCHING_LLAVA, all);
   }
   program_result ask(const arguments& more) const {
     arguments all{"--image",
@@ -142,8 +142,8 @@ TEST_F(demo_model, is_packed_whole_or_not_at_all) {
   }
   expect_refused(run({"--weights", "f16", "--output", "/nowhere/file"}, {"pack"}), {"/nowhere/file"});
   const program_result result =
-      testing::run_program("/bin/sh", {"-c", "ulimit -f 8; exec \"$0\" \"$@\"", COREMATCHING_LLAVA, "pack",
-                                       "--model", directory.path().string(), "--weights", "f32"});
+      test::run_program("/bin/sh", {"-c", "ulimit -f 8; exec \"$0\" \"$@\"", COREMATCHING_LLAVA, "pack",
+                                    "--model", directory.path().string(), "--weights", "f32"});
   expect_refused(result, {"corematching-f32.packed", "cannot write"});
   for (const auto& entry : fs::directory_iterator(directory.path()))
     EXPECT_EQ(entry.path().string().find(".packed"), std::string::npos) << entry.path();
@@ -151,7 +151,7 @@ TEST_F(demo_model, is_packed_whole_or_not_at_all) {
 
 TEST_F(demo_model, tells_a_damaged_packed_file_from_a_whole_one) {
   const auto verify = [&](const fs::path& file) {
-    return testing::run_program(COREMATCHING_LLAVA, {"pack", "--verify", file.string()});
+    return test::run_program(COREMATCHING_LLAVA, {"pack", "--verify", file.string()});
   };
   pack("q8_0");
   const program_result whole = verify(packed("q8_0"));

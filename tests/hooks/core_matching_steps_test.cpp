@@ -14,7 +14,7 @@
 namespace corematching {
 namespace {
 
-using namespace testing;
+using namespace test;
 using talk = support::conversation<support::test_backend>;
 
 TEST_F(core_matching_selects, the_core_neurons_of_every_layer_from_its_activations) {

@@ -19,7 +19,7 @@
 #include "support/backend_data.hpp"
 #include "support/conversation.hpp"
 
-namespace corematching::testing {
+namespace corematching::test {
 
 namespace slow = select::slow;
 using tiny_model = support::tiny_llama<support::test_backend>;
@@ -130,4 +130,4 @@ class core_matching_selects : public ::testing::Test {
   tiny_model model;
 };
 
-}  // namespace corematching::testing
+}  // namespace corematching::test

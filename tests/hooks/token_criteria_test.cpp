@@ -13,7 +13,7 @@
 namespace corematching {
 namespace {
 
-using namespace testing;
+using namespace test;
 
 TEST_F(core_matching_selects, image_tokens_by_the_attention_that_the_last_token_pays) {
   const recorded_run run(model,

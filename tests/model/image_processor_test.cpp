@@ -12,9 +12,9 @@
 namespace corematching {
 namespace {
 
-using testing::expect_resized;
-using testing::preprocess_reference;
-using testing::processor_of;
+using test::expect_resized;
+using test::preprocess_reference;
+using test::processor_of;
 
 picture ramp(int width, int height) {
   picture image = make_picture(width, height);
@@ -98,8 +98,8 @@ TEST(image_processor, pads_with_the_mean_colour) {
     const picture result = processor.resize_and_crop(image);
     const std::vector<std::uint8_t> corner(result.at(0, 0), result.at(0, 0) + 3);
     EXPECT_EQ(corner, (std::vector<std::uint8_t>{122, 116, 104}));
-    const picture inside = testing::cut_out(
-        result, {(64 - image.width) / 2, (64 - image.height) / 2, image.width, image.height});
+    const picture inside =
+        test::cut_out(result, {(64 - image.width) / 2, (64 - image.height) / 2, image.width, image.height});
     EXPECT_EQ(inside.rgb, image.rgb);
   }
 }

@@ -19,17 +19,17 @@ using rows_view = matrix_view<const float, B::space>;
 using neurons = neuron_selection<B::space>;
 using other_space = std::conditional_t<std::is_same_v<B::space, host_space>, device_space, host_space>;
 
-struct listener {
+struct listens {
   using attends = sites<site::attention, site::ffn_activation, site::layer_output>;
   void operator()(site::attention, const context&, const attention_inputs<B>&) const {}
   void operator()(site::ffn_activation, const context&, rows_view) const {}
   void operator()(site::layer_output, const context&, rows_view) const {}
 };
-struct chooser {
+struct chooses {
   using attends = sites<site::ffn_neurons>;
   neurons operator()(site::ffn_neurons, const context&) const { return {}; }
 };
-struct keeper {
+struct keeps {
   using attends = sites<site::keep_tokens>;
   token_selection operator()(site::keep_tokens, const context&) { return {}; }
 };
@@ -42,15 +42,15 @@ concept makes_sites = requires {
 struct lists_nothing {};
 
 TEST(hook, is_a_type_that_lists_sites_of_the_layer) {
-  static_assert(hook<no_hook> && hook<listener> && hook<listener&> && hook<const chooser&>);
+  static_assert(hook<no_hook> && hook<listens> && hook<listens&> && hook<const chooses&>);
   static_assert(!hook<lists_nothing> && !hook<int>);
   static_assert(makes_sites<site::attention, site::keep_tokens> && makes_sites<>);
   static_assert(!makes_sites<no_site> && !makes_sites<site::attention, int>);
 }
 
 TEST(hook, attends_the_sites_that_it_lists_and_no_others) {
-  static_assert(attends<listener, site::attention> && attends<const listener&, site::layer_output>);
-  static_assert(!attends<listener, site::keep_tokens> && !attends<no_hook, site::attention>);
+  static_assert(attends<listens, site::attention> && attends<const listens&, site::layer_output>);
+  static_assert(!attends<listens, site::keep_tokens> && !attends<no_hook, site::attention>);
 }
 
 TEST(hook, costs_nothing_when_absent) {
@@ -99,10 +99,10 @@ struct fits_one_site_of_two {
 };
 
 TEST(hook, fits_a_backend_where_every_site_can_be_called_as_the_layer_calls) {
-  static_assert(hook_of<no_hook, B> && hook_of<listener, B> && hook_of<const listener&, B>);
-  static_assert(hook_of<chooser, B> && hook_of<const chooser&, B> && hook_of<keeper&, B>);
-  static_assert(!hook_of<const keeper&, B>, "its call is not const");
-  static_assert(!hook_of<listener, int> && !hook_of<lists_nothing, B>);
+  static_assert(hook_of<no_hook, B> && hook_of<listens, B> && hook_of<const listens&, B>);
+  static_assert(hook_of<chooses, B> && hook_of<const chooses&, B> && hook_of<keeps&, B>);
+  static_assert(!hook_of<const keeps&, B>, "its call is not const");
+  static_assert(!hook_of<listens, int> && !hook_of<lists_nothing, B>);
   static_assert(!hook_of<attends_without_a_call, B> && !hook_of<called_at_another_site, B>);
   static_assert(!hook_of<takes_a_view_to_write, B> && !hook_of<takes_a_view_of_other_memory, B>);
   static_assert(!hook_of<changes_the_context, B> && !hook_of<forgets_the_context, B>);
@@ -111,10 +111,10 @@ TEST(hook, fits_a_backend_where_every_site_can_be_called_as_the_layer_calls) {
 }
 
 TEST(hook, fits_in_a_chain_where_it_fits_alone) {
-  static_assert(hook_of<chain<listener, chain<keeper, chooser>>, B>);
-  static_assert(!hook_of<chain<listener, attends_without_a_call>, B>);
-  static_assert(!hook_of<chain<answers_tokens_with_nothing, listener>, B>);
-  static_assert(!hook_of<chain<takes_a_view_to_write, listener>, B>);
+  static_assert(hook_of<chain<listens, chain<keeps, chooses>>, B>);
+  static_assert(!hook_of<chain<listens, attends_without_a_call>, B>);
+  static_assert(!hook_of<chain<answers_tokens_with_nothing, listens>, B>);
+  static_assert(!hook_of<chain<takes_a_view_to_write, listens>, B>);
 }
 
 TEST(hook, fits_as_the_librarys_own_do) {
@@ -138,7 +138,7 @@ concept runs_in_a_model = requires(const llama<B>& model, B& be, sequence<B>& se
 };
 
 TEST(hook, that_does_not_fit_is_refused_by_the_layers_signature) {
-  static_assert(runs_in_a_layer<listener> && runs_in_a_layer<no_hook> && runs_in_a_model<keeper>);
+  static_assert(runs_in_a_layer<listens> && runs_in_a_layer<no_hook> && runs_in_a_model<keeps>);
   static_assert(!runs_in_a_layer<attends_without_a_call> && !runs_in_a_model<attends_without_a_call>);
   static_assert(!runs_in_a_layer<answers_neurons_with_a_list> && !runs_in_a_model<changes_the_context>);
 }

@@ -94,9 +94,8 @@ std::vector<T> stored(const io::checkpoint& file, const char* name) {
 }
 
 TEST(layer_7b, agrees_with_transformers) {
-  const io::json reference = testing::reference_description("layer_7b");
-  const auto expected =
-      io::checkpoint::open(testing::reference_directory("layer_7b") / "expected.safetensors");
+  const io::json reference = test::reference_description("layer_7b");
+  const auto expected = io::checkpoint::open(test::reference_directory("layer_7b") / "expected.safetensors");
   const index hidden = reference.at("hidden_size"), neurons = reference.at("intermediate_size");
   const index heads = reference.at("num_attention_heads"), head_dim = hidden / heads;
   const decoder_shape shape{
@@ -115,7 +114,7 @@ TEST(layer_7b, agrees_with_transformers) {
 
   scratch<B> s(be, shape, tokens, tokens);
   kv_layer<B> cache(shape.attention.kv_size(), 0);
-  core_matching<B> state(be, testing::config_of(reference.at("options")), 1, shape);
+  core_matching<B> state(be, test::config_of(reference.at("options")), 1, shape);
   state.begin_prompt(0, std::vector<token_kind>(static_cast<std::size_t>(tokens), token_kind::text));
   layer_recording recording;
   chain hooks{record_hook<B>(recording), core_matching<B>::prefill_hook(state)};

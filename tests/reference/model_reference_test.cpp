@@ -21,8 +21,8 @@
 namespace corematching {
 namespace {
 
-using testing::reference_model;
-using testing::reference_run;
+using test::reference_model;
+using test::reference_run;
 using B = support::test_backend;
 
 // References are computed in binary64. One binary32 layer errs by a few 2^-24 times the square root of its
@@ -35,13 +35,13 @@ void expect_near(std::span<const float> actual, const reference_run& run, const 
   if (!run.has(name)) return;
   const auto expected = run.values<float>(name);
   ASSERT_EQ(actual.size(), expected.size()) << name;
-  EXPECT_LE(testing::relative_distance(actual, expected), tolerance) << name;
+  EXPECT_LE(test::relative_distance(actual, expected), tolerance) << name;
 }
 
 reference_model& model_of(const std::string& name) {
   static std::map<std::string, std::unique_ptr<reference_model>> models;
   auto& model = models[name];
-  if (!model) model = std::make_unique<reference_model>(testing::model_directory(name));
+  if (!model) model = std::make_unique<reference_model>(test::model_directory(name));
   return *model;
 }
 
@@ -144,9 +144,9 @@ struct run_name {
 
 std::vector<run_name> stored_runs() {
   std::vector<run_name> names;
-  for (const auto& entry : std::filesystem::directory_iterator(testing::reference_directory(""))) {
+  for (const auto& entry : std::filesystem::directory_iterator(test::reference_directory(""))) {
     const std::string model = entry.path().filename();
-    const io::json description = testing::reference_description(model);
+    const io::json description = test::reference_description(model);
     if (!description.contains("runs")) continue;  // not of a model
     for (std::size_t i = 0; i < description.at("runs").size(); ++i)
       names.push_back({model, i, description.at("runs").at(i).at("name")});
@@ -159,8 +159,8 @@ class model_reference : public ::testing::TestWithParam<run_name> {};
 
 TEST_P(model_reference, agrees_with_transformers) {
   const run_name& name = GetParam();
-  const reference_run run(testing::reference_directory(name.model),
-                          testing::reference_description(name.model).at("runs").at(name.number));
+  const reference_run run(test::reference_directory(name.model),
+                          test::reference_description(name.model).at("runs").at(name.number));
   std::vector<std::int32_t> generated;
   const std::vector<float> logits = run_again(model_of(name.model), run, generated);
   EXPECT_EQ(generated, run.generated_ids());

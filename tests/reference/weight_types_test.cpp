@@ -21,9 +21,9 @@
 namespace corematching {
 namespace {
 
-using testing::reference_model;
-using testing::reference_run;
-using testing::relative_distance;
+using test::reference_model;
+using test::reference_run;
+using test::relative_distance;
 using B = cpu::backend;
 
 /// Reads matrices as another reader does and widens them to binary32: exactly what they were rounded to.
@@ -130,21 +130,21 @@ class weight_types : public ::testing::TestWithParam<std::tuple<std::string, dty
  protected:
   const std::string& name() const { return std::get<0>(GetParam()); }
   dtype type() const { return std::get<1>(GetParam()); }
-  reference_model converted{testing::model_directory(name()), type()};
+  reference_model converted{test::model_directory(name()), type()};
 
   index layers() const { return converted.config.text().layers; }
   reference_run dense_run() const {
-    const io::json description = testing::reference_description(name());
+    const io::json description = test::reference_description(name());
     const auto& runs = description.at("runs");
     const auto found = std::ranges::find_if(
         runs, [](const io::json& run) { return run.at("options").at("sparsity") == "none"; });
-    return {testing::reference_directory(name()), *found};
+    return {test::reference_directory(name()), *found};
   }
 };
 
 TEST_P(weight_types, compute_as_the_rounded_weights_do_in_binary32) {
   const reference_run run = dense_run();
-  reference_model rounded(testing::model_directory(name()), type(), read_rounded);
+  reference_model rounded(test::model_directory(name()), type(), read_rounded);
   const auto expect_alike = [&](const auto& hook) {
     const outcome a = repeated(converted, run, hook), b = repeated(rounded, run, hook);
     ASSERT_EQ(std::ssize(b.layers.outputs), layers());

@@ -18,7 +18,7 @@
 #include "corematching/io/safetensors.hpp"
 #include "corematching/model/image_processor.hpp"
 
-namespace corematching::testing {
+namespace corematching::test {
 
 class preprocess_reference {
  public:
@@ -95,4 +95,4 @@ inline void expect_resized(const preprocess_reference& reference, const io::json
   }
 }
 
-}  // namespace corematching::testing
+}  // namespace corematching::test

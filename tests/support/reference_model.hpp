@@ -16,7 +16,7 @@
 #include "support/reference_run.hpp"
 #include "support/test_backend.hpp"
 
-namespace corematching::testing {
+namespace corematching::test {
 
 /// ‖a − b‖ / ‖b‖
 inline double relative_distance(std::span<const float> a, std::span<const float> b) {
@@ -84,4 +84,4 @@ struct reference_model {
   std::optional<llama<B>> text;
 };
 
-}  // namespace corematching::testing
+}  // namespace corematching::test

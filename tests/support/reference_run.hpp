@@ -15,7 +15,7 @@
 #include "corematching/io/mapped_file.hpp"
 #include "corematching/io/safetensors.hpp"
 
-namespace corematching::testing {
+namespace corematching::test {
 
 /// The value that `names` gives to the name under `key`.
 template <class Value>
@@ -109,4 +109,4 @@ inline io::json reference_description(const std::string& name) {
   return io::parse_json(io::mapped_file::open(path).bytes(), path.string());
 }
 
-}  // namespace corematching::testing
+}  // namespace corematching::test

@@ -15,7 +15,7 @@
 
 #include "support/temporary_directory.hpp"
 
-namespace corematching::testing {
+namespace corematching::test {
 
 struct program_result {
   int exit_code = -1;  // -1: killed by a signal
@@ -57,4 +57,4 @@ inline program_result run_program(const std::string& program, const std::vector<
   return result;
 }
 
-}  // namespace corematching::testing
+}  // namespace corematching::test
