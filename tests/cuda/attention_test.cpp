@@ -80,9 +80,9 @@ class device_attention : public device_operations {
     return result;
   }
   real_matrix attended(const cuda::context& by, const operands& in, placement q_at = {},
-                       placement cache_at = {}) {
+                       placement keys_at = {}, placement values_at = {}) {
     device_matrix y(be, in.q.rows, in.q.cols, q_at), q(be, in.q, q_at);
-    const auto k = cached(in.k, in.type, cache_at), v = cached(in.v, in.type, cache_at);
+    const auto k = cached(in.k, in.type, keys_at), v = cached(in.v, in.type, values_at);
     cuda::detail::attention(by, memory, y.view(), q.in(), k.view, v.view, in.shape);
     return y.values();
   }
@@ -99,7 +99,7 @@ TEST_F(device_attention, of_few_queries_is_shared_by_any_number_of_processors) {
           const real_matrix expected = in.expected();
           const placement q_at = any_of(layouts), cache_at = any_of(layouts);
           for (const int processors : {1, 132})
-            expect_near(attended(shared_by(processors), in, q_at, cache_at), expected, in.error());
+            expect_near(attended(shared_by(processors), in, q_at, cache_at, cache_at), expected, in.error());
           if (HasFatalFailure()) return;
         }
 }
@@ -112,7 +112,8 @@ TEST_F(device_attention, of_many_queries_has_the_accuracy_of_binary32_without_te
           if (!takes_next_case(23)) continue;
           const operands in(shape, type, queries, queries + past, random);
           SCOPED_TRACE(described(in));
-          expect_near(attended(without_tensor_cores(), in, any_of(layouts), any_of(layouts)), in.expected(),
+          const placement q_at = any_of(layouts), cache_at = any_of(layouts);
+          expect_near(attended(without_tensor_cores(), in, q_at, cache_at, cache_at), in.expected(),
                       in.error());
           if (HasFatalFailure()) return;
         }
@@ -123,10 +124,12 @@ TEST_F(device_attention, of_many_queries_rounds_them_and_the_weights_on_tensor_c
     for (const dtype type : {dtype::f16, dtype::bf16})
       for (const index queries : {9, 16, 63, 64, 65, 130})
         for (const index past : {0, 1, 5, 66, 200}) {
-          if (!takes_next_case(17)) continue;
+          if (!takes_next_case(23)) continue;
           const operands in(shape, type, queries, queries + past, random);
           SCOPED_TRACE(described(in));
-          expect_near(attended(on(), in, any_of(layouts), any_of(aligned_layouts)), in.expected(),
+          const placement q_at = any_of(layouts), keys_at = any_of(aligned_layouts),
+                          values_at = any_of(aligned_layouts);
+          expect_near(attended(on(), in, q_at, keys_at, values_at), in.expected(),
                       in.error() + rounded_attention_error(type, queries));
           if (HasFatalFailure()) return;
         }
@@ -135,26 +138,29 @@ TEST_F(device_attention, of_many_queries_rounds_them_and_the_weights_on_tensor_c
 TEST_F(device_attention, of_caches_that_tensor_cores_cannot_load_has_the_accuracy_of_binary32) {
   const struct {
     index head_dim;
-    placement cache_at;
-  } caches[] = {{64, {1, 3}}, {64, {8, 4}}, {128, {4, 8}}, {80, {}}};
-  for (const auto& [head_dim, cache_at] : caches)
-    for (const dtype type : {dtype::f16, dtype::bf16}) {
-      const operands in(shape_of(2, 1, head_dim), type, 20, 30, random);
-      SCOPED_TRACE(described(in));
-      expect_near(attended(on(), in, {}, cache_at), in.expected(), in.error());
-    }
+    placement keys_at, values_at;
+  } caches[] = {{64, {1, 3}, {1, 3}}, {64, {8, 4}, {}}, {128, {}, {0, 4}}, {128, {}, {4, 0}}, {80, {}, {}}};
+  for (const auto& [head_dim, keys_at, values_at] : caches)
+    for (const dtype type : {dtype::f16, dtype::bf16})
+      for (const index queries : {2, 20}) {
+        const operands in(shape_of(2, 1, head_dim), type, queries, 30, random);
+        SCOPED_TRACE(described(in));
+        expect_near(attended(on(), in, {}, keys_at, values_at), in.expected(), in.error());
+      }
 }
 
-TEST_F(device_attention, is_for_tensor_cores_where_they_have_products_of_the_type) {
+TEST_F(device_attention, is_computed_by_tensor_cores_where_they_have_products_of_the_type) {
   using cuda::detail::suits_tensor_cores;
   const int capability = be.device().capability, compiled = cuda::detail::compiled_capability(capability);
-  for (const index head_dim : {64, 128}) {
-    EXPECT_EQ(suits_tensor_cores(dtype::f16, head_dim, true, capability), compiled >= 70);
-    EXPECT_EQ(suits_tensor_cores(dtype::bf16, head_dim, true, capability), compiled >= 80);
-    EXPECT_FALSE(suits_tensor_cores(dtype::bf16, head_dim, true, 75));
-    EXPECT_FALSE(suits_tensor_cores(dtype::f16, head_dim, true, 61));
-    EXPECT_FALSE(suits_tensor_cores(dtype::f32, head_dim, true, capability));
-  }
+  for (const auto& [type, needed] : {std::pair(dtype::f16, 70), {dtype::bf16, 80}})
+    for (const index head_dim : {64, 128}) {
+      EXPECT_EQ(suits_tensor_cores(type, head_dim, true, capability), compiled >= needed);
+      EXPECT_FALSE(suits_tensor_cores(type, head_dim, true, needed - 1));
+      EXPECT_FALSE(suits_tensor_cores(dtype::f32, head_dim, true, capability));
+      const operands in(shape_of(2, 1, head_dim), type, 9, 9, random);
+      const bool rounds = attended(on(), in).values != attended(without_tensor_cores(), in).values;
+      EXPECT_EQ(rounds, compiled >= needed) << described(in);
+    }
 }
 
 TEST_F(device_attention, takes_more_queries_than_keys_where_nothing_is_causal) {
@@ -182,6 +188,19 @@ TEST_F(device_attention, does_not_let_through_what_only_the_last_query_sees) {
           for (index j = 0; j < after.cols; ++j) ASSERT_EQ(after(i, j), earlier(i, j)) << "row " << i;
         EXPECT_NE(after(queries - 1, 0), earlier(queries - 1, 0));
       }
+    }
+}
+
+TEST_F(device_attention, multiplies_by_weights_that_sum_to_one_after_they_were_rounded) {
+  for (const dtype type : element_types)
+    for (const index queries : {1, 6, 70}) {
+      operands in(shape_of(2, 1, 64), type, queries, queries + 30, random);
+      SCOPED_TRACE(described(in));
+      std::ranges::fill(in.v.values, 1.0);
+      real_matrix ones(queries, in.q.cols);
+      std::ranges::fill(ones.values, 1.0);
+      for (const auto& by : {on(), without_tensor_cores()})
+        expect_near(attended(by, in), ones, 2 * unit_roundoff * static_cast<double>(in.k.rows + 16));
     }
 }
 
