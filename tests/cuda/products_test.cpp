@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: Apache-2.0
+// Matrix products on the device where the tests of all backends do not look: every layout of every operand,
+// token counts on both sides of the step from own kernels to cuBLAS, workspaces that hold a few rows only,
+// and work shared by few or many processors.
+#include <gtest/gtest.h>
+
+#include <random>
+#include <utility>
+#include <vector>
+
+#include "corematching/backend/cuda/products.cuh"
+#include "cuda/device_operations.hpp"
+#include "support/scalar_twin.hpp"
+
+namespace corematching {
+namespace {
+
+using namespace support;
+using cuda::detail::product_workspaces;
+
+/// Up to 8 tokens are multiplied by own kernels, which are made for 1, 2, 4 and 8 of them.
+const std::vector<index> token_counts = {1, 2, 3, 4, 5, 6, 7, 8, 9, 37};
+/// Rows and columns of weights.
+const std::vector<std::pair<index, index>> shapes = {
+    {1, 1},    {2, 3},     {5, 8},     {7, 9},    {16, 15},  {17, 64},   {31, 33}, {65, 129},
+    {64, 256}, {129, 100}, {100, 513}, {513, 31}, {3, 1100}, {300, 264}, {33, 1},  {1, 700}};
+const std::vector<activation> activations = {activation::silu, activation::gelu_erf, activation::gelu_tanh,
+                                             activation::quick_gelu};
+
+/// Weights whose dot products with values in [-1, 1] stay below 2.
+double weight_magnitude(index length) {
+  return 1 / std::sqrt(static_cast<double>(length));
+}
+
+class device_products : public device_operations {
+ protected:
+  product_workspaces memory;
+
+  /// Calls body(type, tokens, rows, cols) for all of them; emulated, for every size with one type: 3 does not
+  /// divide the number of sizes, so that types take turns.
+  template <class Body>
+  void for_each_size(Body&& body) {
+    for (const dtype type : element_types)
+      for (const index tokens : token_counts)
+        for (const auto& [rows, cols] : shapes) {
+          if (!takes_next_case(3)) continue;
+          SCOPED_TRACE(testing::Message()
+                       << name_of(type) << " [" << rows << ", " << cols << "], " << tokens << " tokens");
+          body(type, tokens, rows, cols);
+          if (HasFatalFailure()) return;
+        }
+  }
+  weight<device_space> placed(const real_matrix& w, dtype type) {
+    return weight_at(be, w, type, any_of(layouts));
+  }
+};
+
+TEST_F(device_products, matmul_takes_any_layout_and_any_number_of_processors) {
+  for_each_size([&](dtype type, index tokens, index out, index in) {
+    const real_matrix x = random_matrix(tokens, in, random), bias = random_matrix(1, out, random);
+    const real_matrix w = random_weight(out, in, type, random, 1);
+    const real_matrix expected = twin::matmul(as_multiplied(x, type), w, bias);
+    device_matrix placed_x(be, x, any_of(layouts)), y(be, tokens, out, any_of(layouts));
+    auto placed_bias = placed_floats(be, bias);
+    const auto placed_w = placed(w, type);
+    for (const int processors : {1, 132}) {
+      cuda::detail::matmul(shared_by(processors), memory, y.view(), placed_x.in(), placed_w.view,
+                           placed_bias.in());
+      expect_near(y.values(), expected, dot_error(in));
+    }
+  });
+}
+
+TEST_F(device_products, gated_up_takes_any_layout_selection_and_size_of_workspaces) {
+  for_each_size([&](dtype type, index tokens, index neurons, index in) {
+    const double magnitude = weight_magnitude(in);
+    const real_matrix x = random_matrix(tokens, in, random);
+    const real_matrix gate = random_weight(neurons, in, type, random, magnitude);
+    const real_matrix up = random_weight(neurons, in, type, random, magnitude);
+    const twin::neurons selection = any_of(selections(neurons));
+    const activation act = any_of(activations);
+    const real_matrix expected = twin::gated_up(as_multiplied(x, type), gate, up, act, selection);
+    device_matrix placed_x(be, x, any_of(layouts)), y(be, tokens, expected.cols, any_of(layouts));
+    placed_neurons<cuda::backend> chosen(be, selection);
+    const auto placed_gate = placed(gate, type), placed_up = placed(up, type);
+    memory.most_bytes = any_of<index>({1, 1000, index{64} << 20});
+    cuda::detail::gated_up(on(), memory, y.view(), placed_x.in(), placed_gate.view, placed_up.view, act,
+                           chosen.view());
+    expect_near(y.values(), expected, gated_error(in, magnitude) + stored_gate_error(type, tokens));
+  });
+}
+
+TEST_F(device_products, weighted_rows_takes_any_layout_selection_and_size_of_workspaces) {
+  for_each_size([&](dtype type, index tokens, index neurons, index out) {
+    const twin::neurons selection = any_of(selections(neurons));
+    const real_matrix w = random_weight(neurons, out, type, random, 1);
+    const real_matrix x = random_matrix(tokens, twin::count_of(selection, neurons), random);
+    device_matrix placed_x(be, x, any_of(layouts)), y(be, tokens, out, any_of(layouts));
+    placed_neurons<cuda::backend> chosen(be, selection);
+    const auto placed_w = placed(w, type);
+    memory.most_bytes = any_of<index>({1, 1000, index{64} << 20});
+    cuda::detail::weighted_rows(on(), memory, y.view(), placed_x.in(), placed_w.view, chosen.view());
+    expect_near(y.values(), twin::weighted_rows(as_multiplied(x, type), w, selection), dot_error(x.cols));
+  });
+}
+
+TEST_F(device_products, many_tokens_are_multiplied_part_by_part_where_workspaces_are_small) {
+  const index neurons = 40, width = 24;
+  const double magnitude = weight_magnitude(width);
+  for (const dtype type : element_types)
+    for (const index bytes : {1, 200, 1000})
+      for (const twin::neurons& selection : selections(neurons)) {
+        const index count = twin::count_of(selection, neurons);
+        SCOPED_TRACE(testing::Message()
+                     << name_of(type) << ", " << count << " neurons, " << bytes << " bytes");
+        const real_matrix x = random_matrix(37, width, random), h = random_matrix(37, count, random);
+        const real_matrix w = random_weight(neurons, width, type, random, magnitude);
+        const auto placed_w = weight_at(be, w, type, {});
+        device_matrix placed_x(be, x), placed_h(be, h), y(be, 37, count), sums(be, 37, width);
+        placed_neurons<cuda::backend> chosen(be, selection);
+        memory.most_bytes = bytes;
+        cuda::detail::gated_up(on(), memory, y.view(), placed_x.in(), placed_w.view, placed_w.view,
+                               activation::silu, chosen.view());
+        cuda::detail::weighted_rows(on(), memory, sums.view(), placed_h.in(), placed_w.view, chosen.view());
+        expect_near(y.values(), twin::gated_up(as_multiplied(x, type), w, w, activation::silu, selection),
+                    gated_error(width, magnitude) + stored_gate_error(type, 37));
+        expect_near(sums.values(), twin::weighted_rows(as_multiplied(h, type), w, selection),
+                    dot_error(count, magnitude));
+        if (HasFatalFailure()) return;
+      }
+}
+
+TEST_F(device_products, sums_shared_by_many_processors_are_right_and_have_the_same_bits_in_every_run) {
+  // Many slices of rows, and more columns than a block sums.
+  const index neurons = is_emulated ? 400 : 1500, out = 520;
+  for (const dtype type : element_types) {
+    const real_matrix w = random_weight(neurons, out, type, random, 1);
+    const auto placed_w = weight_at(be, w, type, {});
+    for (const index tokens : {1, 3, 8}) {
+      const real_matrix x = random_matrix(tokens, neurons, random);
+      const real_matrix expected = twin::weighted_rows(x, w);
+      device_matrix placed_x(be, x), y(be, tokens, out, {0, 4});
+      for (const int processors : {1, 16, 132}) {
+        SCOPED_TRACE(testing::Message() << name_of(type) << ", " << tokens << " tokens, " << processors);
+        std::vector<double> first;
+        for (int round = 0; round < 2; ++round) {
+          cuda::detail::weighted_rows(shared_by(processors), memory, y.view(), placed_x.in(), placed_w.view,
+                                      {});
+          const real_matrix sums = y.values();
+          ASSERT_NO_FATAL_FAILURE(expect_near(sums, expected, dot_error(neurons)));
+          if (round == 0) first = sums.values;
+          ASSERT_EQ(sums.values, first);
+        }
+      }
+    }
+  }
+}
+
+TEST_F(device_products, sums_of_nothing_are_zero_and_a_bias_stands_alone) {
+  for (const dtype type : element_types)
+    for (const index tokens : {0, 1, 9}) {
+      SCOPED_TRACE(testing::Message() << name_of(type) << ", " << tokens << " tokens");
+      const real_matrix bias = random_matrix(1, 5, random);
+      auto placed_bias = placed_floats(be, bias);
+      device_matrix x(be, tokens, 0), y(be, tokens, 5, {1, 2});
+      const auto without_cols = weight_at(be, real_matrix(5, 0), type, {}),
+                 without_rows = weight_at(be, real_matrix(0, 5), type, {});
+      cuda::detail::matmul(on(), memory, y.view(), x.in(), without_cols.view, placed_bias.in());
+      expect_near(y.values(), twin::matmul(real_matrix(tokens, 0), real_matrix(5, 0), bias), 0);
+      cuda::detail::gated_up(on(), memory, y.view(), x.in(), without_cols.view, without_cols.view,
+                             activation::silu, {});
+      expect_near(y.values(), real_matrix(tokens, 5), 0);
+      device_matrix sums(be, tokens, 5, {1, 2});
+      cuda::detail::weighted_rows(on(), memory, sums.view(), x.in(), without_rows.view, {});
+      expect_near(sums.values(), real_matrix(tokens, 5), 0);
+      // Results without columns are no work.
+      cuda::detail::matmul(on(), memory, x.view(), y.in(), without_rows.view, {});
+      cuda::detail::weighted_rows(on(), memory, x.view(), y.in(), without_cols.view, {});
+    }
+}
+
+}  // namespace
+}  // namespace corematching
