@@ -24,6 +24,7 @@ if(NOT cuda_wanted STREQUAL "OFF")
   # Of our own programs; whoever includes the headers chooses for theirs. Newer devices translate the code for the last.
   if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
     set(CMAKE_CUDA_ARCHITECTURES "75;80;90")
+    set(corematching_default_architectures TRUE)
   endif()
   include(CheckLanguage)
   check_language(CUDA)

@@ -21,13 +21,10 @@ namespace {
 using namespace support;
 namespace slow = select::slow;
 
-attention_shape shape_of(index heads, index kv_heads, index head_dim, bool causal) {
-  return {heads, kv_heads, head_dim, 1 / std::sqrt(static_cast<float>(head_dim)), causal};
-}
-
 const std::vector<attention_shape> shapes = {
-    shape_of(1, 1, 8, true),  shape_of(4, 4, 6, true),   shape_of(4, 2, 16, true), shape_of(6, 1, 10, true),
-    shape_of(3, 3, 7, false), shape_of(8, 2, 64, false), shape_of(2, 1, 33, true),
+    scaled_attention(1, 1, 8, true),  scaled_attention(4, 4, 6, true),  scaled_attention(4, 2, 16, true),
+    scaled_attention(6, 1, 10, true), scaled_attention(3, 3, 7, false), scaled_attention(8, 2, 64, false),
+    scaled_attention(2, 1, 33, true),
 };
 
 template <class B>
@@ -84,7 +81,7 @@ TYPED_TEST(backend_attention, reads_keys_and_values_as_they_are_stored) {
 }
 
 TYPED_TEST(backend_attention, all_see_all_where_nothing_is_causal) {
-  const attention_shape shape = shape_of(2, 2, 8, false);
+  const attention_shape shape = scaled_attention(2, 2, 8, false);
   for (const index queries : {2, 9}) {
     const real_matrix q = random_matrix(queries, 16, this->random), k = random_matrix(5, 16, this->random);
     TypeParam be = support::make_backend<TypeParam>(2);
@@ -95,7 +92,7 @@ TYPED_TEST(backend_attention, all_see_all_where_nothing_is_causal) {
 }
 
 TYPED_TEST(backend_attention, a_key_that_a_query_must_not_see_does_not_reach_it) {
-  const attention_shape shape = shape_of(2, 1, 8, true);
+  const attention_shape shape = scaled_attention(2, 1, 8, true);
   for (const index queries : {3, 70}) {
     const real_matrix q = random_matrix(queries, 16, this->random);
     real_matrix k = random_matrix(queries, 8, this->random);
@@ -115,7 +112,7 @@ TYPED_TEST(backend_attention, a_key_that_a_query_must_not_see_does_not_reach_it)
 }
 
 TYPED_TEST(backend_attention, large_scores_do_not_overflow) {
-  const attention_shape shape = shape_of(1, 1, 8, true);
+  const attention_shape shape = scaled_attention(1, 1, 8, true);
   for (const index queries : {1, 6}) {
     const real_matrix q = random_matrix(queries, 8, this->random, 1e4),
                       v = random_matrix(queries, 8, this->random);
@@ -151,7 +148,7 @@ TYPED_TEST(backend_attention, probabilities_are_those_of_one_query_and_sum_to_on
 }
 
 TYPED_TEST(backend_attention, counts_the_pairs_that_see_each_other_and_the_cache_once) {
-  const attention_shape shape = shape_of(4, 2, 8, true);
+  const attention_shape shape = scaled_attention(4, 2, 8, true);
   TypeParam be = support::make_backend<TypeParam>(2);
   for (const index queries : {1, 6}) {
     placed_matrix<TypeParam> q(be, random_matrix(queries, 32, this->random)), y(be, queries, 32),

@@ -22,8 +22,6 @@ const std::vector<index> sizes = {1,  2,  3,  5,  7,  8,   9,   15,  16,  17, 31
 /// Up to four tokens go through other code than more of them, which it takes by sixes.
 const std::vector<index> token_counts = {1, 2, 3, 4, 5, 6, 7, 12, 37};
 constexpr dtype storage_types[] = {dtype::f32, dtype::f16, dtype::bf16};
-constexpr activation activations[] = {activation::silu, activation::gelu_erf, activation::gelu_tanh,
-                                      activation::quick_gelu};
 
 /// Every size with a few of the others.
 std::vector<std::pair<index, index>> size_pairs() {
@@ -32,11 +30,6 @@ std::vector<std::pair<index, index>> size_pairs() {
     for (const std::size_t step : {3u, 7u})
       pairs.emplace_back(sizes[i], sizes[(i * 5 + step) % sizes.size()]);
   return pairs;
-}
-
-/// Weights whose dot products with values in [-1, 1] stay below 2.
-double weight_magnitude(index length) {
-  return 1 / std::sqrt(static_cast<double>(length));
 }
 
 template <class B>

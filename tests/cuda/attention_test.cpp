@@ -18,19 +18,18 @@ namespace {
 
 using namespace support;
 
-attention_shape shape_of(index heads, index kv_heads, index head_dim, bool causal = true) {
-  return {heads, kv_heads, head_dim, 1 / std::sqrt(static_cast<float>(head_dim)), causal};
-}
-
 /// Heads that teams of 8, 16 and 32 lanes share, in groups that fill their four queries or do not; heads that
 /// take no whole loads; and heads of more columns than a block computes.
-const std::vector<attention_shape> shapes = {
-    shape_of(1, 1, 8),   shape_of(4, 4, 6),   shape_of(3, 3, 7),   shape_of(6, 1, 10),
-    shape_of(4, 2, 16),  shape_of(2, 1, 33),  shape_of(6, 2, 64),  shape_of(2, 2, 64),
-    shape_of(2, 2, 72),  shape_of(5, 1, 80),  shape_of(2, 1, 96),  shape_of(4, 2, 64, false),
-    shape_of(2, 2, 128), shape_of(2, 1, 130), shape_of(2, 2, 256), shape_of(1, 1, 264)};
+const std::vector<attention_shape> device_shapes = {
+    scaled_attention(1, 1, 8),   scaled_attention(4, 4, 6),   scaled_attention(3, 3, 7),
+    scaled_attention(6, 1, 10),  scaled_attention(4, 2, 16),  scaled_attention(2, 1, 33),
+    scaled_attention(6, 2, 64),  scaled_attention(2, 2, 64),  scaled_attention(2, 2, 72),
+    scaled_attention(5, 1, 80),  scaled_attention(2, 1, 96),  scaled_attention(4, 2, 64, false),
+    scaled_attention(2, 2, 128), scaled_attention(2, 1, 130), scaled_attention(2, 2, 256),
+    scaled_attention(1, 1, 264)};
 const std::vector<attention_shape> tensor_core_shapes = {
-    shape_of(2, 2, 64), shape_of(4, 2, 128), shape_of(3, 1, 64, false), shape_of(2, 1, 128, false)};
+    scaled_attention(2, 2, 64), scaled_attention(4, 2, 128), scaled_attention(3, 1, 64, false),
+    scaled_attention(2, 1, 128, false)};
 const std::vector<placement> aligned_layouts = {{0, 0}, {0, 8}, {8, 8}};
 
 /// Queries, and keys and values as a cache of that type holds them.
@@ -89,7 +88,7 @@ class device_attention : public device_operations {
 };
 
 TEST_F(device_attention, of_few_queries_is_shared_by_any_number_of_processors) {
-  for (const attention_shape& shape : shapes)
+  for (const attention_shape& shape : device_shapes)
     for (const dtype type : element_types)
       for (const index queries : {1, 2, 3, 8})
         for (const index keys : {8, 64, 65, 130, 641}) {
@@ -105,7 +104,7 @@ TEST_F(device_attention, of_few_queries_is_shared_by_any_number_of_processors) {
 }
 
 TEST_F(device_attention, of_many_queries_has_the_accuracy_of_binary32_without_tensor_cores) {
-  for (const attention_shape& shape : shapes)
+  for (const attention_shape& shape : device_shapes)
     for (const dtype type : element_types)
       for (const index queries : {9, 64, 65, 130})
         for (const index past : {0, 5, 66}) {
@@ -143,7 +142,7 @@ TEST_F(device_attention, of_caches_that_tensor_cores_cannot_load_has_the_accurac
   for (const auto& [head_dim, keys_at, values_at] : caches)
     for (const dtype type : {dtype::f16, dtype::bf16})
       for (const index queries : {2, 20}) {
-        const operands in(shape_of(2, 1, head_dim), type, queries, 30, random);
+        const operands in(scaled_attention(2, 1, head_dim), type, queries, 30, random);
         SCOPED_TRACE(described(in));
         expect_near(attended(on(), in, {}, keys_at, values_at), in.expected(), in.error());
       }
@@ -157,7 +156,7 @@ TEST_F(device_attention, is_computed_by_tensor_cores_where_they_have_products_of
       EXPECT_EQ(suits_tensor_cores(type, head_dim, true, capability), compiled >= needed);
       EXPECT_FALSE(suits_tensor_cores(type, head_dim, true, needed - 1));
       EXPECT_FALSE(suits_tensor_cores(dtype::f32, head_dim, true, capability));
-      const operands in(shape_of(2, 1, head_dim), type, 9, 9, random);
+      const operands in(scaled_attention(2, 1, head_dim), type, 9, 9, random);
       const bool rounds = attended(on(), in).values != attended(without_tensor_cores(), in).values;
       EXPECT_EQ(rounds, compiled >= needed) << described(in);
     }
@@ -167,7 +166,7 @@ TEST_F(device_attention, takes_more_queries_than_keys_where_nothing_is_causal) {
   for (const dtype type : element_types)
     for (const index head_dim : {33, 64, 128})
       for (const index queries : {8, 20}) {
-        const operands in(shape_of(2, 1, head_dim, false), type, queries, 5, random);
+        const operands in(scaled_attention(2, 1, head_dim, false), type, queries, 5, random);
         SCOPED_TRACE(described(in));
         const real_matrix expected = in.expected();
         expect_near(attended(without_tensor_cores(), in), expected, in.error());
@@ -178,7 +177,7 @@ TEST_F(device_attention, takes_more_queries_than_keys_where_nothing_is_causal) {
 TEST_F(device_attention, does_not_let_through_what_only_the_last_query_sees) {
   for (const dtype type : element_types)
     for (const index queries : {3, 70}) {
-      operands in(shape_of(2, 1, 64), type, queries, queries + 3, random);
+      operands in(scaled_attention(2, 1, 64), type, queries, queries + 3, random);
       SCOPED_TRACE(described(in));
       const real_matrix before = attended(on(), in), slow = attended(without_tensor_cores(), in);
       for (index j = 0; j < 64; ++j) in.k(in.k.rows - 1, j) = in.v(in.k.rows - 1, j) = 60000;
@@ -194,7 +193,7 @@ TEST_F(device_attention, does_not_let_through_what_only_the_last_query_sees) {
 TEST_F(device_attention, multiplies_by_weights_that_sum_to_one_after_they_were_rounded) {
   for (const dtype type : element_types)
     for (const index queries : {1, 6, 70}) {
-      operands in(shape_of(2, 1, 64), type, queries, queries + 30, random);
+      operands in(scaled_attention(2, 1, 64), type, queries, queries + 30, random);
       SCOPED_TRACE(described(in));
       std::ranges::fill(in.v.values, 1.0);
       real_matrix ones(queries, in.q.cols);
@@ -207,7 +206,7 @@ TEST_F(device_attention, multiplies_by_weights_that_sum_to_one_after_they_were_r
 TEST_F(device_attention, of_large_scores_stays_between_the_values) {
   for (const dtype type : element_types)
     for (const index queries : {1, 6, 70}) {
-      const operands in(shape_of(1, 1, 64), type, queries, queries, random, 1e4);
+      const operands in(scaled_attention(1, 1, 64), type, queries, queries, random, 1e4);
       SCOPED_TRACE(described(in));
       // The weights, as they are multiplied, sum to one.
       for (const auto& by : {on(), without_tensor_cores()})
@@ -219,7 +218,7 @@ TEST_F(device_attention, of_large_scores_stays_between_the_values) {
 TEST_F(device_attention, has_the_same_bits_in_every_run) {
   for (const dtype type : {dtype::f32, dtype::f16})
     for (const index queries : {1, 70}) {
-      const operands in(shape_of(4, 2, 64), type, queries, 300, random);
+      const operands in(scaled_attention(4, 2, 64), type, queries, 300, random);
       const cuda::context by = shared_by(132);
       const std::vector<double> first = attended(by, in).values;
       EXPECT_EQ(attended(by, in).values, first) << described(in);
@@ -227,7 +226,7 @@ TEST_F(device_attention, has_the_same_bits_in_every_run) {
 }
 
 TEST_F(device_attention, probabilities_are_those_of_every_layout_of_the_keys) {
-  for (const attention_shape& shape : shapes)
+  for (const attention_shape& shape : device_shapes)
     for (const dtype type : element_types)
       for (const index keys : {1, 37, 300, 2000}) {
         if (!takes_next_case(11)) continue;

@@ -19,18 +19,11 @@ using namespace support;
 using cuda::detail::product_workspaces;
 
 /// Up to 8 tokens are multiplied by own kernels, which are made for 1, 2, 4 and 8 of them.
-const std::vector<index> token_counts = {1, 2, 3, 4, 5, 6, 7, 8, 9, 37};
+const std::vector<index> product_tokens = {1, 2, 3, 4, 5, 6, 7, 8, 9, 37};
 /// Rows and columns of weights.
-const std::vector<std::pair<index, index>> shapes = {
+const std::vector<std::pair<index, index>> weight_shapes = {
     {1, 1},    {2, 3},     {5, 8},     {7, 9},    {16, 15},  {17, 64},   {31, 33}, {65, 129},
     {64, 256}, {129, 100}, {100, 513}, {513, 31}, {3, 1100}, {300, 264}, {33, 1},  {1, 700}};
-const std::vector<activation> activations = {activation::silu, activation::gelu_erf, activation::gelu_tanh,
-                                             activation::quick_gelu};
-
-/// Weights whose dot products with values in [-1, 1] stay below 2.
-double weight_magnitude(index length) {
-  return 1 / std::sqrt(static_cast<double>(length));
-}
 
 class device_products : public device_operations {
  protected:
@@ -41,8 +34,8 @@ class device_products : public device_operations {
   template <class Body>
   void for_each_size(Body&& body) {
     for (const dtype type : element_types)
-      for (const index tokens : token_counts)
-        for (const auto& [rows, cols] : shapes) {
+      for (const index tokens : product_tokens)
+        for (const auto& [rows, cols] : weight_shapes) {
           if (!takes_next_case(3)) continue;
           SCOPED_TRACE(testing::Message()
                        << name_of(type) << " [" << rows << ", " << cols << "], " << tokens << " tokens");
@@ -78,7 +71,7 @@ TEST_F(device_products, gated_up_takes_any_layout_selection_and_size_of_workspac
     const real_matrix gate = random_weight(neurons, in, type, random, magnitude);
     const real_matrix up = random_weight(neurons, in, type, random, magnitude);
     const twin::neurons selection = any_of(selections(neurons));
-    const activation act = any_of(activations);
+    const activation act = activations[random() % std::size(activations)];
     const real_matrix expected = twin::gated_up(as_multiplied(x, type), gate, up, act, selection);
     device_matrix placed_x(be, x, any_of(layouts)), y(be, tokens, expected.cols, any_of(layouts));
     placed_neurons<cuda::backend> chosen(be, selection);

@@ -19,9 +19,9 @@ namespace {
 using namespace support;
 
 /// Around tiles of 32 x 32 and blocks of 256 columns.
-const std::vector<std::pair<index, index>> shapes = {{1, 1},   {2, 3},     {5, 8},    {16, 15},
-                                                     {31, 33}, {65, 129},  {64, 256}, {129, 100},
-                                                     {3, 513}, {300, 264}, {1, 700},  {33, 1}};
+const std::vector<std::pair<index, index>> file_shapes = {{1, 1},   {2, 3},     {5, 8},    {16, 15},
+                                                          {31, 33}, {65, 129},  {64, 256}, {129, 100},
+                                                          {3, 513}, {300, 264}, {1, 700},  {33, 1}};
 constexpr index whole = index{64} << 20;  // bytes of a slice that takes every shape at once
 
 /// A weight as a file may hold it: at any byte, with any number of bytes between its rows.
@@ -55,7 +55,7 @@ class device_weights : public device_operations {
   /// Calls body(values, source) for every shape, in any of the places where it may lie.
   template <class Body>
   void for_each_source(dtype type, Body&& body) {
-    for (const auto& [rows, cols] : shapes)
+    for (const auto& [rows, cols] : file_shapes)
       for (const auto& [offset, gap] : {std::pair<index, index>{0, 0}, {3, 0}, {0, 5}}) {
         SCOPED_TRACE(testing::Message() << name_of(type) << " [" << rows << ", " << cols << "] at " << offset
                                         << ", gaps of " << gap);
@@ -78,7 +78,7 @@ class device_weights : public device_operations {
 TEST_F(device_weights, are_placed_as_they_are_stored_with_rows_aligned) {
   for (const dtype type : element_types)
     for_each_source(type, [&](const real_matrix& values, file_weight& source) {
-      const auto placed = cuda::detail::placed_weight(on(), {source.view, nullptr});
+      const auto placed = cuda::detail::placed_weight(be.stream(), be.stream(), {source.view, nullptr});
       source.overwrite();
       expect_holds(placed, values, type);
     });
@@ -100,7 +100,7 @@ TEST_F(device_weights, are_converted_and_transposed_whole_or_in_slices) {
 
 TEST_F(device_weights, without_elements_are_placed_and_converted) {
   const weight_view<host_space> no_rows{nullptr, dtype::f16, 0, 32, 64};
-  EXPECT_EQ(cuda::detail::placed_weight(on(), {no_rows, nullptr}).view.rows, 0);
+  EXPECT_EQ(cuda::detail::placed_weight(be.stream(), be.stream(), {no_rows, nullptr}).view.rows, 0);
   const auto turned = cuda::detail::converted_weight(on(), no_rows, dtype::f32, true);
   EXPECT_EQ(turned.view.rows, 32);
   EXPECT_EQ(turned.view.cols, 0);
@@ -142,7 +142,10 @@ TEST_F(device_weights, in_block_formats_are_refused_on_either_side) {
   const weight_view<host_space> quantised{blocks, dtype::q4_0, 1, 32, 18},
       plain{blocks, dtype::f16, 1, 32, 64};
   const std::string text = "the CUDA backend stores weights as f32, f16 or bf16, not as ";
-  EXPECT_EQ(error_text([&] { cuda::detail::placed_weight(on(), {quantised, nullptr}); }), text + "q4_0");
+  EXPECT_EQ(error_text([&] {
+              cuda::detail::placed_weight(be.stream(), be.stream(), {quantised, nullptr});
+            }),
+            text + "q4_0");
   EXPECT_EQ(error_text([&] { cuda::detail::converted_weight(on(), quantised, dtype::f16, false); }),
             text + "q4_0");
   EXPECT_EQ(error_text([&] { cuda::detail::converted_weight(on(), plain, dtype::q8_0, false); }),

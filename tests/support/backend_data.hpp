@@ -27,6 +27,21 @@ namespace support {
 /// The backends that every operation is tested on.
 using backends = testing::Types<test_backend>;
 
+inline constexpr corematching::activation activations[] = {
+    corematching::activation::silu, corematching::activation::gelu_erf, corematching::activation::gelu_tanh,
+    corematching::activation::quick_gelu};
+
+/// Attention whose scores are scaled as models scale them.
+inline corematching::attention_shape scaled_attention(corematching::index heads, corematching::index kv_heads,
+                                                      corematching::index head_dim, bool causal = true) {
+  return {heads, kv_heads, head_dim, 1 / std::sqrt(static_cast<float>(head_dim)), causal};
+}
+
+/// Weights whose dot products with values in [-1, 1] stay below 2.
+inline double weight_magnitude(corematching::index length) {
+  return 1 / std::sqrt(static_cast<double>(length));
+}
+
 /// Calls body(be) for a backend in each of the configurations that must give right results.
 template <std::same_as<test_backend> B, class Body>
 void for_each_configuration(Body&& body) {

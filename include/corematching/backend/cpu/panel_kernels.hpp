@@ -88,7 +88,9 @@ struct token_tile {
     high.fill(i32x8::zero());
     const std::int16_t* quants = w.quants[b * (block_size / 2)][0];
     const std::int16_t* values = x.values + b * block_size;
+#ifndef __CUDACC__  // which does not know it
 #pragma GCC unroll 16
+#endif
     for (index k = 0; k < block_size; k += 2) {
       const i16x16 w_low = i16x16::load(quants + k * panel_rows);
       const i16x16 w_high = i16x16::load(quants + k * panel_rows + 16);
