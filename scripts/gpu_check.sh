@@ -57,9 +57,9 @@ step tests "$tests" --gtest_brief=1
 if command -v compute-sanitizer >/dev/null; then
   # Racecheck looks at shared memory alone and is slow: the operations are enough for it.
   step memcheck compute-sanitizer --tool memcheck --leak-check full --error-exitcode 9 "$tests" --gtest_brief=1 \
-    --gtest_filter='*operations*:*attention*:*selection*:*selectors*:*kv_layers*'
+    --gtest_filter='device_*:backend_*:kv_layers*'
   step racecheck compute-sanitizer --tool racecheck --error-exitcode 9 "$tests" --gtest_brief=1 \
-    --gtest_filter='*attention*:*selection*:*selectors*:*norm*'
+    --gtest_filter='device_*:backend_attention*:backend_selection*'
 else
   row "compute-sanitizer" "not found"
 fi
