@@ -5,7 +5,7 @@
 
 #include "corematching/backend/cpu/simd.hpp"
 
-#if !COREMATCHING_HAS_AVX2
+#if !COREMATCHING_HAS_SIMD
 
 #include <algorithm>
 #include <array>

@@ -8,7 +8,7 @@
 #include "corematching/core/config.hpp"
 #include "corematching/core/dtype.hpp"
 
-#if !COREMATCHING_HAS_AVX2
+#if !COREMATCHING_HAS_SIMD
 
 namespace corematching::cpu {
 inline namespace COREMATCHING_CPU_ISA {
