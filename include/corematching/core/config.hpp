@@ -38,7 +38,9 @@
 
 // Keeps the operation that made a vector register's value where the source has it. Left alone, compilers move
 // the multiplications of long unrolled loops away from their additions and run out of registers.
-#if defined(__GNUC__)
+#if defined(__GNUC__) && COREMATCHING_HAS_NEON
+#define COREMATCHING_PIN(lanes) asm volatile("" : "+w"(lanes))
+#elif defined(__GNUC__)
 #define COREMATCHING_PIN(lanes) asm volatile("" : "+x"(lanes))
 #else
 #define COREMATCHING_PIN(lanes) static_cast<void>(0)

@@ -33,8 +33,10 @@ struct i32x8 {
   friend i32x8 byte_pairs(i32x8 a, i32x8 b) {
     return {vsliq_n_s32(a.low, b.low, 8), vsliq_n_s32(a.high, b.high, 8)};
   }
-  // Multiplication and addition are one instruction here: nothing moves them apart.
-  void pin() {}
+  void pin() {
+    COREMATCHING_PIN(low);
+    COREMATCHING_PIN(high);
+  }
 };
 
 struct i16x16 {
