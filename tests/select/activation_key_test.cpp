@@ -11,6 +11,7 @@
 #include <random>
 #include <vector>
 
+#include "corematching/select/key_lanes.hpp"
 #include "select/made_up_activations.hpp"
 
 namespace corematching::select {
@@ -74,12 +75,12 @@ TYPED_TEST(activation_key_of, tells_infinity_and_nan_from_finite_numbers) {
   }
 }
 
-#if COREMATCHING_HAS_AVX2
+#if COREMATCHING_HAS_SIMD
 TYPED_TEST(activation_key_of, is_the_same_in_vector_registers) {
   const std::vector<TypeParam> values = many_values<TypeParam>();
-  for (std::size_t i = 0; i + detail::lanes <= values.size(); i += 5) {
-    std::array<std::int32_t, detail::lanes> keys;
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(keys.data()), detail::load_keys(values.data() + i));
+  for (std::size_t i = 0; i + detail::key_lanes::count <= values.size(); i += 5) {
+    std::array<std::int32_t, detail::key_lanes::count> keys;
+    detail::key_lanes::load(values.data() + i).store(keys.data());
     for (std::size_t lane = 0; lane < keys.size(); ++lane)
       ASSERT_EQ(keys[lane], activation_key(values[i + lane]));
   }

@@ -76,7 +76,7 @@ TYPED_TEST(core_neurons_of, activated_neurons_are_the_positive_ones) {
   }
 }
 
-#if COREMATCHING_HAS_AVX2
+#if COREMATCHING_HAS_SIMD
 TYPED_TEST(core_neurons_of, vector_and_scalar_paths_agree) {
   std::mt19937 random(32);
   for (int round = 0; round < 300; ++round) {
@@ -85,14 +85,14 @@ TYPED_TEST(core_neurons_of, vector_and_scalar_paths_agree) {
       a.row(0)[test::below(a.neurons, random)] = test::stored<TypeParam>(round % 8 == 0 ? NAN : INFINITY);
     std::vector<word> one_by_one(words_for(a.neurons)), vector(words_for(a.neurons));
     const bool finite = detail::pack_positive_scalar(a.row(0), a.neurons, one_by_one.data());
-    ASSERT_EQ(detail::pack_positive_avx2(a.row(0), a.neurons, vector.data()), finite);
+    ASSERT_EQ(detail::pack_positive_vector(a.row(0), a.neurons, vector.data()), finite);
     ASSERT_EQ(finite, round % 4 != 0);
     ASSERT_EQ(vector, one_by_one);
 
     const std::int32_t key = activation_key(a.row(0)[test::below(a.neurons, random)]);
     frequencies f_one_by_one(a.neurons, 3), f_vector(a.neurons, 3);
     detail::count_above_scalar(a.row(0), a.neurons, key, f_one_by_one.data());
-    detail::count_above_avx2(a.row(0), a.neurons, key, f_vector.data());
+    detail::count_above_vector(a.row(0), a.neurons, key, f_vector.data());
     ASSERT_EQ(f_vector, f_one_by_one);
   }
 }

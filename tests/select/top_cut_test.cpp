@@ -100,7 +100,7 @@ TYPED_TEST(top_positive_of, any_part_of_the_large_values_may_be_in_the_sample) {
   }
 }
 
-#if COREMATCHING_HAS_AVX2
+#if COREMATCHING_HAS_SIMD
 TYPED_TEST(top_positive_of, packing_by_vector_is_packing_one_by_one) {
   std::mt19937 random(14);
   for (int round = 0; round < 300; ++round) {
@@ -108,7 +108,7 @@ TYPED_TEST(top_positive_of, packing_by_vector_is_packing_one_by_one) {
     const std::int32_t floor = round % 3 == 0 ? 0 : activation_key(a.row(0)[test::below(a.neurons, random)]);
     std::vector<std::int32_t> one_by_one(a.neurons + 8), vector(a.neurons + 8);
     const index size = detail::pack_keys_scalar(a.row(0), a.neurons, floor, one_by_one.data());
-    ASSERT_EQ(detail::pack_keys_avx2(a.row(0), a.neurons, floor, vector.data()), size);
+    ASSERT_EQ(detail::pack_keys_vector(a.row(0), a.neurons, floor, vector.data()), size);
     ASSERT_TRUE(std::equal(vector.begin(), vector.begin() + size, one_by_one.begin()));
   }
 }

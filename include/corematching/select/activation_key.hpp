@@ -9,11 +9,6 @@
 
 #include "corematching/core/config.hpp"
 #include "corematching/core/dtype.hpp"
-#include "corematching/core/view.hpp"
-
-#if COREMATCHING_HAS_AVX2
-#include <immintrin.h>
-#endif
 
 namespace corematching::select {
 
@@ -43,31 +38,5 @@ constexpr std::int32_t magnitude_key(T a) {
   constexpr std::int32_t mask = sizeof(T) == 4 ? 0x7fffffff : 0x7fff;
   return activation_key(a) & mask;
 }
-
-#if COREMATCHING_HAS_AVX2
-inline namespace COREMATCHING_CPU_ISA {
-namespace detail {
-
-inline constexpr index lanes = 8;
-
-/// Keys of eight consecutive activations.
-inline __m256i load_keys(const float* a) {
-  return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(a));
-}
-inline __m256i load_keys(const f16* a) {
-  return _mm256_cvtepi16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(a)));
-}
-inline __m256i load_keys(const bf16* a) {
-  return _mm256_cvtepi16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(a)));
-}
-
-/// Bit i: the sign of lane i.
-inline unsigned sign_mask(__m256i lanes_of_32) {
-  return static_cast<unsigned>(_mm256_movemask_ps(_mm256_castsi256_ps(lanes_of_32)));
-}
-
-}  // namespace detail
-}  // namespace COREMATCHING_CPU_ISA
-#endif
 
 }  // namespace corematching::select

@@ -18,6 +18,7 @@
 #include "corematching/core/view.hpp"
 #include "corematching/select/activation_key.hpp"
 #include "corematching/select/bitset.hpp"
+#include "corematching/select/key_lanes.hpp"
 #include "corematching/select/top_cut.hpp"
 
 namespace corematching::select {
@@ -64,32 +65,32 @@ bool pack_positive_scalar(const T* activation, index neurons, word* bits) {
   return largest < infinite_key<T>;
 }
 
-#if COREMATCHING_HAS_AVX2
+#if COREMATCHING_HAS_SIMD
 template <class T>
-bool pack_positive_avx2(const T* activation, index neurons, word* bits) {
-  const __m256i zero = _mm256_setzero_si256();
-  const __m256i magnitude = _mm256_set1_epi32(sizeof(T) == 4 ? 0x7fffffff : 0x7fff);
+bool pack_positive_vector(const T* activation, index neurons, word* bits) {
+  const key_lanes zero = key_lanes::broadcast(0);
+  const key_lanes magnitude = key_lanes::broadcast(sizeof(T) == 4 ? 0x7fffffff : 0x7fff);
   const index whole = neurons - neurons % bits_per_word;
-  __m256i largest = zero;
+  key_lanes largest = zero;
   for (index n = 0; n < whole; n += bits_per_word) {
     word packed = 0;
-    for (index part = 0; part < bits_per_word; part += lanes) {
-      const __m256i keys = load_keys(activation + n + part);
-      largest = _mm256_max_epi32(largest, _mm256_and_si256(keys, magnitude));
-      packed |= word{sign_mask(_mm256_cmpgt_epi32(keys, zero))} << part;
+    for (index part = 0; part < bits_per_word; part += key_lanes::count) {
+      const key_lanes keys = key_lanes::load(activation + n + part);
+      largest = larger(largest, keys & magnitude);
+      packed |= word{(keys > zero).signs()} << part;
     }
     bits[n / bits_per_word] = packed;
   }
-  const __m256i finite = _mm256_cmpgt_epi32(_mm256_set1_epi32(infinite_key<T>), largest);
+  const key_lanes finite = key_lanes::broadcast(infinite_key<T>) > largest;
   return pack_positive_scalar(activation + whole, neurons - whole, bits + whole / bits_per_word) &&
-         sign_mask(finite) == 0xffu;
+         finite.signs() == 0xffu;
 }
 #endif
 
 template <class T>
 bool pack_positive(const T* activation, index neurons, word* bits) {
-#if COREMATCHING_HAS_AVX2
-  return pack_positive_avx2(activation, neurons, bits);
+#if COREMATCHING_HAS_SIMD
+  return pack_positive_vector(activation, neurons, bits);
 #else
   return pack_positive_scalar(activation, neurons, bits);
 #endif
@@ -101,15 +102,14 @@ void count_above_scalar(const T* activation, index neurons, std::int32_t key, st
   for (index n = 0; n < neurons; ++n) frequency[n] += activation_key(activation[n]) > key ? 1 : 0;
 }
 
-#if COREMATCHING_HAS_AVX2
+#if COREMATCHING_HAS_SIMD
 template <class T>
-void count_above_avx2(const T* activation, index neurons, std::int32_t key, std::int32_t* frequency) {
-  const __m256i threshold = _mm256_set1_epi32(key);
-  const index whole = neurons - neurons % lanes;
-  for (index n = 0; n < whole; n += lanes) {
-    auto* counts = reinterpret_cast<__m256i*>(frequency + n);
-    const __m256i minus_one = _mm256_cmpgt_epi32(load_keys(activation + n), threshold);
-    _mm256_storeu_si256(counts, _mm256_sub_epi32(_mm256_loadu_si256(counts), minus_one));
+void count_above_vector(const T* activation, index neurons, std::int32_t key, std::int32_t* frequency) {
+  const key_lanes threshold = key_lanes::broadcast(key);
+  const index whole = neurons - neurons % key_lanes::count;
+  for (index n = 0; n < whole; n += key_lanes::count) {
+    const key_lanes minus_one = key_lanes::load(activation + n) > threshold;
+    (key_lanes::load(frequency + n) - minus_one).store(frequency + n);
   }
   count_above_scalar(activation + whole, neurons - whole, key, frequency + whole);
 }
@@ -117,8 +117,8 @@ void count_above_avx2(const T* activation, index neurons, std::int32_t key, std:
 
 template <class T>
 void count_above(const T* activation, index neurons, std::int32_t key, std::int32_t* frequency) {
-#if COREMATCHING_HAS_AVX2
-  count_above_avx2(activation, neurons, key, frequency);
+#if COREMATCHING_HAS_SIMD
+  count_above_vector(activation, neurons, key, frequency);
 #else
   count_above_scalar(activation, neurons, key, frequency);
 #endif

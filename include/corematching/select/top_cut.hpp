@@ -16,6 +16,7 @@
 #include "corematching/core/config.hpp"
 #include "corematching/core/view.hpp"
 #include "corematching/select/activation_key.hpp"
+#include "corematching/select/key_lanes.hpp"
 
 namespace corematching::select {
 
@@ -50,30 +51,16 @@ index pack_keys_scalar(const T* activation, index neurons, std::int32_t floor, s
   return size;
 }
 
-#if COREMATCHING_HAS_AVX2
-/// Row m: the lanes whose bit is set in m, moved to the front.
-inline constexpr auto lanes_to_front = [] {
-  std::array<std::array<std::uint8_t, lanes>, 256> rows{};
-  for (unsigned mask = 0; mask < 256; ++mask) {
-    std::size_t next = 0;
-    for (unsigned lane = 0; lane < lanes; ++lane) {
-      if (mask >> lane & 1u) rows[mask][next++] = static_cast<std::uint8_t>(lane);
-    }
-  }
-  return rows;
-}();
-
+#if COREMATCHING_HAS_SIMD
 template <class T>
-index pack_keys_avx2(const T* activation, index neurons, std::int32_t floor, std::int32_t* packed) {
-  const __m256i above = _mm256_set1_epi32(floor);
-  const index whole = neurons - neurons % lanes;
+index pack_keys_vector(const T* activation, index neurons, std::int32_t floor, std::int32_t* packed) {
+  const key_lanes above = key_lanes::broadcast(floor);
+  const index whole = neurons - neurons % key_lanes::count;
   index size = 0;
-  for (index n = 0; n < whole; n += lanes) {
-    const __m256i keys = load_keys(activation + n);
-    const unsigned mask = sign_mask(_mm256_cmpgt_epi32(keys, above));
-    const __m128i order = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(lanes_to_front[mask].data()));
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(packed + size),
-                        _mm256_permutevar8x32_epi32(keys, _mm256_cvtepu8_epi32(order)));
+  for (index n = 0; n < whole; n += key_lanes::count) {
+    const key_lanes keys = key_lanes::load(activation + n);
+    const unsigned mask = (keys > above).signs();
+    keys.store_some(mask, packed + size);
     size += std::popcount(mask);
   }
   return size + pack_keys_scalar(activation + whole, neurons - whole, floor, packed + size);
@@ -82,8 +69,8 @@ index pack_keys_avx2(const T* activation, index neurons, std::int32_t floor, std
 
 template <class T>
 index pack_keys(const T* activation, index neurons, std::int32_t floor, std::int32_t* packed) {
-#if COREMATCHING_HAS_AVX2
-  return pack_keys_avx2(activation, neurons, floor, packed);
+#if COREMATCHING_HAS_SIMD
+  return pack_keys_vector(activation, neurons, floor, packed);
 #else
   return pack_keys_scalar(activation, neurons, floor, packed);
 #endif

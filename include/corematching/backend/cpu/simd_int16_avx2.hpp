@@ -92,7 +92,7 @@ struct i16x16 {
   }
 };
 
-/// Thirty-two bytes, unsigned or signed as the operation says.
+/// Thirty-two bytes.
 struct i8x32 {
   __m256i lanes;
 
@@ -117,9 +117,9 @@ struct i8x32 {
   i8x32 low_nibbles() const { return {_mm256_and_si256(lanes, _mm256_set1_epi8(15))}; }
   i8x32 high_nibbles() const { return {_mm256_and_si256(_mm256_srli_epi16(lanes, 4), _mm256_set1_epi8(15))}; }
 
-  /// a[2 i] b[2 i] + a[2 i + 1] b[2 i + 1] with a unsigned, b signed; |sum| must stay within int16.
+  /// a[2 i] b[2 i] + a[2 i + 1] b[2 i + 1] with 0 <= a < 128, b signed; |sum| must stay within int16.
   friend i16x16 multiply_byte_pairs(i8x32 a, i8x32 b) { return {_mm256_maddubs_epi16(a.lanes, b.lanes)}; }
-  /// Sums of four neighbouring products, a unsigned, b signed.
+  /// Sums of four neighbouring products, 0 <= a < 128, b signed; the sum of two must stay within int16.
   friend i32x8 multiply_byte_quads(i8x32 a, i8x32 b) {
 #if defined(__AVX512VNNI__) && defined(__AVX512VL__)
     return {_mm256_dpbusd_epi32(_mm256_setzero_si256(), a.lanes, b.lanes)};

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// simd_int16.hpp in arrays: the meaning of every operation, and the path of processors without AVX2.
+// simd_int16.hpp in arrays: the meaning of every operation, and the path of processors for which no other is
+// written.
 #pragma once
 
 #include "corematching/backend/cpu/simd.hpp"
 
-#if !COREMATCHING_HAS_AVX2
+#if !COREMATCHING_HAS_SIMD
 
 #include <algorithm>
 #include <array>
@@ -158,7 +159,7 @@ struct i16x16 {
   }
 };
 
-/// Thirty-two bytes, unsigned or signed as the operation says.
+/// Thirty-two bytes.
 struct i8x32 {
   std::array<std::int8_t, 32> lanes;
 
@@ -207,14 +208,14 @@ struct i8x32 {
   std::int32_t product(const i8x32& b, std::size_t i) const {
     return static_cast<std::uint8_t>(lanes[i]) * b.lanes[i];
   }
-  /// a[2 i] b[2 i] + a[2 i + 1] b[2 i + 1] with a unsigned, b signed; |sum| must stay within int16.
+  /// a[2 i] b[2 i] + a[2 i + 1] b[2 i + 1] with 0 <= a < 128, b signed; |sum| must stay within int16.
   friend i16x16 multiply_byte_pairs(const i8x32& a, const i8x32& b) {
     i16x16 result;
     for (std::size_t i = 0; i < 16; ++i)
       result.lanes[i] = static_cast<std::int16_t>(a.product(b, 2 * i) + a.product(b, 2 * i + 1));
     return result;
   }
-  /// Sums of four neighbouring products, a unsigned, b signed.
+  /// Sums of four neighbouring products, 0 <= a < 128, b signed; the sum of two must stay within int16.
   friend i32x8 multiply_byte_quads(const i8x32& a, const i8x32& b) {
     i32x8 result = i32x8::zero();
     for (std::size_t i = 0; i < 32; ++i) result.lanes[i / 4] += a.product(b, i);

@@ -39,6 +39,41 @@ inline void transpose(std::array<i16x16, 8>& rows) {
   for (std::size_t i = 0; i < 8; ++i) rows[i].lanes = _mm256_castps_si256(elements[i].lanes);
 }
 
+#elif COREMATCHING_HAS_NEON
+
+namespace detail {
+
+/// 4 x 4 elements: 2 x 2 of them first, then of pairs of elements.
+inline void transpose(float32x4_t& a, float32x4_t& b, float32x4_t& c, float32x4_t& d) {
+  const float64x2_t ab_even = vreinterpretq_f64_f32(vtrn1q_f32(a, b));
+  const float64x2_t ab_odd = vreinterpretq_f64_f32(vtrn2q_f32(a, b));
+  const float64x2_t cd_even = vreinterpretq_f64_f32(vtrn1q_f32(c, d));
+  const float64x2_t cd_odd = vreinterpretq_f64_f32(vtrn2q_f32(c, d));
+  a = vreinterpretq_f32_f64(vtrn1q_f64(ab_even, cd_even));
+  b = vreinterpretq_f32_f64(vtrn1q_f64(ab_odd, cd_odd));
+  c = vreinterpretq_f32_f64(vtrn2q_f64(ab_even, cd_even));
+  d = vreinterpretq_f32_f64(vtrn2q_f64(ab_odd, cd_odd));
+}
+
+}  // namespace detail
+
+inline void transpose(std::array<f32x8, 8>& rows) {
+  for (std::size_t i = 0; i < 8; i += 4) {
+    detail::transpose(rows[i].low, rows[i + 1].low, rows[i + 2].low, rows[i + 3].low);
+    detail::transpose(rows[i].high, rows[i + 1].high, rows[i + 2].high, rows[i + 3].high);
+  }
+  for (std::size_t i = 0; i < 4; ++i) std::swap(rows[i].high, rows[i + 4].low);
+}
+
+inline void transpose(std::array<i16x16, 8>& rows) {
+  std::array<f32x8, 8> elements;
+  for (std::size_t i = 0; i < 8; ++i)
+    elements[i] = {vreinterpretq_f32_s16(rows[i].low), vreinterpretq_f32_s16(rows[i].high)};
+  transpose(elements);
+  for (std::size_t i = 0; i < 8; ++i)
+    rows[i] = {vreinterpretq_s16_f32(elements[i].low), vreinterpretq_s16_f32(elements[i].high)};
+}
+
 #else
 
 inline void transpose(std::array<f32x8, 8>& rows) {

@@ -108,6 +108,8 @@ class thread_pool {
   static void pause() {
 #if defined(__x86_64__) || defined(__i386__)
     _mm_pause();
+#elif defined(__aarch64__)
+    asm volatile("yield");
 #endif
   }
 

@@ -1,0 +1,238 @@
+// SPDX-License-Identifier: Apache-2.0
+// The operations on vectors, lane by lane against what they say they compute: the same for every instruction
+// set.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <random>
+
+#include "corematching/backend/cpu/simd_transpose.hpp"
+
+namespace corematching::cpu {
+namespace {
+
+using floats = std::array<float, 8>;
+using ints = std::array<std::int32_t, 8>;
+using shorts = std::array<std::int16_t, 16>;
+using bytes = std::array<std::uint8_t, 32>;
+
+template <class To, class Vector>
+To stored(const Vector& vector) {
+  To lanes;
+  vector.store(lanes.data());
+  return lanes;
+}
+
+template <class Array>
+Array random_lanes(std::mt19937& random, int lowest, int highest) {
+  std::uniform_int_distribution<int> uniform(lowest, highest);
+  Array lanes;
+  for (auto& lane : lanes) lane = static_cast<typename Array::value_type>(uniform(random));
+  return lanes;
+}
+shorts random_shorts(std::mt19937& random) {
+  return random_lanes<shorts>(random, -32767, 32767);
+}
+bytes random_bytes(std::mt19937& random) {
+  return random_lanes<bytes>(random, 0, 255);
+}
+
+std::int8_t as_signed(std::uint8_t byte) {
+  return static_cast<std::int8_t>(byte);
+}
+
+constexpr int rounds = 200;
+
+template <class T>
+class vectors_of_sixteen_bits : public testing::Test {};
+using sixteen_bit_types = testing::Types<f16, bf16>;
+TYPED_TEST_SUITE(vectors_of_sixteen_bits, sixteen_bit_types);
+
+TYPED_TEST(vectors_of_sixteen_bits, are_widened_exactly) {
+  for (unsigned first = 0; first < 0x10000; first += 8) {
+    std::array<TypeParam, 8> values;
+    for (unsigned i = 0; i < 8; ++i) values[i] = {static_cast<std::uint16_t>(first + i)};
+    const floats wide = stored<floats>(f32x8::load(values.data()));
+    for (std::size_t i = 0; i < 8; ++i) {
+      const float expected = to_float(values[i]);
+      ASSERT_EQ(std::isnan(wide[i]), std::isnan(expected)) << values[i].bits;
+      if (!std::isnan(expected)) {
+        ASSERT_EQ(std::bit_cast<std::uint32_t>(wide[i]), std::bit_cast<std::uint32_t>(expected));
+      }
+    }
+  }
+}
+
+TEST(f32x8, is_narrowed_to_the_nearest_binary16) {
+  std::mt19937 random(1);
+  for (int round = 0; round < 20000; ++round) {
+    floats values;
+    for (float& value : values) {
+      const auto exponent = static_cast<int>(random() % 50) - 30;
+      value = std::ldexp(static_cast<float>(random()) * 0x1p-32f, exponent) * (random() % 2 == 0 ? 1 : -1);
+    }
+    const auto narrow = stored<std::array<f16, 8>>(f32x8::load(values.data()));
+    for (std::size_t i = 0; i < 8; ++i) ASSERT_EQ(narrow[i].bits, to_f16(values[i]).bits) << values[i];
+  }
+}
+
+TEST(f32x8, adds_its_lanes_in_one_order) {
+  std::mt19937 random(2);
+  std::normal_distribution<float> normal;
+  for (int round = 0; round < rounds; ++round) {
+    floats l;
+    for (float& lane : l) lane = normal(random);
+    const float expected = ((l[0] + l[4]) + (l[2] + l[6])) + ((l[1] + l[5]) + (l[3] + l[7]));
+    ASSERT_EQ(f32x8::load(l.data()).sum(), expected);
+  }
+}
+
+TEST(f32x8, nan_is_the_largest_magnitude_in_any_lane) {
+  constexpr float infinity = std::numeric_limits<float>::infinity();
+  for (std::size_t lane = 0; lane < 8; ++lane) {
+    floats values{1, -2, 3, -4, 5, -6, 7, -8};
+    EXPECT_EQ(f32x8::load(values.data()).magnitude().largest_magnitude(), 8);
+    values[lane] = -infinity;
+    const f32x8 infinite = f32x8::load(values.data()).magnitude();
+    EXPECT_EQ(infinite.largest_magnitude(), infinity);
+    values[lane] = -std::numeric_limits<float>::quiet_NaN();
+    const f32x8 nan = f32x8::load(values.data()).magnitude();
+    EXPECT_TRUE(std::isnan(nan.largest_magnitude()));
+    EXPECT_TRUE(std::isnan(stored<floats>(larger_magnitude(nan, infinite))[lane]));
+    EXPECT_TRUE(std::isnan(stored<floats>(larger_magnitude(infinite, nan))[lane]));
+  }
+}
+
+TEST(i32x8, rounds_ties_to_even) {
+  const floats values{0.5f, 1.5f, 2.5f, -0.5f, -1.5f, -2.5f, 126.75f, -32766.75f};
+  EXPECT_EQ(stored<ints>(i32x8::rounded(f32x8::load(values.data()))),
+            (ints{0, 2, 2, 0, -2, -2, 127, -32767}));
+}
+
+TEST(i32x8, copies_halves_and_pairs_bytes) {
+  for (const int value : {0, 1, -1, 127, -127, 4095, -4095}) {
+    const auto low = static_cast<std::uint16_t>(value);
+    const ints twice = stored<ints>(i32x8::broadcast(value).doubled());
+    for (const std::int32_t lane : twice) EXPECT_EQ(lane, static_cast<std::int32_t>(low * 0x10001u));
+    const ints paired = stored<ints>(byte_pairs(i32x8::broadcast(value), i32x8::broadcast(-93)));
+    for (const std::int32_t lane : paired) EXPECT_EQ(lane & 0xffff, (low & 0xff) | (-93 & 0xff) << 8);
+  }
+}
+
+TEST(i16x16, multiplies_and_adds_pairs) {
+  std::mt19937 random(3);
+  for (int round = 0; round < rounds; ++round) {
+    const shorts a = random_shorts(random), b = random_lanes<shorts>(random, -127, 127);
+    const ints c = random_lanes<ints>(random, -1000, 1000);
+    const f32x8 as_floats = [&] {
+      floats lanes;
+      std::copy(c.begin(), c.end(), lanes.begin());
+      return f32x8::load(lanes.data());
+    }();
+    const ints sums = stored<ints>(
+        multiply_add_pairs(i16x16::load(a.data()), i16x16::load(b.data()), i32x8::rounded(as_floats)));
+    for (std::size_t i = 0; i < 8; ++i)
+      ASSERT_EQ(sums[i], c[i] + a[2 * i] * b[2 * i] + a[2 * i + 1] * b[2 * i + 1]);
+  }
+}
+
+TEST(i16x16, multiplies_with_rounding) {
+  std::mt19937 random(4);
+  for (int round = 0; round < rounds; ++round) {
+    const shorts a = random_shorts(random), b = random_shorts(random);
+    const shorts products = stored<shorts>(multiply_high(i16x16::load(a.data()), i16x16::load(b.data())));
+    for (std::size_t i = 0; i < 16; ++i) ASSERT_EQ(products[i], (a[i] * b[i] + (1 << 14)) >> 15);
+  }
+}
+
+TEST(i16x16, parts_and_interleaves) {
+  std::mt19937 random(5);
+  const bytes from = random_bytes(random);
+  const i16x16 both = i16x16::load_bytes(from.data());
+  const shorts even = stored<shorts>(i16x16::even_bytes(both)), odd = stored<shorts>(i16x16::odd_bytes(both));
+  for (std::size_t i = 0; i < 16; ++i) {
+    EXPECT_EQ(even[i], as_signed(from[2 * i]) * 256);
+    EXPECT_EQ(odd[i], as_signed(from[2 * i + 1]) * 256);
+  }
+  const i16x16 a = i16x16::load(even.data()), b = i16x16::load(odd.data());
+  const shorts first = stored<shorts>(interleaved_first(a, b)), last = stored<shorts>(interleaved_last(a, b));
+  for (std::size_t i = 0; i < 8; ++i) {
+    EXPECT_EQ(first[2 * i], even[i]);
+    EXPECT_EQ(first[2 * i + 1], odd[i]);
+    EXPECT_EQ(last[2 * i], even[8 + i]);
+    EXPECT_EQ(last[2 * i + 1], odd[8 + i]);
+    EXPECT_EQ(stored<floats>(a.first_to_float())[i], even[i]);
+    EXPECT_EQ(stored<floats>(a.last_to_float())[i], even[8 + i]);
+  }
+  const shorts pair = stored<shorts>(i16x16::broadcast_pair(-5 * 65536 + 7));
+  for (std::size_t i = 0; i < 16; ++i) EXPECT_EQ(pair[i], i % 2 == 0 ? 7 : -5);
+}
+
+TEST(u8x16, is_widened_and_interleaved) {
+  std::mt19937 random(6);
+  const bytes from = random_bytes(random);
+  const u8x16 a = u8x16::load(from.data()), b = u8x16::load(from.data() + 16);
+  const shorts first = stored<shorts>(interleave_first(a, b).widen_unsigned());
+  const shorts last = stored<shorts>(interleave_last(a, b).widen_signed());
+  const shorts low = stored<shorts>(a.widen_unsigned().low_nibbles());
+  const shorts high = stored<shorts>(a.widen_unsigned().high_nibbles());
+  for (std::size_t i = 0; i < 16; ++i) {
+    EXPECT_EQ(first[i], from[i / 2 + i % 2 * 16]);
+    EXPECT_EQ(last[i], as_signed(from[8 + i / 2 + i % 2 * 16]));
+    EXPECT_EQ(low[i], from[i] & 15);
+    EXPECT_EQ(high[i], from[i] >> 4);
+  }
+}
+
+TEST(i8x32, multiplies_nibbles_with_bytes) {
+  std::mt19937 random(7);
+  for (int round = 0; round < rounds; ++round) {
+    const bytes from = random_bytes(random);
+    const auto factors = random_lanes<std::array<std::int8_t, 32>>(random, -127, 127);
+    const i8x32 b = i8x32::load(factors.data()), nibbles = i8x32::nibbles(from.data());
+    const i8x32 both = i8x32::interleaved(from.data(), from.data() + 16);
+    const shorts low = stored<shorts>(multiply_byte_pairs(both.low_nibbles(), b));
+    const shorts high = stored<shorts>(multiply_byte_pairs(both.high_nibbles(), b));
+    for (std::size_t i = 0; i < 16; ++i) {
+      ASSERT_EQ(low[i], (from[i] & 15) * factors[2 * i] + (from[16 + i] & 15) * factors[2 * i + 1]);
+      ASSERT_EQ(high[i], (from[i] >> 4) * factors[2 * i] + (from[16 + i] >> 4) * factors[2 * i + 1]);
+    }
+    ints sums{};
+    for (std::size_t i = 0; i < 32; ++i)
+      sums[i / 4] += (i < 16 ? from[i] & 15 : from[i - 16] >> 4) * factors[i];
+    ASSERT_EQ(stored<ints>(multiply_byte_quads(nibbles, b)), sums);
+  }
+}
+
+TEST(vectors, eight_of_eight_elements_are_transposed) {
+  std::array<f32x8, 8> rows;
+  std::array<i16x16, 8> pairs;
+  for (std::size_t i = 0; i < 8; ++i) {
+    floats row;
+    shorts pair;
+    for (std::size_t j = 0; j < 8; ++j) {
+      row[j] = static_cast<float>(8 * i + j);
+      pair[2 * j] = static_cast<std::int16_t>(8 * i + j);
+      pair[2 * j + 1] = static_cast<std::int16_t>(1000 + 8 * i + j);
+    }
+    rows[i] = f32x8::load(row.data());
+    pairs[i] = i16x16::load(pair.data());
+  }
+  transpose(rows);
+  transpose(pairs);
+  for (std::size_t i = 0; i < 8; ++i)
+    for (std::size_t j = 0; j < 8; ++j) {
+      EXPECT_EQ(stored<floats>(rows[i])[j], static_cast<float>(8 * j + i));
+      EXPECT_EQ(stored<shorts>(pairs[i])[2 * j], static_cast<std::int16_t>(8 * j + i));
+      EXPECT_EQ(stored<shorts>(pairs[i])[2 * j + 1], static_cast<std::int16_t>(1000 + 8 * j + i));
+    }
+}
+
+}  // namespace
+}  // namespace corematching::cpu
