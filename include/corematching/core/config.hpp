@@ -45,3 +45,11 @@
 #else
 #define COREMATCHING_PIN(lanes) static_cast<void>(0)
 #endif
+
+// In front of a loop: `times` copies of its body. nvcc does not know the pragma.
+#if defined(__GNUC__) && !defined(__CUDACC__)
+#define COREMATCHING_PRAGMA(text) _Pragma(#text)
+#define COREMATCHING_UNROLL(times) COREMATCHING_PRAGMA(GCC unroll times)
+#else
+#define COREMATCHING_UNROLL(times)
+#endif

@@ -58,19 +58,24 @@ struct token_tile {
 [[gnu::noinline]] inline void add_products(const weight_panel<float>& w, token_tile<float> x, index depth,
                                            float* sums) {
   constexpr std::size_t tokens = tile_tokens;
+  // Sums become registers only where every loop over them is unrolled early: with pairs of registers GCC else
+  // stores them at each step.
   std::array<f32x8, tokens> low, high;
+  COREMATCHING_UNROLL(6)
   for (std::size_t t = 0; t < tokens; ++t) {
     low[t] = f32x8::load(sums + t * group_rows);
     high[t] = f32x8::load(sums + t * group_rows + 8);
   }
   for (index k = 0; k < depth; ++k) {
     const f32x8 w_low = f32x8::load(w.weights[k]), w_high = f32x8::load(w.weights[k] + 8);
+    COREMATCHING_UNROLL(6)
     for (std::size_t t = 0; t < tokens; ++t) {
       const f32x8 value = f32x8::broadcast(x.values[t * panel_depth<float> + k]);
       low[t] = fma(w_low, value, low[t]);
       high[t] = fma(w_high, value, high[t]);
     }
   }
+  COREMATCHING_UNROLL(6)
   for (std::size_t t = 0; t < tokens; ++t) {
     low[t].store(sums + t * group_rows);
     high[t].store(sums + t * group_rows + 8);
@@ -88,9 +93,7 @@ struct token_tile {
     high.fill(i32x8::zero());
     const std::int16_t* quants = w.quants[b * (block_size / 2)][0];
     const std::int16_t* values = x.values + b * block_size;
-#ifndef __CUDACC__  // which does not know it
-#pragma GCC unroll 16
-#endif
+    COREMATCHING_UNROLL(16)
     for (index k = 0; k < block_size; k += 2) {
       const i16x16 w_low = i16x16::load(quants + k * panel_rows);
       const i16x16 w_high = i16x16::load(quants + k * panel_rows + 16);
