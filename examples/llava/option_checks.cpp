@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "llava/option_checks.hpp"
 
+#include <unistd.h>
+
+#include <cerrno>
 #include <filesystem>
 #include <vector>
 
 #include "corematching/core/error.hpp"
+#include "corematching/io/mapped_file.hpp"
 #include "corematching/io/output_file.hpp"
 
 namespace corematching::driver {
@@ -27,6 +31,8 @@ void check_output(const options& o, const std::filesystem::path& output, const c
   const fs::path directory = output.has_parent_path() ? output.parent_path() : fs::path(".");
   if (!fs::is_directory(directory, ignored))
     fail(name, ": ", output.string(), ": there is no such directory");
+  if (::access(directory.c_str(), W_OK) != 0)
+    fail(name, ": ", output.string(), ": nothing can be written to its directory: ", io::errno_text(errno));
   blame(name, [&] { io::refuse_special_file(output); });
   if (!o.image.empty() && fs::equivalent(output, o.image, ignored))
     fail(name, ": ", output.string(), ": is the picture that --image reads");
@@ -64,7 +70,7 @@ void refuse_unread(const options& o, const std::function<bool(const std::string&
       {s.criterion != token_criterion::random, {"--selection-seed"}, "without --criterion random"},
       {o.image.empty(),
        {"--image-fit", "--show-tokens", "--keep", "--min-tokens", "--max-tokens", "--anchor", "--pruning",
-        "--positions", "--selection-seed"},
+        "--positions", "--selection-seed", "--match-layers", "--criterion", "--reference"},
        "without --image"},
       {o.sampling.temperature == 0, {"--top-k", "--top-p", "--seed"}, "at --temperature 0"},
       {!o.prompt_ids.empty(), {"--system"}, "with --prompt-ids"},

@@ -2,6 +2,7 @@
 #include "llava/options.hpp"
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cstdint>
 #include <map>
 #include <string>
@@ -231,6 +232,15 @@ void add_output(CLI::App& app, options& o) {
       ->group(group);
 }
 
+// CLI11 takes an empty text for the number 0.
+void refuse_empty_values(const CLI::App& app) {
+  for (const CLI::Option* option : app.get_options()) {
+    const std::string name = option->get_name();
+    if (name == "--prompt" || name == "--system") continue;
+    if (std::ranges::count(option->results(), "") > 0) throw CLI::ValidationError(name, "its value is empty");
+  }
+}
+
 }  // namespace
 
 options parse_options(int argc, const char* const* argv) {
@@ -245,6 +255,7 @@ options parse_options(int argc, const char* const* argv) {
   add_output(app, result);
   try {
     app.parse(argc, argv);
+    refuse_empty_values(app);
     if (result.prompt.empty() && result.prompt_ids.empty())
       throw CLI::ValidationError("the prompt is empty: give --prompt or --prompt-ids");
     result.sampling.validate();

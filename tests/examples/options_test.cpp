@@ -135,7 +135,13 @@ TEST(options, of_core_tokens_are_refused_where_no_tokens_are_dropped) {
     expect_reading(option, {{seen({}), true},
                             {seen({"--sparsity", "tokens"}), true},
                             {seen({"--sparsity", "neurons"}), false},
-                            {seen({"--sparsity", "none"}), false}});
+                            {seen({"--sparsity", "none"}), false},
+                            {unseen({}), false}});
+}
+
+TEST(options, with_empty_values_are_refused) {
+  for (const char* option : {"--rho", "--beta", "--top-k", "--temperature", "--min-tokens", "--anchor"})
+    support::expect_parts(usage_error({option, ""}), std::string(option) + ": its value is empty");
 }
 
 TEST(options, of_one_criterion_are_refused_with_another) {
