@@ -15,6 +15,11 @@ if(NOT "${CMAKE_CXX_COMPILER_ID} ${compiler_major}" IN_LIST tested_compilers)
   set(CMAKE_COMPILE_WARNING_AS_ERROR OFF)
 endif()
 
+# GCC 12 takes the deliberately undefined operand of its own AVX-512 intrinsics for a mistake (GCC bug 105593).
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND compiler_major EQUAL 12)
+  add_compile_options($<$<COMPILE_LANGUAGE:CXX>:-Wno-maybe-uninitialized>)
+endif()
+
 # The instruction set of this machine, for the executables that do not ask for the portable path.
 add_library(corematching_native INTERFACE)
 if(COREMATCHING_NATIVE)

@@ -8,28 +8,56 @@
 #define COREMATCHING_HOST_DEVICE
 #endif
 
-// A header-only library is compiled with its user's flags. Everything whose code depends on the instruction
-// set lives in an inline namespace of this name, so that two translation units built with different -march
-// flags never share one weak symbol.
+// Vector instructions that kernels are written for. AVX2 means FMA and F16C too; what comes below builds on
+// it: VNNI, dot products of bytes; AVX512, registers of 512 bits with all of F, BW, DQ, VL and VNNI (Ice Lake
+// and Zen 4, and newer); AMX, products of whole tiles of bfloat16 (Sapphire Rapids, and newer).
 #if defined(__AVX2__) && defined(__FMA__) && defined(__F16C__) && !defined(COREMATCHING_NO_SIMD)
-#define COREMATCHING_CPU_ISA avx2
 #define COREMATCHING_HAS_AVX2 1
-#define COREMATCHING_HAS_NEON 0
-#elif defined(__aarch64__) && defined(__ARM_NEON) && !defined(__ARM_BIG_ENDIAN) && \
-    !defined(COREMATCHING_NO_SIMD)
-#if defined(__ARM_FEATURE_DOTPROD)
-#define COREMATCHING_CPU_ISA neon_dotprod
 #else
-#define COREMATCHING_CPU_ISA neon
-#endif
 #define COREMATCHING_HAS_AVX2 0
+#endif
+#if COREMATCHING_HAS_AVX2 && (defined(__AVXVNNI__) || (defined(__AVX512VNNI__) && defined(__AVX512VL__)))
+#define COREMATCHING_HAS_VNNI 1
+#else
+#define COREMATCHING_HAS_VNNI 0
+#endif
+#if COREMATCHING_HAS_AVX2 && defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512DQ__) && \
+    defined(__AVX512VL__) && defined(__AVX512VNNI__)
+#define COREMATCHING_HAS_AVX512 1
+#else
+#define COREMATCHING_HAS_AVX512 0
+#endif
+#if COREMATCHING_HAS_AVX512 && defined(__AVX512BF16__) && defined(__AMX_TILE__) && defined(__AMX_BF16__)
+#define COREMATCHING_HAS_AMX 1
+#else
+#define COREMATCHING_HAS_AMX 0
+#endif
+#if defined(__aarch64__) && defined(__ARM_NEON) && !defined(__ARM_BIG_ENDIAN) && \
+    !defined(COREMATCHING_NO_SIMD)
 #define COREMATCHING_HAS_NEON 1
 #else
-#define COREMATCHING_CPU_ISA scalar
-#define COREMATCHING_HAS_AVX2 0
 #define COREMATCHING_HAS_NEON 0
 #endif
 #define COREMATCHING_HAS_SIMD (COREMATCHING_HAS_AVX2 || COREMATCHING_HAS_NEON)
+
+// A header-only library is compiled with its user's flags. Everything whose code depends on the instruction
+// set lives in an inline namespace of this name, so that two translation units built with different -march
+// flags never share one weak symbol.
+#if COREMATCHING_HAS_AMX
+#define COREMATCHING_CPU_ISA amx
+#elif COREMATCHING_HAS_AVX512
+#define COREMATCHING_CPU_ISA avx512
+#elif COREMATCHING_HAS_VNNI
+#define COREMATCHING_CPU_ISA avx2_vnni
+#elif COREMATCHING_HAS_AVX2
+#define COREMATCHING_CPU_ISA avx2
+#elif COREMATCHING_HAS_NEON && defined(__ARM_FEATURE_DOTPROD)
+#define COREMATCHING_CPU_ISA neon_dotprod
+#elif COREMATCHING_HAS_NEON
+#define COREMATCHING_CPU_ISA neon
+#else
+#define COREMATCHING_CPU_ISA scalar
+#endif
 
 // nvcc warns of conversions that a constraint forbids as if they could not be called.
 #if defined(__CUDACC__)
