@@ -27,7 +27,8 @@
 #else
 #define COREMATCHING_HAS_AVX512 0
 #endif
-#if COREMATCHING_HAS_AVX512 && defined(__AVX512BF16__) && defined(__AMX_TILE__) && defined(__AMX_BF16__)
+#if COREMATCHING_HAS_AVX512 && defined(__AVX512BF16__) && defined(__AMX_TILE__) && defined(__AMX_BF16__) && \
+    defined(__linux__)  // which is asked for the registers
 #define COREMATCHING_HAS_AMX 1
 #else
 #define COREMATCHING_HAS_AMX 0

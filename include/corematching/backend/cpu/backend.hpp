@@ -12,8 +12,8 @@
 #include "corematching/backend/cpu/attention.hpp"
 #include "corematching/backend/cpu/buffer.hpp"
 #include "corematching/backend/cpu/huge_pages.hpp"
-#include "corematching/backend/cpu/panel_products.hpp"
 #include "corematching/backend/cpu/pointwise.hpp"
+#include "corematching/backend/cpu/prefill_products.hpp"
 #include "corematching/backend/cpu/row_products.hpp"
 #include "corematching/backend/cpu/selection.hpp"
 #include "corematching/backend/cpu/thread_pool.hpp"
@@ -36,7 +36,7 @@ class backend {
   /// `threads`: how many threads work on each operation, the caller's included; 0 takes the system's count.
   /// Results are the same in every run with the same number of threads.
   explicit backend(int threads = 0)
-      : pool_(threads), scratch_(per_thread()), slice_scratch_(per_thread()), panels_(pool_.size()) {}
+      : pool_(threads), scratch_(per_thread()), slice_scratch_(per_thread()), prefill_(pool_.size()) {}
 
   int threads() const { return pool_.size(); }
   const work_counters& counters() const { return counters_; }
@@ -85,7 +85,7 @@ class backend {
     assert(x.cols == w.cols && y.cols == w.rows && y.rows == x.rows);
     counters_.count_product(x.rows, w.rows, w);
     const index grain = column_grain(x.rows * w.cols);
-    if (x.rows > detail::few_tokens) return panels_.matmul(pool_, grain, y, x, w, bias);
+    if (x.rows > detail::few_tokens) return prefill_.matmul(pool_, grain, y, x, w, bias);
     const detail::token_rows few = few_tokens(x, w.type);
     pool_.for_ranges(w.rows, grain, [&](int, index first, index last) {
       visit_dtype(w.type,
@@ -99,7 +99,7 @@ class backend {
     counters_.count_product(x.rows, columns, gate);
     counters_.count_product(x.rows, columns, up);
     const index grain = column_grain(2 * x.rows * gate.cols);
-    if (x.rows > detail::few_tokens) return panels_.gated_up(pool_, grain, y, x, gate, up, act, selection);
+    if (x.rows > detail::few_tokens) return prefill_.gated_up(pool_, grain, y, x, gate, up, act, selection);
     const detail::token_rows few = few_tokens(x, gate.type);
     pool_.for_ranges(columns, grain, [&](int, index first, index last) {
       visit_dtype(gate.type, [&]<class T>(const T*) {
@@ -112,7 +112,7 @@ class backend {
     assert(x.cols == detail::count_of(selection, w.rows) && y.cols == w.cols && y.rows == x.rows);
     counters_.count_product(x.rows, x.cols, w);
     if (x.rows <= detail::few_tokens) return sum_weighted_rows(y, x, w, selection);
-    panels_.weighted_rows(pool_, column_grain(x.rows * x.cols), y, x, w, selection);
+    prefill_.weighted_rows(pool_, column_grain(x.rows * x.cols), y, x, w, selection);
   }
 
   void rotary(out x, index_view<> positions, vec frequencies, [[maybe_unused]] index heads) {
@@ -290,7 +290,7 @@ class backend {
   thread_pool pool_;
   std::vector<growing_buffer<>> scratch_;        // one per thread
   std::vector<growing_buffer<>> slice_scratch_;  // one per thread
-  detail::panel_products panels_;
+  detail::prefill_products prefill_;
   std::vector<detail::core_tally> tallies_;  // one per thread
   rounded_tokens<std::int16_t> rounded_16_;  // of the current product
   rounded_tokens<std::int8_t> rounded_8_;

@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+// Which kernels multiply many tokens: tiles where the compiler targets AMX and the system grants it, panels
+// otherwise and for f32.
+#pragma once
+
+#include "corematching/backend/cpu/panel_products.hpp"
+#include "corematching/backend/cpu/tile_products.hpp"
+
+namespace corematching::cpu {
+inline namespace COREMATCHING_CPU_ISA {
+namespace detail {
+
+#if COREMATCHING_HAS_AMX
+
+/// panel_products or tile_products, by the type of the weights.
+class prefill_products {
+ public:
+  explicit prefill_products(int threads) : panels_(threads), tiles_(threads) {}
+
+  void matmul(thread_pool& pool, index grain, matrix_view<float> y, matrix_view<const float> x,
+              const weight_view<>& w, vector_view<const float> bias) {
+    if (tile_products::take(w.type)) return tiles_.matmul(pool, grain, y, x, w, bias);
+    panels_.matmul(pool, grain, y, x, w, bias);
+  }
+
+  void gated_up(thread_pool& pool, index grain, matrix_view<float> y, matrix_view<const float> x,
+                const weight_view<>& gate, const weight_view<>& up, activation act,
+                const neurons& selection) {
+    if (tile_products::take(gate.type)) return tiles_.gated_up(pool, grain, y, x, gate, up, act, selection);
+    panels_.gated_up(pool, grain, y, x, gate, up, act, selection);
+  }
+
+  void weighted_rows(thread_pool& pool, index grain, matrix_view<float> y, matrix_view<const float> x,
+                     const weight_view<>& w, const neurons& selection) {
+    if (tile_products::take(w.type)) return tiles_.weighted_rows(pool, grain, y, x, w, selection);
+    panels_.weighted_rows(pool, grain, y, x, w, selection);
+  }
+
+ private:
+  panel_products panels_;
+  tile_products tiles_;
+};
+
+#else
+
+using prefill_products = panel_products;
+
+#endif
+
+}  // namespace detail
+}  // namespace COREMATCHING_CPU_ISA
+}  // namespace corematching::cpu
