@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Memory for weights: on huge pages where the system grants them, since decode walks through gigabytes of it
-// and would otherwise wait for address translations.
+// Memory for weights and large scratch: on huge pages where the system grants them, since decode walks
+// through gigabytes of it and would otherwise wait for address translations.
 #pragma once
 
 #include <sys/mman.h>

@@ -61,13 +61,21 @@ class tile_session {
   ~tile_session() { _tile_release(); }
 };
 
+/// Asks for the cache lines of `bytes` bytes, for the second-level cache; never faults.
+inline void ask_for_bytes(const void* from, index bytes) {
+  for (index i = 0; i < bytes; i += 64) _mm_prefetch(static_cast<const char*>(from) + i, _MM_HINT_T1);
+}
+
 /// Two strips of `steps` times tile_depth elements, each step as `Parts` pairs of tiles: `a` has rows of
 /// consecutive elements, `b` rows of 16 pairs of consecutive elements, one pair for each of its columns.
+/// Meanwhile `ahead` is asked for, some bytes with each step.
 template <int AParts, int BParts>
 struct strip_pair {
   const bf16* a;
   const bf16* b;
   index steps;
+  const bf16* ahead;
+  index ahead_of_step;
 };
 
 /// sums[i][j] (+)= sum over k of a[i][k] b[k][j], as four tiles: those of a's first tile first. Sums begin at
@@ -89,7 +97,7 @@ template <int AParts, int BParts>
     _tile_loadd(2, (sums + 2 * tile), row_bytes);
     _tile_loadd(3, (sums + 3 * tile), row_bytes);
   }
-  const bf16 *a = in.a, *b = in.b;
+  const bf16 *a = in.a, *b = in.b, *ahead = in.ahead;
   for (index step = 0; step < in.steps; ++step, a += AParts * step_elements, b += BParts * step_elements) {
     _tile_loadd(4, a, row_bytes);
     _tile_loadd(6, b, row_bytes);
@@ -99,6 +107,8 @@ template <int AParts, int BParts>
     _tile_loadd(5, (a + tile_elements), row_bytes);
     _tile_dpbf16ps(2, 5, 6);
     _tile_dpbf16ps(3, 5, 7);
+    ask_for_bytes(ahead, in.ahead_of_step * index{sizeof(bf16)});
+    ahead += in.ahead_of_step;
     if constexpr (AParts == 2) {  // a's rest, while b's first part is there
       _tile_loadd(4, (a + step_elements), row_bytes);
       _tile_dpbf16ps(0, 4, 6);

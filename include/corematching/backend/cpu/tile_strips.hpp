@@ -10,6 +10,8 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
+#include <type_traits>
+#include <utility>
 
 #include "corematching/core/quantised.hpp"
 
@@ -72,37 +74,56 @@ split_numbers<Parts> split_row(const float* row, index column, index cols) {
                       _mm512_maskz_loadu_ps(first_of_16(cols - column - 16), row + column + 16));
 }
 
-/// The same of a weight row stored as `T`.
-template <class T>
-split_numbers<weight_parts<T>> split_weights(const std::byte* row, index column, index cols) {
-  const auto* elements = reinterpret_cast<const std::uint16_t*>(row) + column;
-  const __m512i stored = _mm512_maskz_loadu_epi16(first_of_32(cols - column), elements);
-  if constexpr (std::is_same_v<T, bf16>) {
-    return {lanes512{stored}};
-  } else {
-    static_assert(std::is_same_v<T, f16>);
-    return split<2>(_mm512_cvtph_ps(_mm512_castsi512_si256(stored)),
-                    _mm512_cvtph_ps(_mm512_extracti64x4_epi64(stored, 1)));
+/// Calls sink(i, split numbers) for the elements first + 32 i.. of a weight row of `cols` stored as `T`,
+/// until `count` of them are done; zeros behind the row's end.
+template <class T, class Sink>
+[[gnu::always_inline]] inline void split_weights(const std::byte* row, index first, index count, index cols,
+                                                 Sink&& sink) {
+  const auto* elements = reinterpret_cast<const std::uint16_t*>(row);
+  for (index i = 0; i * tile_depth < count; ++i) {
+    const index column = first + i * tile_depth;
+    const __m512i stored = _mm512_maskz_loadu_epi16(first_of_32(cols - column), elements + column);
+    if constexpr (std::is_same_v<T, bf16>) {
+      sink(i, split_numbers<1>{lanes512{stored}});
+    } else {
+      static_assert(std::is_same_v<T, f16>);
+      sink(i, split<2>(_mm512_cvtph_ps(_mm512_castsi512_si256(stored)),
+                       _mm512_cvtph_ps(_mm512_extracti64x4_epi64(stored, 1))));
+    }
   }
 }
 
-/// One block: `column` is a multiple of block_size.
-template <block_format Q>
-split_numbers<1> split_weights(const std::byte* row, index column, index cols) {
+/// Weights of one block.
+inline split_numbers<1> block_numbers(const std::uint8_t* block, __m512 scale, q8_0) {
+  const auto scaled = [&](const std::uint8_t* quants) {
+    const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(quants));
+    return _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes)), scale);
+  };
+  return split<1>(scaled(block), scaled(block + 16));
+}
+inline split_numbers<1> block_numbers(const std::uint8_t* block, __m512 scale, q4_0) {
+  // What a quant stands for is found in a register, by the lower four bits of each lane.
+  const __m512 values =
+      _mm512_mul_ps(_mm512_setr_ps(-8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7), scale);
+  const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(block));
+  const __m512i quants = _mm512_cvtepu8_epi32(bytes);
+  return split<1>(_mm512_permutexvar_ps(quants, values),
+                  _mm512_permutexvar_ps(_mm512_srli_epi32(quants, 4), values));
+}
+
+/// The same of blocks: `first` and `count` are multiples of block_size.
+template <block_format Q, class Sink>
+[[gnu::always_inline]] inline void split_weights(const std::byte* row, index first, index count, index cols,
+                                                 Sink&& sink) {
   const quantised_row<Q> blocks(row, cols);
-  const index b = column / block_size;
-  const auto* quants = reinterpret_cast<const __m128i*>(blocks.block(b));
-  const __m512 scale = _mm512_cvtph_ps(_mm256_set1_epi16(static_cast<short>(blocks.scale(b)->bits)));
-  const __m128i first = _mm_loadu_si128(quants);
-  const auto scaled = [&](__m512i integers) { return _mm512_mul_ps(_mm512_cvtepi32_ps(integers), scale); };
-  if constexpr (std::same_as<Q, q8_0>) {
-    const __m128i last = _mm_loadu_si128(quants + 1);
-    return split<1>(scaled(_mm512_cvtepi8_epi32(first)), scaled(_mm512_cvtepi8_epi32(last)));
-  } else {
-    const __m128i nibble = _mm_set1_epi8(15), offset = _mm_set1_epi8(q4_0_offset);
-    const __m128i low = _mm_sub_epi8(_mm_and_si128(first, nibble), offset);
-    const __m128i high = _mm_sub_epi8(_mm_and_si128(_mm_srli_epi16(first, 4), nibble), offset);
-    return split<1>(scaled(_mm512_cvtepi8_epi32(low)), scaled(_mm512_cvtepi8_epi32(high)));
+  const index begin = first / block_size, end = begin + count / block_size;
+  for (index b = begin; b < end;) {
+    const auto* scales = reinterpret_cast<const std::uint16_t*>(blocks.scale(b));
+    const std::uint8_t* quants = blocks.block(b);
+    for (const index last = std::min(end, (b / group_blocks + 1) * group_blocks); b < last; ++b) {
+      const __m512 scale = _mm512_cvtph_ps(_mm256_set1_epi16(static_cast<short>(*scales++)));
+      sink(b - begin, block_numbers(std::exchange(quants, quants + quant_bytes<Q>), scale, Q{}));
+    }
   }
 }
 
@@ -132,42 +153,26 @@ inline void transpose(std::array<lanes512, 16>& rows) {
   }
 }
 
-inline bf16* tile_row(bf16* tile, index row) {
-  return tile + row * tile_depth;
+/// Writes numbers as row `row` (of 32) of a step of a strip.
+template <int Parts>
+void store_row(bf16* step, index row, const split_numbers<Parts>& numbers) {
+  for (std::size_t part = 0; part < Parts; ++part)
+    numbers[part].store(step + static_cast<index>(part) * step_elements + row * tile_depth);
 }
 
-/// The step at `column` of a strip of rows: read(row) gives the split numbers of each of the 32.
-template <int Parts, class Read>
-void pack_row_step(bf16* step, Read&& read) {
-  for (index row = 0; row < strip_rows; ++row) {
-    const split_numbers<Parts> numbers = read(row);
-    for (std::size_t part = 0; part < Parts; ++part)
-      numbers[part].store(tile_row(step + static_cast<index>(part) * step_elements, row));
+/// Writes 16 rows as columns of tile `tile` of a step: its row i has elements 2 i and 2 i + 1 of each.
+template <int Parts>
+void store_transposed(bf16* step, index tile, std::array<std::array<lanes512, 16>, Parts>& rows) {
+  for (std::size_t part = 0; part < Parts; ++part) {
+    transpose(rows[part]);
+    bf16* to = step + static_cast<index>(part) * step_elements + tile * tile_elements;
+    for (const lanes512& pairs : rows[part]) pairs.store(std::exchange(to, to + tile_depth));
   }
 }
 
-/// The same with rows as columns of the strip: row i of a tile has pairs 2 i, 2 i + 1 of 16 rows.
-template <int Parts, class Read>
-void pack_transposed_step(bf16* step, Read&& read) {
-  for (index tile = 0; tile < 2; ++tile) {
-    std::array<std::array<lanes512, 16>, Parts> pairs;
-    for (std::size_t row = 0; row < 16; ++row) {
-      const split_numbers<Parts> numbers = read(tile * tile_rows + static_cast<index>(row));
-      for (std::size_t part = 0; part < Parts; ++part) pairs[part][row] = numbers[part];
-    }
-    for (std::size_t part = 0; part < Parts; ++part) {
-      transpose(pairs[part]);
-      bf16* to = step + static_cast<index>(part) * step_elements + tile * tile_elements;
-      for (std::size_t row = 0; row < 16; ++row)
-        pairs[part][row].store(tile_row(to, static_cast<index>(row)));
-    }
-  }
-}
-
-/// A step of a strip of 32 columns, of which read(k) gives the split numbers of row k < 32: pairs of rows side
-/// by side.
-template <int Parts, class Read>
-void pack_column_step(bf16* step, Read&& read) {
+/// Writes rows 2 pair and 2 pair + 1 of 32 columns: both side by side in one row of each tile.
+template <int Parts>
+void store_pair(bf16* step, index pair, const split_numbers<Parts>& even, const split_numbers<Parts>& odd) {
   alignas(64) static constexpr auto places = [] {
     std::array<std::array<std::uint16_t, 32>, 2> of_half;
     for (std::size_t half = 0; half < 2; ++half)
@@ -175,16 +180,13 @@ void pack_column_step(bf16* step, Read&& read) {
         of_half[half][i] = static_cast<std::uint16_t>(16 * half + i / 2 + i % 2 * 32);
     return of_half;
   }();
-  for (index pair = 0; pair < tile_rows; ++pair) {
-    const split_numbers<Parts> even = read(2 * pair), odd = read(2 * pair + 1);
-    for (std::size_t part = 0; part < Parts; ++part)
-      for (std::size_t half = 0; half < 2; ++half) {
-        bf16* tile = step + static_cast<index>(part) * step_elements + static_cast<index>(half) * tile_elements;
-        const lanes512 order = lanes512::load(places[half].data());
-        const lanes512 pairs{_mm512_permutex2var_epi16(even[part].bits, order.bits, odd[part].bits)};
-        pairs.store(tile_row(tile, pair));
-      }
-  }
+  for (std::size_t part = 0; part < Parts; ++part)
+    for (std::size_t half = 0; half < 2; ++half) {
+      bf16* tile = step + static_cast<index>(part) * step_elements + static_cast<index>(half) * tile_elements;
+      const lanes512 order = lanes512::load(places[half].data());
+      const lanes512 pairs{_mm512_permutex2var_epi16(even[part].bits, order.bits, odd[part].bits)};
+      pairs.store(tile + pair * tile_depth);
+    }
 }
 
 }  // namespace detail
