@@ -5,8 +5,8 @@
 #include "corematching/backend/cpu/backend.hpp"
 #include "corematching/select.hpp"
 
-#if !defined(__AVX512VNNI__) && !defined(__AVXVNNI__) && !COREMATCHING_HAS_NEON
-#error "compile with -mavx512vnni, with -mavxvnni or for AArch64"
+#if !COREMATCHING_HAS_VNNI && !COREMATCHING_HAS_NEON
+#error "compile for a CPU with VNNI or for AArch64"
 #endif
 
 namespace corematching {

@@ -69,6 +69,8 @@
 // the multiplications of long unrolled loops away from their additions and run out of registers.
 #if defined(__GNUC__) && COREMATCHING_HAS_NEON
 #define COREMATCHING_PIN(lanes) asm volatile("" : "+w"(lanes))
+#elif defined(__GNUC__) && COREMATCHING_HAS_AVX512
+#define COREMATCHING_PIN(lanes) asm volatile("" : "+v"(lanes))
 #elif defined(__GNUC__)
 #define COREMATCHING_PIN(lanes) asm volatile("" : "+x"(lanes))
 #else

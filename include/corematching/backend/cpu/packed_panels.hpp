@@ -22,7 +22,7 @@ namespace detail {
 
 using panel_row_pointers = std::array<const std::byte*, static_cast<std::size_t>(panel_rows)>;
 
-/// The rows at 16 places from `place` on; where the restricted matrix ends at `last`, its last row again.
+/// The rows at the places from `place` on; where the restricted matrix ends at `last`, its last row again.
 inline panel_row_pointers panel_rows_at(const weight_view<>& w, const neurons& selection, index place,
                                         index last) {
   panel_row_pointers rows;
@@ -55,7 +55,7 @@ inline std::array<i16x16, 4> quant_pairs(const std::uint8_t* a, const std::uint8
   return {first.low_nibbles(), last.low_nibbles(), first.high_nibbles(), last.high_nibbles()};
 }
 
-/// Elements first..first + count of 16 rows: w.weights[k][r] = row r's element first + k.
+/// Elements first..first + count of rows: w.weights[k][r] = row r's element first + k.
 template <class T>
 void pack_rows(weight_panel<float>& w, const panel_row_pointers& rows, index, index first, index count) {
   for (index k = 0; k < count; k += 8)
@@ -92,8 +92,8 @@ void pack_rows(weight_panel<std::int16_t>& w, const panel_row_pointers& rows, in
   }
 }
 
-/// Columns column..column + columns (32 at most) of the rows at places first..first + count:
-/// panel h's weights[k][r] = element column + 16 h + r of the row at place first + k.
+/// Columns column..column + columns (a group at most) of the rows at places first..first + count:
+/// panel h's weights[k][r] = element column + panel_rows h + r of the row at place first + k.
 template <class T>
 void pack_columns(weight_panel<float>* panels, const weight_view<>& w, const neurons& selection, index column,
                   index columns, index first, index count) {
@@ -103,6 +103,10 @@ void pack_columns(weight_panel<float>* panels, const weight_view<>& w, const neu
       load_up_to_eight(row + j, columns - j).store(panels[j / panel_rows].weights[k] + j % panel_rows);
   }
 }
+
+/// Panels that take one block of columns.
+inline constexpr index panels_in_block = block_size / panel_rows;
+static_assert(block_size % panel_rows == 0);
 
 /// One block of columns, pairs being neighbours in `selection`. The scales of these blocks differ along the
 /// sum and belong to the tokens; `ratios`[k] receives them in units of 2^-15 of the panels' scales, one for
@@ -115,29 +119,31 @@ void pack_columns(weight_panel<std::int16_t>* panels, std::int16_t* ratios, cons
     return blocks_of_row<Q>(w, row_of(selection, first + std::min(k, count - 1)));
   };
   const i16x16 offset = i16x16::broadcast(static_cast<std::int16_t>(quant_offset<Q>));
+  constexpr std::size_t rows = panel_rows;
   for (index k = 0; k < count; k += 2) {
     const auto pairs = quant_pairs(row(k).block(block), row(k + 1).block(block), Q{});
     for (std::size_t v = 0; v < pairs.size(); ++v)
-      (pairs[v] - offset).store(panels[v / 2].quants[k / 2][v % 2 * 8]);
+      (pairs[v] - offset).store(panels[8 * v / rows].quants[k / 2][8 * v % rows]);
   }
   for (index b = 0; b * block_size < count; ++b) {
     float scales[block_size], step;
     for (index i = 0; i < block_size; ++i) scales[i] = to_float(*row(b * block_size + i).scale(block));
     round_block(scales, ratios + b * block_size, step);
-    for (index h = 0; h < panels_at_once; ++h) std::fill_n(panels[h].scales[b], panel_rows, 0x1p15f * step);
+    for (index h = 0; h < panels_in_block; ++h) std::fill_n(panels[h].scales[b], panel_rows, 0x1p15f * step);
   }
 }
 
-/// to[t][k] = x.values[t][k] * ratios[k] / 2^15 in all blocks that begin before `depth`: 6 tokens with the
+/// to[t][k] = x.values[t][k] * ratios[k] / 2^15 in all blocks that begin before `depth`: tokens with the
 /// scales of the weights that they will meet.
 inline void scale_tokens(token_tile<std::int16_t> x, const std::int16_t* ratios, index depth,
                          std::int16_t* to) {
   const index padded = (depth + block_size - 1) / block_size * block_size;
-  for (index k = 0; k < padded; k += 16) {
-    const i16x16 ratio = i16x16::load(ratios + k);
+  static_assert(block_size % (2 * wide_lanes) == 0);
+  for (index k = 0; k < padded; k += 2 * wide_lanes) {
+    const wide_i16 ratio = wide_i16::load(ratios + k);
     for (index t = 0; t < tile_tokens; ++t) {
       const index at = t * panel_depth<std::int16_t> + k;
-      multiply_high(i16x16::load(x.values + at), ratio).store(to + at);
+      multiply_high(wide_i16::load(x.values + at), ratio).store(to + at);
     }
   }
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Products of weight matrices with many tokens (prefill). A thread takes columns of the result, 32 at a time:
+// Products of weight matrices with many tokens (prefill). A thread takes columns of the result, 32 or 64 at a time:
 // it packs the weights that make them, a few hundred elements of the sum at a time, and walks over all
 // tokens with each such panel. Weights are read once, tokens from the shared cache.
 #pragma once
@@ -9,6 +9,7 @@
 #include <type_traits>
 #include <vector>
 
+#include "corematching/backend/cpu/byte_panels.hpp"
 #include "corematching/backend/cpu/growing_buffer.hpp"
 #include "corematching/backend/cpu/packed_panels.hpp"
 #include "corematching/backend/cpu/panel_kernels.hpp"
@@ -23,11 +24,13 @@ namespace detail {
 
 /// Output columns that one thread takes at least: two threads then never write to one cache line, and no
 /// block of quantised weights is split between them.
-inline constexpr index column_grain = block_size;
-static_assert(column_grain % group_rows == 0);
+inline constexpr index column_grain = std::max(block_size, group_rows);
+static_assert(column_grain % block_size == 0 && column_grain % group_rows == 0);
 
-/// Tokens that are multiplied at once: more of them would push the sums out of the second-level cache.
-inline constexpr index most_tokens = 256 * tile_tokens;
+/// Tokens that are multiplied at once: more of them would push the sums out of the second-level cache. They
+/// take 192 KiB, twice that with AVX-512, whose CPUs have more of it.
+inline constexpr index most_tokens = 1536;
+static_assert(most_tokens % tile_tokens == 0);
 
 /// What one thread packs and sums into.
 template <class X>
@@ -45,16 +48,12 @@ struct panel_task {
   index first, last;
 };
 
+/// What a panel asks ahead of the next tile.
 template <class X>
-inline constexpr index half_tile = tile_tokens* panel_depth<X> / panels_at_once;
+inline constexpr index part_of_tile = tile_tokens / panels_at_once * panel_depth<X>;
 
-template <class X>
-void ask_for(const X* from, index count) {
-  for (index i = 0; i < count; i += 64 / index{sizeof(X)}) prefetch(from + i);
-}
-
-/// sums[t][16 h + r] = sum over k of x[t][k] * weight k of row r of panel h; pack(first, count) fills the
-/// panels with that part of the sum, adapt(tile, count) may change the tokens of a tile for it.
+/// sums[t][panel_rows h + r] = sum over k of x[t][k] * weight k of row r of panel h; pack(first, count) fills
+/// the panels with that part of the sum, adapt(tile, h, count) may change the tokens of a tile for panel h.
 template <class X, class Pack, class Adapt>
 const float* sum_panels(const panel_task<X>& task, index panels, Pack&& pack, Adapt&& adapt) {
   token_tiles<X>& x = task.x;
@@ -64,13 +63,12 @@ const float* sum_panels(const panel_task<X>& task, index panels, Pack&& pack, Ad
     const index first = chunk * x.depth, count = std::min(x.depth, x.cols() - first);
     pack(first, count);
     for (index tile = 0; tile < x.tiles(); ++tile) {
-      const token_tile<X> stored = x.tile(chunk, tile), tokens = adapt(stored, count);
+      token_tile<X> stored = x.tile(chunk, tile);
+      stored.next = stored.values + tile_tokens * panel_depth<X>;
       float* to = sums + tile * tile_tokens * group_rows;
       for (index h = 0; h < panels; ++h) {
-        // The next tile, half of it before each panel: rows of tokens are too short for the processor to
-        // foresee them.
-        ask_for(stored.values + (panels_at_once + h) * half_tile<X>, half_tile<X>);
-        add_products(task.work.panels[h], tokens, count, to + h * panel_rows);
+        add_products(task.work.panels[h], adapt(stored, h, count), count, to + h * panel_rows);
+        stored.next += part_of_tile<X>;
       }
     }
   }
@@ -79,7 +77,7 @@ const float* sum_panels(const panel_task<X>& task, index panels, Pack&& pack, Ad
 
 template <class X, class Pack>
 const float* sum_panels(const panel_task<X>& task, index panels, Pack&& pack) {
-  return sum_panels(task, panels, pack, [](token_tile<X> tile, index) { return tile; });
+  return sum_panels(task, panels, pack, [](token_tile<X> tile, index, index) { return tile; });
 }
 
 /// Panels that hold `rows` weight rows.
@@ -129,21 +127,25 @@ void gated_panels(const panel_task<product_type<T>>& task, const weight_view<>& 
 
 /// y[:, first..last] = x w[neurons, first..last]
 template <class T>
-void combine_panels(const panel_task<product_type<T>>& task, const weight_view<>& w,
+void combine_panels(const panel_task<sum_type<T>>& task, const weight_view<>& w,
                     const neurons& selection) {
   for (index i = task.first; i < task.last; i += group_rows) {
     const index columns = std::min(group_rows, task.last - i);
     const float* sums;
     if constexpr (block_format<T>) {
-      alignas(64) std::int16_t ratios[panel_depth<std::int16_t>];
+      alignas(64) std::int16_t ratios[group_rows / block_size][panel_depth<std::int16_t>];
       alignas(64) std::int16_t scaled[tile_tokens * panel_depth<std::int16_t>];
       const auto pack = [&](index place, index count) {
-        pack_columns<T>(task.work.panels, ratios, w, selection, i, place, count);
+        for (index block = 0; block < columns / block_size; ++block)
+          pack_columns<T>(task.work.panels + block * panels_in_block, ratios[block], w, selection,
+                          i + block * block_size, place, count);
       };
-      sums = sum_panels(task, panels_at_once, pack, [&](token_tile<std::int16_t> tile, index count) {
-        scale_tokens(tile, ratios, count, scaled);
-        return token_tile<std::int16_t>{scaled, tile.scales};
-      });
+      const auto adapt = [&](token_tile<std::int16_t> tile, index h, index count) {
+        if (h % panels_in_block == 0) scale_tokens(tile, ratios[h / panels_in_block], count, scaled);
+        tile.values = scaled;
+        return tile;
+      };
+      sums = sum_panels(task, panels_of(columns), pack, adapt);
     } else {
       sums = sum_panels(task, panels_of(columns), [&](index place, index count) {
         pack_columns<T>(task.work.panels, w, selection, i, columns, place, count);
@@ -158,72 +160,78 @@ void combine_panels(const panel_task<product_type<T>>& task, const weight_view<>
 /// `grain` columns.
 class panel_products {
  public:
-  explicit panel_products(int threads)
-      : exact_(static_cast<std::size_t>(threads)), rounded_(static_cast<std::size_t>(threads)) {}
+  explicit panel_products(int threads) : threads_(static_cast<std::size_t>(threads)) {}
 
   void matmul(thread_pool& pool, index grain, matrix_view<float> y, matrix_view<const float> x,
               const weight_view<>& w, vector_view<const float> bias) {
     const neurons all;
-    for_columns(pool, grain, y, x, w.type,
-                [&]<class T>(const T*, const auto& task) { multiply_panels<T>(task, w, all, bias); });
+    visit_dtype(w.type, [&]<class T>(const T*) {
+      for_columns<product_type<T>>(pool, grain, y, x,
+                                   [&](const auto& task) { multiply_panels<T>(task, w, all, bias); });
+    });
   }
 
   void gated_up(thread_pool& pool, index grain, matrix_view<float> y, matrix_view<const float> x,
                 const weight_view<>& gate, const weight_view<>& up, activation act,
                 const neurons& selection) {
-    for_columns(pool, grain, y, x, gate.type, [&]<class T>(const T*, const auto& task) {
-      gated_panels<T>(task, gate, up, act, selection);
+    visit_dtype(gate.type, [&]<class T>(const T*) {
+      for_columns<product_type<T>>(
+          pool, grain, y, x, [&](const auto& task) { gated_panels<T>(task, gate, up, act, selection); });
     });
   }
 
   void weighted_rows(thread_pool& pool, index grain, matrix_view<float> y, matrix_view<const float> x,
                      const weight_view<>& w, const neurons& selection) {
-    for_columns(pool, grain, y, x, w.type,
-                [&]<class T>(const T*, const auto& task) { combine_panels<T>(task, w, selection); });
+    visit_dtype(w.type, [&]<class T>(const T*) {
+      for_columns<sum_type<T>>(pool, grain, y, x,
+                               [&](const auto& task) { combine_panels<T>(task, w, selection); });
+    });
   }
 
  private:
   template <class X>
   struct state {
-    explicit state(std::size_t threads) : work(threads) {}
     token_tiles<X> tokens;
-    std::vector<panel_workspace<X>> work;  // one per thread
+    std::vector<panel_workspace<X>> work;  // one per thread, once there is a product
   };
 
   template <class X>
   state<X>& state_of() {
     if constexpr (std::is_same_v<X, float>)
       return exact_;
+    else if constexpr (std::is_same_v<X, std::int16_t>)
+      return rounded_16_;
     else
-      return rounded_;
+      return rounded_8_;
   }
 
-  /// Calls body(null pointer of the stored type, task) for every thread's share of the columns, for equal
-  /// parts of the tokens where there are too many.
-  template <class Body>
+  /// Calls body(task) for every thread's share of the columns, for equal parts of the tokens, taken as `X`,
+  /// where there are too many.
+  template <class X, class Body>
   void for_columns(thread_pool& pool, index grain, matrix_view<float> y, matrix_view<const float> x,
-                   dtype type, Body&& body) {
+                   Body&& body) {
     const index tiles = (x.rows + tile_tokens - 1) / tile_tokens;
     const index parts = (x.rows + most_tokens - 1) / most_tokens;
     const index step = (tiles + parts - 1) / parts * tile_tokens;
-    visit_dtype(type, [&]<class T>(const T* stored) {
-      token_tiles<product_type<T>>& tokens = state_of<product_type<T>>().tokens;
-      auto& work = state_of<product_type<T>>().work;
-      for (index row = 0; row < x.rows; row += step) {
-        const auto some = x.middle_rows(row, std::min(step, x.rows - row));
-        tokens.reserve(some.rows, some.cols);
-        pool.for_ranges(tokens.tiles(), 1,
-                        [&](int, index first, index last) { tokens.assign(some, first, last); });
-        pool.for_ranges(y.cols, grain, [&](int thread, index first, index last) {
-          body(stored, panel_task<product_type<T>>{y.middle_rows(row, some.rows), tokens,
-                                                   work[static_cast<std::size_t>(thread)], first, last});
-        });
-      }
-    });
+    token_tiles<X>& tokens = state_of<X>().tokens;
+    auto& work = state_of<X>().work;
+    work.resize(threads_);
+    for (index row = 0; row < x.rows; row += step) {
+      const auto some = x.middle_rows(row, std::min(step, x.rows - row));
+      tokens.reserve(some.rows, some.cols);
+      pool.for_ranges(tokens.tiles(), 1,
+                      [&](int, index first, index last) { tokens.assign(some, first, last); });
+      pool.for_ranges(y.cols, grain, [&](int thread, index first, index last) {
+        body(panel_task<X>{y.middle_rows(row, some.rows), tokens, work[static_cast<std::size_t>(thread)],
+                           first, last});
+      });
+    }
   }
 
+  std::size_t threads_;
   state<float> exact_;
-  state<std::int16_t> rounded_;
+  state<std::int16_t> rounded_16_;
+  state<std::int8_t> rounded_8_;
 };
 
 }  // namespace detail

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// simd_int16.hpp in AVX2 registers, with the dot product instructions of VNNI where the compiler targets them
-// (compiled for those, but never run there).
+// simd_int16.hpp in AVX2 registers, with the dot product instructions of VNNI where the compiler targets them:
+// those of AVX-512, or their copies for CPUs that have nothing else of it.
 #pragma once
 
 #include "corematching/backend/cpu/simd.hpp"
@@ -82,9 +82,9 @@ struct i16x16 {
   friend i16x16 operator-(i16x16 a, i16x16 b) { return {_mm256_sub_epi16(a.lanes, b.lanes)}; }
   /// c[i] + a[2 i] b[2 i] + a[2 i + 1] b[2 i + 1]
   friend i32x8 multiply_add_pairs(i16x16 a, i16x16 b, i32x8 c) {
-#if defined(__AVX512VNNI__) && defined(__AVX512VL__)
+#if COREMATCHING_HAS_AVX512
     return {_mm256_dpwssd_epi32(c.lanes, a.lanes, b.lanes)};
-#elif defined(__AVXVNNI__)
+#elif COREMATCHING_HAS_VNNI
     return {_mm256_dpwssd_avx_epi32(c.lanes, a.lanes, b.lanes)};
 #else
     return {_mm256_add_epi32(_mm256_madd_epi16(a.lanes, b.lanes), c.lanes)};
@@ -99,6 +99,13 @@ struct i8x32 {
   static i8x32 load(const std::int8_t* from) {
     return {_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from))};
   }
+#if COREMATCHING_HAS_VNNI
+  static i8x32 load(const std::uint8_t* from) { return load(reinterpret_cast<const std::int8_t*>(from)); }
+  /// The lower eight bits of `value`, thirty-two times.
+  static i8x32 broadcast_byte(int value) { return {_mm256_set1_epi8(static_cast<char>(value))}; }
+  void store(std::uint8_t* to) const { _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), lanes); }
+  friend i8x32 operator+(i8x32 a, i8x32 b) { return {_mm256_add_epi8(a.lanes, b.lanes)}; }
+#endif
   /// Four bytes, eight times.
   static i8x32 broadcast(std::int32_t bytes) { return {_mm256_set1_epi32(bytes)}; }
   /// The lower halves of sixteen bytes, then their upper halves.
@@ -121,15 +128,36 @@ struct i8x32 {
   friend i16x16 multiply_byte_pairs(i8x32 a, i8x32 b) { return {_mm256_maddubs_epi16(a.lanes, b.lanes)}; }
   /// Sums of four neighbouring products, 0 <= a < 128, b signed; the sum of two must stay within int16.
   friend i32x8 multiply_byte_quads(i8x32 a, i8x32 b) {
-#if defined(__AVX512VNNI__) && defined(__AVX512VL__)
+#if COREMATCHING_HAS_AVX512
     return {_mm256_dpbusd_epi32(_mm256_setzero_si256(), a.lanes, b.lanes)};
-#elif defined(__AVXVNNI__)
+#elif COREMATCHING_HAS_VNNI
     return {_mm256_dpbusd_avx_epi32(_mm256_setzero_si256(), a.lanes, b.lanes)};
 #else
     return {_mm256_madd_epi16(_mm256_maddubs_epi16(a.lanes, b.lanes), _mm256_set1_epi16(1))};
 #endif
   }
 };
+
+#if COREMATCHING_HAS_VNNI
+
+struct u8x32 {
+  __m256i lanes;
+
+  static u8x32 load(const std::uint8_t* from) {
+    return {_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from))};
+  }
+
+  /// c[i] + the sum of the four products a[4 i + j] b[4 i + j]
+  friend i32x8 multiply_add_quads(u8x32 a, i8x32 b, i32x8 c) {
+#if COREMATCHING_HAS_AVX512
+    return {_mm256_dpbusd_epi32(c.lanes, a.lanes, b.lanes)};
+#else
+    return {_mm256_dpbusd_avx_epi32(c.lanes, a.lanes, b.lanes)};
+#endif
+  }
+};
+
+#endif
 
 /// Keeps a value in its register: compilers else fold a load into every use, and loads are what kernels of
 /// decode run out of.

@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <cassert>
 #include <cstdint>
+#include <numeric>
+#include <type_traits>
 
 #include "corematching/backend/cpu/growing_buffer.hpp"
 #include "corematching/backend/cpu/panel_kernels.hpp"
@@ -16,7 +18,7 @@ namespace corematching::cpu {
 inline namespace COREMATCHING_CPU_ISA {
 namespace detail {
 
-/// Tokens as they are (float), or rounded to 16 bits in blocks of 32 elements.
+/// Tokens as they are (float), or rounded to 16 or 8 bits in blocks of 32 elements.
 template <class X>
 class token_tiles {
  public:
@@ -27,7 +29,8 @@ class token_tiles {
     rows_ = rows;
     cols_ = cols;
     values_.at_least(chunks() * padded_rows() * depth);
-    if constexpr (rounds) scales_.at_least(chunks() * padded_rows() * blocks_in_panel);
+    if constexpr (rounds) scales_.at_least(chunks() * padded_rows() * blocks_in_panel<X>);
+    if constexpr (bytes) start_.at_least(chunks() * padded_rows() * blocks_in_panel<X>);
   }
 
   index cols() const { return cols_; }
@@ -50,15 +53,20 @@ class token_tiles {
   }
 
   token_tile<X> tile(index chunk, index tile) {
-    return {values(tile * tile_tokens, chunk), rounds ? scales(tile * tile_tokens, chunk) : nullptr};
+    const index row = tile * tile_tokens;
+    return {values(row, chunk), rounds ? scales(row, chunk) : nullptr, bytes ? start(row, chunk) : nullptr};
   }
 
  private:
   static constexpr bool rounds = !std::is_same_v<X, float>;
+  static constexpr bool bytes = std::is_same_v<X, std::int8_t>;
 
   X* values(index row, index chunk) { return values_.at_least(0) + (chunk * padded_rows() + row) * depth; }
   float* scales(index row, index chunk) {
-    return scales_.at_least(0) + (chunk * padded_rows() + row) * blocks_in_panel;
+    return scales_.at_least(0) + (chunk * padded_rows() + row) * blocks_in_panel<X>;
+  }
+  std::int32_t* start(index row, index chunk) {
+    return start_.at_least(0) + (chunk * padded_rows() + row) * blocks_in_panel<X>;
   }
 
   void set(index row, index chunk, const float* from, index count) {
@@ -67,22 +75,33 @@ class token_tiles {
       float* scale = scales(row, chunk);
       index i = 0;
       for (; i + block_size <= count; i += block_size) round_block(from + i, to + i, *scale++);
-      if (i == count) return;
-      float padded[block_size] = {};
-      std::copy(from + i, from + count, padded);
-      round_block(padded, to + i, *scale);
+      if (i < count) {
+        float padded[block_size] = {};
+        std::copy(from + i, from + count, padded);
+        round_block(padded, to + i, *scale);
+      }
+      if constexpr (bytes) set_start(row, chunk, (count + block_size - 1) / block_size);
     } else {
       std::copy_n(from, count, to);
     }
   }
 
+  /// Takes back what weights are stored larger by.
+  void set_start(index row, index chunk, index blocks) {
+    const X* quants = values(row, chunk);
+    for (index b = 0; b < blocks; ++b, quants += block_size)
+      start(row, chunk)[b] = -panel_byte_offset * std::accumulate(quants, quants + block_size, 0);
+  }
+
   void clear(index row, index chunk) {
     std::fill_n(values(row, chunk), depth, X{});
-    if constexpr (rounds) std::fill_n(scales(row, chunk), blocks_in_panel, 0.0f);
+    if constexpr (rounds) std::fill_n(scales(row, chunk), blocks_in_panel<X>, 0.0f);
+    if constexpr (bytes) std::fill_n(start(row, chunk), blocks_in_panel<X>, 0);
   }
 
   growing_buffer<X> values_;
   growing_buffer<float> scales_;
+  growing_buffer<std::int32_t> start_;
   index rows_ = 0;
   index cols_ = 0;
 };
