@@ -172,15 +172,18 @@ TYPED_TEST(backend_operations, products_take_more_tokens_than_are_multiplied_at_
     SCOPED_TRACE(name_of(type));
     const real_matrix w = this->random_weight(out, in, type, 1);
     // As in quantised_ops_test.cpp.
-    const double rounding = is_quantised(type) ? rounded_factor_error(in, 1.8 / 32767) : 0;
+    const double product_unit = is_quantised(type) ? many_tokens_unit : 0;
+    const double sum_unit = is_quantised(type) ? 1.8 / 32767 : 0;
     for_each_configuration<TypeParam>([&](TypeParam& be) {
       const auto weight = placed_weight(be, w, type);
       placed_matrix<TypeParam> placed_x(be, x, {1, 3}), placed_h(be, h), y(be, tokens, out),
           sum(be, tokens, in);
       be.matmul(y.view(), placed_x.in(), weight.view, {});
-      expect_near(y.values(), twin::matmul(as_multiplied(x, type), w), dot_error(in) + rounding);
+      expect_near(y.values(), twin::matmul(as_multiplied(x, type), w),
+                  dot_error(in) + rounded_factor_error(in, product_unit));
       be.weighted_rows(sum.view(), placed_h.in(), weight.view, {});
-      expect_near(sum.values(), twin::weighted_rows(as_multiplied(h, type), w), dot_error(out) + rounding);
+      expect_near(sum.values(), twin::weighted_rows(as_multiplied(h, type), w),
+                  dot_error(out) + rounded_factor_error(out, sum_unit));
     });
   }
 }

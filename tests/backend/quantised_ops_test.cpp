@@ -26,10 +26,10 @@ const std::vector<index> lengths = {32, 64, 224, 256, 288, 544, 1056};
 const std::vector<index> row_counts = {1, 3, 4, 5, 16, 17, 33, 70};
 const std::vector<index> token_counts = {1, 2, 4, 5, 6, 9, 37};
 
-/// Tokens of dot products become multiples of 1/32767 or 1/127 of their block's largest element; many tokens
-/// of 1/32767.
+/// Tokens of dot products become multiples of 1/32767 or 1/127 of their block's largest element.
 double token_unit(dtype format, index tokens) {
-  return format == dtype::q8_0 || tokens > 4 ? 1.0 / 32767 : 1.0 / 127;
+  if (tokens > 4) return many_tokens_unit;
+  return format == dtype::q8_0 ? 1.0 / 32767 : 1.0 / 127;
 }
 /// Coefficients of weighted sums become multiples of 1/4095 or 1/127 of the largest of eight rows; for q8_0
 /// the products are rounded to the same step once more. Of many tokens, the token, the scale of the weights
