@@ -13,6 +13,7 @@
 #include <random>
 
 #include "corematching/backend/cpu/simd_transpose.hpp"
+#include "corematching/backend/cpu/simd_wide.hpp"
 
 namespace corematching::cpu {
 namespace {
@@ -21,6 +22,10 @@ using floats = std::array<float, 8>;
 using ints = std::array<std::int32_t, 8>;
 using shorts = std::array<std::int16_t, 16>;
 using bytes = std::array<std::uint8_t, 32>;
+constexpr std::size_t lanes_of_wide = wide_lanes;
+using wide_floats = std::array<float, lanes_of_wide>;
+using wide_ints = std::array<std::int32_t, lanes_of_wide>;
+using wide_shorts = std::array<std::int16_t, 2 * lanes_of_wide>;
 
 template <class To, class Vector>
 To stored(const Vector& vector) {
@@ -233,6 +238,88 @@ TEST(vectors, eight_of_eight_elements_are_transposed) {
       EXPECT_EQ(stored<shorts>(pairs[i])[2 * j + 1], static_cast<std::int16_t>(1000 + 8 * j + i));
     }
 }
+
+TEST(wide_f32, multiplies_and_adds) {
+  std::mt19937 random(8);
+  for (int round = 0; round < rounds; ++round) {
+    // Whole numbers, so that one rounding or two make no difference.
+    const auto a = random_lanes<wide_floats>(random, -999, 999),
+               b = random_lanes<wide_floats>(random, -999, 999),
+               c = random_lanes<wide_floats>(random, -999, 999);
+    const wide_f32 left = wide_f32::load(a.data()), right = wide_f32::load(b.data());
+    const wide_floats sums = stored<wide_floats>(fma(left, right, wide_f32::load(c.data())));
+    const wide_floats products = stored<wide_floats>(left * wide_f32::broadcast(b[0]));
+    for (std::size_t i = 0; i < lanes_of_wide; ++i) {
+      ASSERT_EQ(sums[i], a[i] * b[i] + c[i]);
+      ASSERT_EQ(products[i], a[i] * b[0]);
+    }
+  }
+}
+
+TEST(wide_i16, multiplies_pairs) {
+  std::mt19937 random(9);
+  for (int round = 0; round < rounds; ++round) {
+    const auto a = random_lanes<wide_shorts>(random, -127, 127);
+    const auto b = random_lanes<wide_shorts>(random, -32767, 32767);
+    const wide_i16 left = wide_i16::load(a.data()), right = wide_i16::load(b.data());
+    const std::int32_t start = static_cast<std::int32_t>(random() % 2001) - 1000;
+    const wide_i32 begun = multiply_add_pairs(left, right, wide_i32::broadcast(start));
+    const wide_ints sums = stored<wide_ints>(begun);
+    const wide_ints same = stored<wide_ints>(
+        multiply_add_pairs(left, wide_i16::broadcast_pair(-5 * 65536 + 7), wide_i32::zero()));
+    const wide_floats as_floats = stored<wide_floats>(begun.to_float());
+    const wide_shorts high = stored<wide_shorts>(multiply_high(left, right));
+    for (std::size_t i = 0; i < lanes_of_wide; ++i) {
+      ASSERT_EQ(sums[i], start + a[2 * i] * b[2 * i] + a[2 * i + 1] * b[2 * i + 1]);
+      ASSERT_EQ(same[i], a[2 * i] * 7 + a[2 * i + 1] * -5);
+      ASSERT_EQ(as_floats[i], static_cast<float>(sums[i]));
+    }
+    for (std::size_t i = 0; i < 2 * lanes_of_wide; ++i) ASSERT_EQ(high[i], (a[i] * b[i] + (1 << 14)) >> 15);
+  }
+}
+
+#if COREMATCHING_HAS_VNNI
+
+TEST(wide_u8, multiplies_quads_without_saturation) {
+  std::mt19937 random(10);
+  for (int round = 0; round < rounds; ++round) {
+    // Every other round the largest products, whose pairs do not fit into 16 bits.
+    const int lowest = round % 2 == 0 ? 0 : 255;
+    const auto a = random_lanes<std::array<std::uint8_t, 4 * lanes_of_wide>>(random, lowest, 255);
+    const auto b = random_lanes<std::array<std::int8_t, 4>>(random, round % 2 == 0 ? -127 : 127, 127);
+    const std::int32_t start = static_cast<std::int32_t>(random() % 2000001) - 1000000;
+    const wide_ints sums = stored<wide_ints>(
+        multiply_add_quads(wide_u8::load(a.data()), wide_i8::broadcast(std::bit_cast<std::int32_t>(b)),
+                           wide_i32::broadcast(start)));
+    for (std::size_t i = 0; i < lanes_of_wide; ++i) {
+      std::int32_t expected = start;
+      for (std::size_t j = 0; j < 4; ++j) expected += a[4 * i + j] * b[j];
+      ASSERT_EQ(sums[i], expected);
+    }
+  }
+}
+
+TEST(i8x32, adds_without_carry_into_the_next_byte) {
+  std::mt19937 random(11);
+  const bytes from = random_bytes(random);
+  const bytes sums = stored<bytes>(i8x32::load(from.data()) + i8x32::broadcast_byte(128));
+  for (std::size_t i = 0; i < 32; ++i) EXPECT_EQ(sums[i], (from[i] + 128) % 256);
+}
+
+TEST(vectors, eight_of_eight_quads_of_bytes_are_transposed) {
+  std::array<i8x32, 8> rows;
+  for (std::size_t i = 0; i < 8; ++i) {
+    bytes row;
+    for (std::size_t j = 0; j < 32; ++j) row[j] = static_cast<std::uint8_t>(32 * i + j);
+    rows[i] = i8x32::load(row.data());
+  }
+  transpose(rows);
+  for (std::size_t i = 0; i < 8; ++i)
+    for (std::size_t j = 0; j < 8; ++j)
+      for (std::size_t k = 0; k < 4; ++k) EXPECT_EQ(stored<bytes>(rows[i])[4 * j + k], 32 * j + 4 * i + k);
+}
+
+#endif
 
 }  // namespace
 }  // namespace corematching::cpu

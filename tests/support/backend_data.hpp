@@ -190,8 +190,8 @@ inline real_matrix as_multiplied(const real_matrix& x, corematching::dtype type)
   return rounds_tokens(type, x.rows) ? rounded(x, type) : x;
 }
 
-/// What many tokens become multiples of, relative to the largest element of their block, in products along the
-/// rows of weights in the block formats.
+/// What many tokens become multiples of, relative to the largest element of their block, in products along
+/// the rows of weights in the block formats.
 inline constexpr double many_tokens_unit = COREMATCHING_HAS_VNNI ? 1.0 / 127 : 1.0 / 32767;
 
 /// What gated activations of order 1 err by where gate and up are stored in that type in between: their two

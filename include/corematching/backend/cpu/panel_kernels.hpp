@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The kernels of products with many tokens (prefill): the outputs of two vectors of weight rows for as many
-// tokens at a time as leave the sums in registers, 16 rows for 6 tokens or, with AVX-512, 32 rows for 12. Both
-// factors are packed into the order in which they are read; two panels of weights stay in the first-level
-// cache while tokens stream past them.
+// tokens at a time as leave the sums in registers, 16 rows for 6 tokens or, with AVX-512, 32 rows for 12.
+// Both factors are packed into the order in which they are read; two panels of weights stay in the
+// first-level cache while tokens stream past them.
 #pragma once
 
 #include <array>
@@ -30,8 +30,8 @@ inline constexpr index group_rows = panels_at_once * panel_rows;
 /// is a dot product of bytes, those of the block formats as bytes.
 template <class T>
 using product_type =
-    std::conditional_t<block_format<T>,
-                       std::conditional_t<COREMATCHING_HAS_VNNI, std::int8_t, std::int16_t>, float>;
+    std::conditional_t<block_format<T>, std::conditional_t<COREMATCHING_HAS_VNNI, std::int8_t, std::int16_t>,
+                       float>;
 /// The same in sums across the rows, where tokens take over the scales of the weights that they meet.
 template <class T>
 using sum_type = std::conditional_t<block_format<T>, std::int16_t, float>;
@@ -66,8 +66,8 @@ struct token_tile {
   const std::int32_t* start = nullptr;  // [tile_tokens][blocks_in_panel], of bytes: what sums begin with
   const X* next = nullptr;              // what the next tile begins with, or goes on with
 
-  /// Asks for the next tile, a part of it for each element `k` of the sum: rows of tokens are too short for the
-  /// processor to foresee them, and all at once they would hold up what this tile reads.
+  /// Asks for the next tile, a part of it for each element `k` of the sum: rows of tokens are too short for
+  /// the processor to foresee them, and all at once they would hold up what this tile reads.
   void ask_ahead(index k) const { prefetch(next + k * (tile_tokens / panels_at_once)); }
 };
 
@@ -135,7 +135,8 @@ inline void add_block_sums(wide_i32 low, wide_i32 high, const float* w_scales, w
     }
     for (std::size_t t = 0; t < tokens; ++t)
       add_block_sums(low[t], high[t], w.scales[b],
-                 wide_f32::broadcast(x.scales[t * blocks_in_panel<std::int16_t> + b]), sums + t * group_rows);
+                     wide_f32::broadcast(x.scales[t * blocks_in_panel<std::int16_t> + b]),
+                     sums + t * group_rows);
     // The next block reads the sums from memory again; kept in registers they would be spilled.
     std::atomic_signal_fence(std::memory_order_acq_rel);
   }

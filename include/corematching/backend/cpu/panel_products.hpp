@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Products of weight matrices with many tokens (prefill). A thread takes columns of the result, 32 or 64 at a time:
-// it packs the weights that make them, a few hundred elements of the sum at a time, and walks over all
+// Products of weight matrices with many tokens (prefill). A thread takes columns of the result, 32 or 64 at a
+// time: it packs the weights that make them, a few hundred elements of the sum at a time, and walks over all
 // tokens with each such panel. Weights are read once, tokens from the shared cache.
 #pragma once
 
@@ -50,7 +50,7 @@ struct panel_task {
 
 /// What a panel asks ahead of the next tile.
 template <class X>
-inline constexpr index part_of_tile = tile_tokens / panels_at_once * panel_depth<X>;
+inline constexpr index part_of_tile = tile_tokens / panels_at_once* panel_depth<X>;
 
 /// sums[t][panel_rows h + r] = sum over k of x[t][k] * weight k of row r of panel h; pack(first, count) fills
 /// the panels with that part of the sum, adapt(tile, h, count) may change the tokens of a tile for panel h.
@@ -127,8 +127,7 @@ void gated_panels(const panel_task<product_type<T>>& task, const weight_view<>& 
 
 /// y[:, first..last] = x w[neurons, first..last]
 template <class T>
-void combine_panels(const panel_task<sum_type<T>>& task, const weight_view<>& w,
-                    const neurons& selection) {
+void combine_panels(const panel_task<sum_type<T>>& task, const weight_view<>& w, const neurons& selection) {
   for (index i = task.first; i < task.last; i += group_rows) {
     const index columns = std::min(group_rows, task.last - i);
     const float* sums;
