@@ -299,19 +299,23 @@ TEST(wide_u8, multiplies_quads_without_saturation) {
   }
 }
 
-TEST(i8x32, adds_without_carry_into_the_next_byte) {
+TEST(u8x32, adds_without_carry_into_the_next_byte) {
   std::mt19937 random(11);
   const bytes from = random_bytes(random);
-  const bytes sums = stored<bytes>(i8x32::load(from.data()) + i8x32::broadcast_byte(128));
-  for (std::size_t i = 0; i < 32; ++i) EXPECT_EQ(sums[i], (from[i] + 128) % 256);
+  const bytes sums = stored<bytes>(u8x32::load(from.data()) + u8x32::broadcast(128));
+  const bytes halves = stored<bytes>(u8x32::nibbles(from.data()));
+  for (std::size_t i = 0; i < 32; ++i) {
+    EXPECT_EQ(sums[i], (from[i] + 128) % 256);
+    EXPECT_EQ(halves[i], i < 16 ? from[i] & 15 : from[i - 16] >> 4);
+  }
 }
 
 TEST(vectors, eight_of_eight_quads_of_bytes_are_transposed) {
-  std::array<i8x32, 8> rows;
+  std::array<u8x32, 8> rows;
   for (std::size_t i = 0; i < 8; ++i) {
     bytes row;
     for (std::size_t j = 0; j < 32; ++j) row[j] = static_cast<std::uint8_t>(32 * i + j);
-    rows[i] = i8x32::load(row.data());
+    rows[i] = u8x32::load(row.data());
   }
   transpose(rows);
   for (std::size_t i = 0; i < 8; ++i)

@@ -29,11 +29,11 @@ struct weight_panel<std::int8_t> {
 };
 
 /// The 32 weights of a block, each panel_byte_offset too large.
-inline i8x32 panel_bytes(const std::uint8_t* block, q8_0) {
-  return i8x32::load(block) + i8x32::broadcast_byte(panel_byte_offset);
+inline u8x32 panel_bytes(const std::uint8_t* block, q8_0) {
+  return u8x32::load(block) + u8x32::broadcast(panel_byte_offset);
 }
-inline i8x32 panel_bytes(const std::uint8_t* block, q4_0) {
-  return i8x32::nibbles(block) + i8x32::broadcast_byte(panel_byte_offset - q4_0_offset);
+inline u8x32 panel_bytes(const std::uint8_t* block, q4_0) {
+  return u8x32::nibbles(block) + u8x32::broadcast(panel_byte_offset - q4_0_offset);
 }
 
 /// Elements first..first + count of rows of `cols` elements in blocks; `first` and `count` in whole blocks.
@@ -43,7 +43,7 @@ void pack_rows(weight_panel<std::int8_t>& w, const panel_row_pointers& rows, ind
   assert(first % block_size == 0 && count % block_size == 0);
   for (index b = 0; b < count / block_size; ++b)
     for (std::size_t part = 0; part < rows.size(); part += 8) {
-      std::array<i8x32, 8> quads;
+      std::array<u8x32, 8> quads;
       for (std::size_t r = 0; r < 8; ++r) {
         const quantised_row<Q> row(rows[part + r], cols);
         quads[r] = panel_bytes(row.block(first / block_size + b), Q{});
@@ -51,7 +51,7 @@ void pack_rows(weight_panel<std::int8_t>& w, const panel_row_pointers& rows, ind
       }
       transpose(quads);
       index quad = b * (block_size / 4);
-      for (const i8x32& four : quads) four.store(w.quants[quad++][part]);
+      for (const u8x32& four : quads) four.store(w.quants[quad++][part]);
     }
 }
 

@@ -99,25 +99,8 @@ struct i8x32 {
   static i8x32 load(const std::int8_t* from) {
     return {_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from))};
   }
-#if COREMATCHING_HAS_VNNI
-  static i8x32 load(const std::uint8_t* from) {
-    return load(reinterpret_cast<const std::int8_t*>(from));
-  }
-  /// The lower eight bits of `value`, thirty-two times.
-  static i8x32 broadcast_byte(int value) {
-    return {_mm256_set1_epi8(static_cast<char>(value))};
-  }
-  void store(std::uint8_t* to) const {
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), lanes);
-  }
-  friend i8x32 operator+(i8x32 a, i8x32 b) {
-    return {_mm256_add_epi8(a.lanes, b.lanes)};
-  }
-#endif
   /// Four bytes, eight times.
-  static i8x32 broadcast(std::int32_t bytes) {
-    return {_mm256_set1_epi32(bytes)};
-  }
+  static i8x32 broadcast(std::int32_t bytes) { return {_mm256_set1_epi32(bytes)}; }
   /// The lower halves of sixteen bytes, then their upper halves.
   static i8x32 nibbles(const std::uint8_t* from) {
     const __m256i twice =
@@ -131,17 +114,11 @@ struct i8x32 {
     const __m128i right = _mm_loadu_si128(reinterpret_cast<const __m128i*>(b));
     return {_mm256_set_m128i(_mm_unpackhi_epi8(left, right), _mm_unpacklo_epi8(left, right))};
   }
-  i8x32 low_nibbles() const {
-    return {_mm256_and_si256(lanes, _mm256_set1_epi8(15))};
-  }
-  i8x32 high_nibbles() const {
-    return {_mm256_and_si256(_mm256_srli_epi16(lanes, 4), _mm256_set1_epi8(15))};
-  }
+  i8x32 low_nibbles() const { return {_mm256_and_si256(lanes, _mm256_set1_epi8(15))}; }
+  i8x32 high_nibbles() const { return {_mm256_and_si256(_mm256_srli_epi16(lanes, 4), _mm256_set1_epi8(15))}; }
 
   /// a[2 i] b[2 i] + a[2 i + 1] b[2 i + 1] with 0 <= a < 128, b signed; |sum| must stay within int16.
-  friend i16x16 multiply_byte_pairs(i8x32 a, i8x32 b) {
-    return {_mm256_maddubs_epi16(a.lanes, b.lanes)};
-  }
+  friend i16x16 multiply_byte_pairs(i8x32 a, i8x32 b) { return {_mm256_maddubs_epi16(a.lanes, b.lanes)}; }
   /// Sums of four neighbouring products, 0 <= a < 128, b signed; the sum of two must stay within int16.
   friend i32x8 multiply_byte_quads(i8x32 a, i8x32 b) {
 #if COREMATCHING_HAS_AVX512
@@ -162,6 +139,12 @@ struct u8x32 {
   static u8x32 load(const std::uint8_t* from) {
     return {_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from))};
   }
+  /// The lower halves of sixteen bytes, then their upper halves.
+  static u8x32 nibbles(const std::uint8_t* from) { return {i8x32::nibbles(from).lanes}; }
+  static u8x32 broadcast(std::uint8_t value) { return {_mm256_set1_epi8(static_cast<char>(value))}; }
+  void store(std::uint8_t* to) const { _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), lanes); }
+  /// Modulo 256.
+  friend u8x32 operator+(u8x32 a, u8x32 b) { return {_mm256_add_epi8(a.lanes, b.lanes)}; }
 
   /// c[i] + the sum of the four products a[4 i + j] b[4 i + j]
   friend i32x8 multiply_add_quads(u8x32 a, i8x32 b, i32x8 c) {

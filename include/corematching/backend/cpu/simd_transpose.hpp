@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Transposes eight vectors of eight 32-bit elements: lane j of vector i becomes lane i of vector j. An
-// element of an i16x16 is a pair of neighbours, one of an i8x32 four of them.
+// element of an i16x16 is a pair of neighbours, one of a u8x32 four of them.
 #pragma once
 
 #include <array>
@@ -40,7 +40,7 @@ inline void transpose(std::array<i16x16, 8>& rows) {
 }
 
 #if COREMATCHING_HAS_VNNI
-inline void transpose(std::array<i8x32, 8>& rows) {
+inline void transpose(std::array<u8x32, 8>& rows) {
   std::array<i16x16, 8> elements;
   for (std::size_t i = 0; i < 8; ++i) elements[i].lanes = rows[i].lanes;
   transpose(elements);
