@@ -13,7 +13,7 @@
 #include <random>
 
 #include "corematching/backend/cpu/simd_transpose.hpp"
-#include "corematching/backend/cpu/simd_wide.hpp"
+#include "corematching/backend/cpu/simd_widest.hpp"
 
 namespace corematching::cpu {
 namespace {

@@ -12,7 +12,7 @@
 #include "corematching/backend/cpu/packed_panels.hpp"
 #include "corematching/backend/cpu/panel_kernels.hpp"
 #include "corematching/backend/cpu/simd_transpose.hpp"
-#include "corematching/backend/cpu/simd_wide.hpp"
+#include "corematching/backend/cpu/simd_widest.hpp"
 #include "corematching/core/quantised.hpp"
 
 #if COREMATCHING_HAS_VNNI

@@ -11,7 +11,7 @@
 #include <cstring>
 #include <type_traits>
 
-#include "corematching/backend/cpu/simd_wide.hpp"
+#include "corematching/backend/cpu/simd_widest.hpp"
 #include "corematching/core/dtype.hpp"
 #include "corematching/core/view.hpp"
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The vectors of prefill in registers of 512 bits: simd_wide.hpp.
+// The vectors of prefill in registers of 512 bits: simd_widest.hpp.
 #pragma once
 
 #include "corematching/core/config.hpp"
