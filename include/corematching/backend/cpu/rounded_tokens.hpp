@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Tokens rounded to integers, the other factor of products with the block formats: 32 elements share a scale,
-// as the weights do. To 16 bits for q8_0: where an instruction set has no dot product of bytes, sixteen bits
-// cost the multipliers as much as eight do (two instructions for 32 products), and leave the rounding of the
-// weights the only one that shows. To 8 bits for q4_0, whose weights are rounded sixteen times more coarsely
-// anyway: the products of its quants then fit in 16 bits, at three quarters of the instructions.
+// as the weights do. In decode to 16 bits for q8_0: where an instruction set has no dot product of bytes,
+// sixteen bits cost the multipliers as much as eight do (two instructions for 32 products), elsewhere memory
+// is what decode waits for, and they leave the rounding of the weights the only one that shows. To 8 bits for
+// q4_0, whose weights are rounded sixteen times more coarsely anyway: the products of its quants then fit in
+// 16 bits, at three quarters of the instructions. What prefill rounds to: product_type and sum_type.
 #pragma once
 
 #include <algorithm>
