@@ -59,7 +59,7 @@ TYPED_TEST(backend_operations, matmul_multiplies_by_the_transposed_weight_and_ad
           auto placed_bias = placed_floats(be, bias);
           const auto weight = placed_weight(be, w, type, where);
           be.matmul(y.view(), placed_x.in(), weight.view, placed_bias.in());
-          expect_near(y.values(), expected, dot_error(in));
+          expect_near(y.values(), expected, dot_error(in) + many_tokens_error(type, tokens, in));
         });
         if (this->HasFatalFailure()) return;
       }
@@ -98,7 +98,9 @@ TYPED_TEST(backend_operations, gated_up_computes_the_selected_neurons_in_their_o
                        placed_up = placed_weight(be, up, type);
             be.gated_up(y.view(), placed_x.in(), placed_gate.view, placed_up.view, activation::silu,
                         chosen.view());
-            expect_near(y.values(), expected, gated_error(in, magnitude) + stored_gate_error(type, tokens));
+            expect_near(y.values(), expected,
+                        gated_error(in, magnitude) + stored_gate_error(type, tokens) +
+                            5 * many_tokens_error(type, tokens, in, magnitude));
           });
           if (this->HasFatalFailure()) return;
         }
@@ -136,7 +138,7 @@ TYPED_TEST(backend_operations, weighted_rows_sums_the_rows_of_the_selected_neuro
             placed_matrix<TypeParam> y(be, tokens, out, where), placed_x(be, x, where);
             placed_neurons<TypeParam> chosen(be, selection);
             be.weighted_rows(y.view(), placed_x.in(), placed_weight(be, w, type, where).view, chosen.view());
-            expect_near(y.values(), expected, dot_error(x.cols));
+            expect_near(y.values(), expected, dot_error(x.cols) + many_tokens_error(type, tokens, x.cols));
           });
           if (this->HasFatalFailure()) return;
         }
@@ -171,19 +173,16 @@ TYPED_TEST(backend_operations, products_take_more_tokens_than_are_multiplied_at_
   for (const dtype type : {dtype::f32, has_block_formats ? dtype::q8_0 : dtype::bf16}) {
     SCOPED_TRACE(name_of(type));
     const real_matrix w = this->random_weight(out, in, type, 1);
-    // As in quantised_ops_test.cpp.
-    const double product_unit = is_quantised(type) ? many_tokens_unit : 0;
-    const double sum_unit = is_quantised(type) ? 1.8 / 32767 : 0;
     for_each_configuration<TypeParam>([&](TypeParam& be) {
       const auto weight = placed_weight(be, w, type);
       placed_matrix<TypeParam> placed_x(be, x, {1, 3}), placed_h(be, h), y(be, tokens, out),
           sum(be, tokens, in);
       be.matmul(y.view(), placed_x.in(), weight.view, {});
       expect_near(y.values(), twin::matmul(as_multiplied(x, type), w),
-                  dot_error(in) + rounded_factor_error(in, product_unit));
+                  dot_error(in) + rounded_factor_error(in, product_unit(type)));
       be.weighted_rows(sum.view(), placed_h.in(), weight.view, {});
       expect_near(sum.values(), twin::weighted_rows(as_multiplied(h, type), w),
-                  dot_error(out) + rounded_factor_error(out, sum_unit));
+                  dot_error(out) + rounded_factor_error(out, sum_unit(type)));
     });
   }
 }

@@ -28,14 +28,13 @@ const std::vector<index> token_counts = {1, 2, 4, 5, 6, 9, 37};
 
 /// Tokens of dot products become multiples of 1/32767 or 1/127 of their block's largest element.
 double token_unit(dtype format, index tokens) {
-  if (tokens > 4) return many_tokens_unit;
+  if (tokens > 4) return product_unit(format);
   return format == dtype::q8_0 ? 1.0 / 32767 : 1.0 / 127;
 }
 /// Coefficients of weighted sums become multiples of 1/4095 or 1/127 of the largest of eight rows; for q8_0
-/// the products are rounded to the same step once more. Of many tokens, the token, the scale of the weights
-/// and their product are rounded to 1/32767: sqrt(3) as much.
+/// the products are rounded to the same step once more.
 double coefficient_unit(dtype format, index tokens) {
-  if (tokens > 4) return 1.8 / 32767;
+  if (tokens > 4) return sum_unit(format);
   return format == dtype::q8_0 ? 2.0 / 4095 : 1.0 / 127;
 }
 

@@ -190,9 +190,35 @@ inline real_matrix as_multiplied(const real_matrix& x, corematching::dtype type)
   return rounds_tokens(type, x.rows) ? rounded(x, type) : x;
 }
 
-/// What many tokens become multiples of, relative to the largest element of their block, in products along
-/// the rows of weights in the block formats.
-inline constexpr double many_tokens_unit = COREMATCHING_HAS_VNNI ? 1.0 / 127 : 1.0 / 32767;
+/// To what the factors of products with many tokens are rounded, as the unit of rounded_factor_error. In
+/// tiles weights in the block formats and tokens become bfloat16 numbers, each off by 2^-9 of itself at most;
+/// tokens that meet 16-bit weights become sums of two, off by 2^-18, and what the parts of f16 weights leave
+/// out is as much again.
+inline double tile_unit(corematching::dtype type) {
+  if (corematching::is_quantised(type)) return std::sqrt(2.0) * 0x1p-8;
+  return type == corematching::dtype::f16 ? 0x1p-16 : 0x1p-17;
+}
+
+/// That of products along the rows of weights. Outside of tiles tokens become multiples of that part of the
+/// largest element of their block.
+inline double product_unit(corematching::dtype type) {
+  if (multiplied_in_tiles(type)) return tile_unit(type);
+  if (!corematching::is_quantised(type)) return 0;
+  return COREMATCHING_HAS_VNNI ? 1.0 / 127 : 1.0 / 32767;
+}
+
+/// That of sums of rows: the token, the scale of the weights and their product are rounded to 1/32767, which
+/// is sqrt(3) as much.
+inline double sum_unit(corematching::dtype type) {
+  if (multiplied_in_tiles(type)) return tile_unit(type);
+  return corematching::is_quantised(type) ? 1.8 / 32767 : 0;
+}
+
+/// What that adds to products with elements in any type but the block formats, whose few tokens are rounded
+/// too.
+inline double many_tokens_error(corematching::dtype type, index tokens, index length, double magnitude = 1) {
+  return tokens > 4 ? rounded_factor_error(length, product_unit(type), magnitude) : 0;
+}
 
 /// What gated activations of order 1 err by where gate and up are stored in that type in between: their two
 /// roundings, and the slope of the activation, at most 1.1, times a gate of up to 2.

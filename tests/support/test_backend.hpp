@@ -27,6 +27,9 @@ using test_backend = corematching::cuda::backend;
 /// Tokens beyond so many are rounded to the type of 16-bit weights that they are multiplied by.
 inline constexpr std::ptrdiff_t exact_tokens = corematching::cuda::detail::few_tokens;
 inline constexpr bool has_block_formats = false;
+inline bool multiplied_in_tiles(corematching::dtype) {
+  return false;
+}
 inline constexpr int thread_counts[] = {1};
 
 /// A backend; how many threads is no question that a device asks.
@@ -40,6 +43,7 @@ B make_backend(int) {
 using test_backend = corematching::cpu::backend;
 inline constexpr std::ptrdiff_t exact_tokens = std::numeric_limits<std::ptrdiff_t>::max();
 inline constexpr bool has_block_formats = true;
+using corematching::cpu::detail::multiplied_in_tiles;
 inline constexpr int thread_counts[] = {1, 2, 3};
 
 template <class B>

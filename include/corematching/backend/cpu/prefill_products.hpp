@@ -10,6 +10,15 @@ namespace corematching::cpu {
 inline namespace COREMATCHING_CPU_ISA {
 namespace detail {
 
+/// Whether products of weights of `type` with many tokens are made of AMX tiles.
+inline bool multiplied_in_tiles([[maybe_unused]] dtype type) {
+#if COREMATCHING_HAS_AMX
+  return tile_products::take(type);
+#else
+  return false;
+#endif
+}
+
 #if COREMATCHING_HAS_AMX
 
 /// panel_products or tile_products, by the type of the weights.
@@ -19,20 +28,20 @@ class prefill_products {
 
   void matmul(thread_pool& pool, index grain, matrix_view<float> y, matrix_view<const float> x,
               const weight_view<>& w, vector_view<const float> bias) {
-    if (tile_products::take(w.type)) return tiles_.matmul(pool, grain, y, x, w, bias);
+    if (multiplied_in_tiles(w.type)) return tiles_.matmul(pool, grain, y, x, w, bias);
     panels_.matmul(pool, grain, y, x, w, bias);
   }
 
   void gated_up(thread_pool& pool, index grain, matrix_view<float> y, matrix_view<const float> x,
                 const weight_view<>& gate, const weight_view<>& up, activation act,
                 const neurons& selection) {
-    if (tile_products::take(gate.type)) return tiles_.gated_up(pool, grain, y, x, gate, up, act, selection);
+    if (multiplied_in_tiles(gate.type)) return tiles_.gated_up(pool, grain, y, x, gate, up, act, selection);
     panels_.gated_up(pool, grain, y, x, gate, up, act, selection);
   }
 
   void weighted_rows(thread_pool& pool, index grain, matrix_view<float> y, matrix_view<const float> x,
                      const weight_view<>& w, const neurons& selection) {
-    if (tile_products::take(w.type)) return tiles_.weighted_rows(pool, grain, y, x, w, selection);
+    if (multiplied_in_tiles(w.type)) return tiles_.weighted_rows(pool, grain, y, x, w, selection);
     panels_.weighted_rows(pool, grain, y, x, w, selection);
   }
 
