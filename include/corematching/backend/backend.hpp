@@ -71,6 +71,9 @@ struct work_counters {
     kv_bytes += other.kv_bytes;
     return *this;
   }
+  friend work_counters operator*(const work_counters& one, std::uint64_t times) {
+    return {one.flops * times, one.weight_bytes * times, one.kv_bytes * times};
+  }
   friend bool operator==(const work_counters&, const work_counters&) = default;
 };
 
@@ -199,6 +202,22 @@ concept backend = detail::names_types<B> && detail::layer_operations<B> && detai
   be.upload(ints, host_ints);
   be.download(host_ints, ints);
   { be.counters() } -> std::convertible_to<work_counters>;
+};
+
+/// A backend that can record operations and replay them at the cost of one call: those of a decoding step,
+/// which for a while differs from the one before in nothing but what stands in memory and how many rows are
+/// cached.
+template <class B>
+concept replaying_backend = backend<B> && requires(B& be, typename B::recording& made,
+                                                   index_view<typename B::space> counter, std::int32_t count,
+                                                   void (&operations)()) {
+  // Runs `operations`, which wait for nothing and take no memory, and records them. They must have run before
+  // with the same sizes. counter [1] holds `count`.
+  be.record(made, counter, count, operations);
+  // Runs again what was recorded. By as much as the counter, which holds `count` now, has grown since,
+  // store_rows() goes so many rows further and attention() sees so many more keys. False, and nothing was
+  // done, where there is no recording, or none that still fits the backend's own memory.
+  { be.replay(made, count) } -> std::same_as<bool>;
 };
 
 }  // namespace corematching

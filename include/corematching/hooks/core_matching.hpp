@@ -169,6 +169,7 @@ template <backend B>
 class core_matching<B>::decode_hook {
  public:
   using attends = sites<site::ffn_neurons>;
+  static constexpr bool answers_ahead = true;
   explicit decode_hook(const core_matching& state) : state_(&state) {}
 
   neuron_selection<space> operator()(site::ffn_neurons, const layer_context<B>& at) const {

@@ -3,6 +3,7 @@
 // memory of their size and gives the rest back.
 #pragma once
 
+#include <cassert>
 #include <cstddef>
 #include <utility>
 #include <vector>
@@ -32,6 +33,14 @@ class kv_layer {
   /// Bytes that the layer holds, headroom included.
   std::size_t capacity_bytes() const {
     return 2 * static_cast<std::size_t>(stored_bytes(type_, rows_, size_));
+  }
+
+  /// Whether so many rows can be appended without moving the others.
+  bool has_room(index rows) const { return length_ + rows <= rows_; }
+  /// Says how many rows are filled where others than append() and keep() have seen to it.
+  void set_length(index length) {
+    assert(length >= 0 && length <= rows_);
+    length_ = length;
   }
 
   view keys() { return rows_of(keys_, 0, length_); }

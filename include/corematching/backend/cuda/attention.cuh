@@ -29,6 +29,8 @@ inline void attention(const context& on, workspace& results, matrix_view<float, 
   const bool whole_loads = takes_whole_loads(k, shape.head_dim) && takes_whole_loads(v, shape.head_dim);
   visit_elements(k.type, [&]<class T>(const T*) {
     const attention_operands<T> in = operands_of<T>(q, k, v, shape);
+    require(on.later.counter == nullptr || q.rows == 1, "attention of ", q.rows,
+            " queries cannot be recorded, only that of one");
     if (q.rows <= few_queries) return decode_attention(on, results, y, in, whole_loads);
     if constexpr (!std::is_same_v<T, float>)
       if (suits_tensor_cores(k.type, shape.head_dim, whole_loads, on.capability))

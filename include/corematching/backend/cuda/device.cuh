@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Which device a backend works on, and what owns a stream and a cuBLAS handle.
+// Which device a backend works on, and what owns a stream, an event, a graph and a cuBLAS handle.
 #pragma once
 
 #include <cublas_v2.h>
@@ -78,6 +78,12 @@ struct destroy_stream {
 struct destroy_event {
   void operator()(cudaEvent_t event) const { static_cast<void>(cudaEventDestroy(event)); }
 };
+struct destroy_graph {
+  void operator()(cudaGraph_t graph) const { static_cast<void>(cudaGraphDestroy(graph)); }
+};
+struct destroy_graph_exec {
+  void operator()(cudaGraphExec_t graph) const { static_cast<void>(cudaGraphExecDestroy(graph)); }
+};
 struct destroy_cublas {
   void operator()(cublasHandle_t handle) const { static_cast<void>(cublasDestroy(handle)); }
 };
@@ -86,6 +92,9 @@ struct destroy_cublas {
 
 using stream_handle = std::unique_ptr<std::remove_pointer_t<cudaStream_t>, detail::destroy_stream>;
 using event_handle = std::unique_ptr<std::remove_pointer_t<cudaEvent_t>, detail::destroy_event>;
+using graph_handle = std::unique_ptr<std::remove_pointer_t<cudaGraph_t>, detail::destroy_graph>;
+/// A graph that can be launched.
+using graph_exec_handle = std::unique_ptr<std::remove_pointer_t<cudaGraphExec_t>, detail::destroy_graph_exec>;
 using cublas_handle = std::unique_ptr<std::remove_pointer_t<cublasHandle_t>, detail::destroy_cublas>;
 
 /// A stream that does not wait for the default stream.
@@ -113,12 +122,22 @@ inline cublas_handle make_cublas(cudaStream_t stream) {
   return owner;
 }
 
+/// How many rows a cache has beyond those that a kernel's other arguments speak of: none, or, in a kernel that
+/// is recorded, as many as a counter in device memory has counted since.
+struct later_rows {
+  const std::int32_t* counter = nullptr;
+  std::int32_t start = 0;
+
+  __device__ int count() const { return counter == nullptr ? 0 : *counter - start; }
+};
+
 /// What every operation needs to be started: where it is queued, and what shares the work there.
 struct context {
   cudaStream_t stream = nullptr;
   cublasHandle_t cublas = nullptr;
   int processors = 1;
   int capability = 0;  // compute capability times ten
+  later_rows later = {};
 };
 
 }  // namespace corematching::cuda

@@ -164,11 +164,11 @@ __global__ void __launch_bounds__(row_threads)
   }
 }
 
-/// y[i] = x[i] rounded to T; threads and groups as above.
+/// y[i] = x[i] rounded to T, or so many rows later; threads and groups as above.
 template <class T, int Group>
 __global__ void __launch_bounds__(row_threads)
-    narrow_rows(std::byte* y, index row_bytes, const float* x, index stride, index cols) {
-  T* target = reinterpret_cast<T*>(y + blockIdx.x * row_bytes);
+    narrow_rows(std::byte* y, index row_bytes, later_rows later, const float* x, index stride, index cols) {
+  T* target = reinterpret_cast<T*>(y + (blockIdx.x + index{later.count()}) * row_bytes);
   const float* source = x + blockIdx.x * stride;
   for (index j = (blockIdx.y * index{row_threads} + threadIdx.x) * Group; j < cols;
        j += index{gridDim.y} * row_threads * Group) {
@@ -222,7 +222,7 @@ inline void load_rows(const context& on, matrix_view<float, device_space> y, wei
   widen(on, y, x, nullptr);
 }
 
-/// y = x, rounded to the type of y
+/// y = x, rounded to the type of y; recorded, as many rows further on as there are later
 inline void store_rows(const context& on, cache_view<device_space> y,
                        matrix_view<const float, device_space> x) {
   assert(y.rows == x.rows && y.cols == x.cols);
@@ -230,8 +230,8 @@ inline void store_rows(const context& on, cache_view<device_space> y,
     const bool aligned = rows_are_aligned(y, x);
     const index group = aligned ? per_load<T> : 1;
     launch(on.stream, row_grid(x.rows, x.cols, row_threads * group), dim3(row_threads),
-           aligned ? narrow_rows<T, per_load<T>> : narrow_rows<T, 1>, y.data, y.row_bytes, x.data, x.stride,
-           x.cols);
+           aligned ? narrow_rows<T, per_load<T>> : narrow_rows<T, 1>, y.data, y.row_bytes, on.later, x.data,
+           x.stride, x.cols);
   });
 }
 
