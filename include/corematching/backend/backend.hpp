@@ -15,6 +15,7 @@
 #include <optional>
 
 #include "corematching/core/core_count.hpp"
+#include "corematching/core/largest.hpp"
 #include "corematching/core/view.hpp"
 
 namespace corematching {
@@ -190,6 +191,7 @@ concept backend = detail::names_types<B> && detail::layer_operations<B> && detai
     detail::selection_operations<B> &&
     requires(B& be, weight<host_space> w, vector_view<std::int32_t, typename B::space> ints,
              vector_view<std::int32_t, host_space> host_ints, vector_view<const float> parameters,
+             vector_view<const typename B::value_type, typename B::space> values,
              std::size_t bytes, dtype target, bool transposed) {
   { be.template allocate<std::int32_t>(index{1}).view() } -> std::convertible_to<decltype(ints)>;
   // Host memory that weights are put together in.
@@ -201,6 +203,7 @@ concept backend = detail::names_types<B> && detail::layer_operations<B> && detai
   { be.convert_weight(w.view, target, transposed) } -> std::same_as<weight<typename B::space>>;
   be.upload(ints, host_ints);
   be.download(host_ints, ints);
+  { be.largest(values) } -> std::same_as<largest_value>;  // the first NaN or the first of the largest
   { be.counters() } -> std::convertible_to<work_counters>;
 };
 

@@ -19,6 +19,7 @@
 #include "corematching/backend/cuda/attention.cuh"
 #include "corematching/backend/cuda/buffer.cuh"
 #include "corematching/backend/cuda/device.cuh"
+#include "corematching/backend/cuda/largest.cuh"
 #include "corematching/backend/cuda/norms.cuh"
 #include "corematching/backend/cuda/pointwise.cuh"
 #include "corematching/backend/cuda/products.cuh"
@@ -95,6 +96,13 @@ class backend {
           cudaMemcpyAsync(to.data, from.data, bytes_of(from), cudaMemcpyDeviceToHost, on().stream));
     synchronize();
     detail::check_finite(on(), selection_);
+  }
+
+  /// Waits for it, as download() does.
+  largest_value largest(vec values) {
+    const largest_value found = detail::largest_of(on(), largest_workspace_, values);
+    detail::check_finite(on(), selection_);
+    return found;
   }
 
   void embed(out y, const stored& table, ids rows) { detail::embed(on(), y, table, rows); }
@@ -252,6 +260,7 @@ class backend {
   detail::uploads uploads_;
   detail::product_workspaces products_;
   workspace attention_workspace_;
+  workspace largest_workspace_;
   detail::selection_state selection_;
   work_counters counters_;
   later_rows later_;           // while operations are recorded
