@@ -71,6 +71,7 @@ measure() {
   while IFS= read -r line; do rows+=("$(printf '    %s' "$line")"); done <"$out/$name.txt"
 }
 measure 7b_decode --shape llava-1.5-7b --beta 0.4 --new-tokens 64
+measure 7b_decode_without_graph --shape llava-1.5-7b --beta 0.4 --new-tokens 64 --no-graph
 measure 7b_prefill_layer_10 --shape llava-1.5-7b --keep 64 --match-layer 10 --new-tokens 4
 measure 7b_prefill_layer_2 --shape llava-1.5-7b --keep 64 --match-layer 2 --new-tokens 4
 [[ $quick -eq 1 ]] || measure 13b_both --shape llava-1.5-13b --beta 0.4 --keep 64 --new-tokens 64

@@ -191,8 +191,8 @@ concept backend = detail::names_types<B> && detail::layer_operations<B> && detai
     detail::selection_operations<B> &&
     requires(B& be, weight<host_space> w, vector_view<std::int32_t, typename B::space> ints,
              vector_view<std::int32_t, host_space> host_ints, vector_view<const float> parameters,
-             vector_view<const typename B::value_type, typename B::space> values,
-             std::size_t bytes, dtype target, bool transposed) {
+             vector_view<const typename B::value_type, typename B::space> values, std::size_t bytes,
+             dtype target, bool transposed) {
   { be.template allocate<std::int32_t>(index{1}).view() } -> std::convertible_to<decltype(ints)>;
   // Host memory that weights are put together in.
   { be.weight_memory(bytes) } -> std::same_as<std::shared_ptr<std::byte>>;
@@ -211,9 +211,9 @@ concept backend = detail::names_types<B> && detail::layer_operations<B> && detai
 /// which for a while differs from the one before in nothing but what stands in memory and how many rows are
 /// cached.
 template <class B>
-concept replaying_backend = backend<B> && requires(B& be, typename B::recording& made,
-                                                   index_view<typename B::space> counter, std::int32_t count,
-                                                   void (&operations)()) {
+concept replaying_backend = backend<B> &&
+    requires(B& be, typename B::recording& made, index_view<typename B::space> counter, std::int32_t count,
+             void (&operations)()) {
   // Runs `operations`, which wait for nothing and take no memory, and records them. They must have run before
   // with the same sizes. counter [1] holds `count`.
   be.record(made, counter, count, operations);

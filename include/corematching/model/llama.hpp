@@ -4,7 +4,6 @@
 #pragma once
 
 #include <algorithm>
-#include <atomic>
 #include <concepts>
 #include <cstdint>
 #include <memory>
@@ -164,12 +163,6 @@ class llama {
  private:
   using alive_tokens = detail::alive_tokens<B>;
 
-  // Counts the models of this process.
-  static std::uint64_t next_number() {
-    static std::atomic<std::uint64_t> last{0};
-    return ++last;
-  }
-
   // From the id and position in seq.input to the logits.
   template <class H>
   void run_layers(B& be, sequence<B>& seq, std::int32_t id, H& hook) const {
@@ -292,7 +285,7 @@ class llama {
     return logits;
   }
 
-  std::uint64_t number_ = next_number();
+  std::uint64_t number_ = next_model_number();
   llama_config config_;
   weight<space> embedding_;
   std::vector<decoder_layer<B>> layers_;     // all of them, or none where there is a stream

@@ -14,9 +14,9 @@ namespace corematching {
 template <backend B>
 struct sequence {
   kv_cache<B> cache;
-  scratch<B> one_token;                                // intermediate activations of decoding
-  matrix<B> hidden;                                    // [1, D]
-  matrix<B> logits;                                    // [1, vocabulary]
+  scratch<B> one_token;                             // intermediate activations of decoding
+  matrix<B> hidden;                                 // [1, D]
+  matrix<B> logits;                                 // [1, vocabulary]
   typename B::template buffer<std::int32_t> input;  // [2], id and position of the current step's token
   // Under a memory limit, by layer: what decoding needs of it, or null where that is read for every token.
   std::vector<std::shared_ptr<const decoder_layer<B>>> excerpts;

@@ -4,6 +4,7 @@
 // those behind it are replays, until circumstances change.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <utility>
@@ -13,10 +14,16 @@
 
 namespace corematching {
 
+/// A number that no other model of this process has.
+inline std::uint64_t next_model_number() {
+  static std::atomic<std::uint64_t> last{0};
+  return ++last;
+}
+
 /// Which step is to run: on which model, and where its token stands.
 template <backend B>
 struct step_place {
-  std::uint64_t model;  // a number that no other model has
+  std::uint64_t model;  // its number
   std::int32_t position;
   index_view<typename B::space> placed_position;  // [1], in the backend's memory
 };
@@ -122,7 +129,8 @@ class decoding_steps<B> {
   void replay(B& be, kv_cache<B>& cache, const step_place<B>& at, const Step& plain_step) {
     const auto set_lengths = [&](index behind_position) {
       for (index i = 0; i < cache.layers(); ++i)
-        cache[i].set_length(at.position + behind_position - last_.layers[static_cast<std::size_t>(i)].dropped);
+        cache[i].set_length(at.position + behind_position -
+                            last_.layers[static_cast<std::size_t>(i)].dropped);
     };
     if (be.replay(recorded_, at.position)) return set_lengths(1);
     try {

@@ -133,7 +133,7 @@ class backend {
   void attention(out y, in q, const stored& k, const stored& v, const attention_shape& shape) {
     assert(k.rows == v.rows && k.type == v.type && (!shape.causal || k.rows >= q.rows));
     count_attention(shape, q.rows, k);
-    detail::attention(on(), attention_workspace_, y, q, k, v, shape);
+    detail::attention(on(), attention_workspace_, y, q, k, v, shape, later_);
   }
   /// The weights that one query row gives to every key, [heads, keys]; not counted as work of the model.
   void attention_probabilities(out probabilities, in q, const stored& k, const attention_shape& shape) {
@@ -146,7 +146,7 @@ class backend {
 
   void gather_rows(out y, in x, ids rows) { detail::gather_rows(on(), y, x, rows); }
   void gather_rows(cached y, const stored& x, ids rows) { detail::gather_rows(on(), y, x, rows); }
-  void store_rows(cached y, in x) { detail::store_rows(on(), y, x); }
+  void store_rows(cached y, in x) { detail::store_rows(on(), y, x, later_); }
   void load_rows(out y, const stored& x) { detail::load_rows(on(), y, x); }
   void zero_rows(cached x, ids rows) { detail::zero_rows(on(), x, rows); }
   void copy_rows(cached y, const stored& x) {
@@ -238,14 +238,14 @@ class backend {
   }
 
   std::array<const void*, 6> own_memory() const {
-    return {products_.tokens.address(),  products_.partials.address(), products_.weights.address(),
-            products_.gates.address(),   products_.ups.address(),      attention_workspace_.address()};
+    return {products_.tokens.address(), products_.partials.address(), products_.weights.address(),
+            products_.gates.address(),  products_.ups.address(),      attention_workspace_.address()};
   }
 
   // Kernels and cuBLAS work on the device that the thread uses, which another backend may have changed.
   context on() const {
     COREMATCHING_CUDA_CHECK(cudaSetDevice(properties_.number));
-    return {stream_.get(), cublas_.get(), properties_.processors, properties_.capability, later_};
+    return {stream_.get(), cublas_.get(), properties_.processors, properties_.capability};
   }
 
   template <class View>

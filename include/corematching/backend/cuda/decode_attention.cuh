@@ -12,6 +12,7 @@
 #include "corematching/backend/cuda/buffer.cuh"
 #include "corematching/backend/cuda/decode_teams.cuh"
 #include "corematching/backend/cuda/device.cuh"
+#include "corematching/backend/cuda/later_rows.cuh"
 
 namespace corematching::cuda::detail {
 
@@ -32,7 +33,9 @@ struct key_slices {
     const int per_slice = static_cast<int>(ceil_div(keys, wanted < most ? wanted : most));
     return static_cast<int>(ceil_div(per_slice, round)) * round;
   }
-  __host__ __device__ int count(int keys) const { return static_cast<int>(ceil_div(keys, keys_of_one(keys))); }
+  __host__ __device__ int count(int keys) const {
+    return static_cast<int>(ceil_div(keys, keys_of_one(keys)));
+  }
 };
 
 /// Where the slices leave their results: softmax state of slice s of head h of query i at
@@ -127,8 +130,8 @@ __device__ void write_slice(const running_softmax<Heads, Share::elements>& state
   }
 }
 
-/// Slice blockIdx.x of the keys, if there are so many, for query row blockIdx.z. blockIdx.y counts windows of columns (one where
-/// aligned), in them key/value heads, and in them parts of at most `Heads` query heads.
+/// Slice blockIdx.x of the keys, if there are so many, for query row blockIdx.z. blockIdx.y counts windows of
+/// columns (one where aligned), in them key/value heads, and in them parts of at most `Heads` query heads.
 template <class T, int Lanes, int Heads, bool Aligned>
 __global__ void __launch_bounds__(decode_threads)
     decode_slices(attention_operands<T> in, key_slices cut, slice_results to, float* y, index y_stride) {
@@ -172,14 +175,14 @@ __global__ void __launch_bounds__(decode_threads)
 /// Starts the kernels of one layout, with as many slices as fill the device.
 template <class T, int Lanes, int Heads, bool Aligned>
 void queue_decode(const context& on, workspace& results, matrix_view<float, device_space> y,
-                  const attention_operands<T>& in) {
+                  const attention_operands<T>& in, later_rows later) {
   constexpr int columns = lane_share<T, Lanes, Aligned>::columns, teams = decode_threads / Lanes;
   const index tasks =
       in.heads / in.group * ceil_div(in.group, Heads) * (Aligned ? 1 : ceil_div(in.head_dim, columns));
   const index wanted = ceil_div(decode_blocks_per_processor * on.processors, tasks * in.query_count);
-  const key_slices cut{static_cast<int>(std::min(wanted, most_slices)), teams * keys_in_flight, on.later};
-  // For the one query of a step as many blocks as any number of keys needs: what is started does not depend on
-  // it, whether it is recorded or not.
+  const key_slices cut{static_cast<int>(std::min(wanted, most_slices)), teams * keys_in_flight, later};
+  // For the one query of a step as many blocks as any number of keys needs: what is started does not depend
+  // on it, whether it is recorded or not.
   const index slices = in.query_count == 1 ? cut.wanted : cut.count(in.key_count);
   const index places = slices * in.heads * in.query_count;
   slice_results to{};
@@ -198,20 +201,21 @@ void queue_decode(const context& on, workspace& results, matrix_view<float, devi
 
 template <class T, int Lanes>
 void queue_aligned_decode(const context& on, workspace& results, matrix_view<float, device_space> y,
-                          const attention_operands<T>& in) {
-  if (in.group == 1) return queue_decode<T, Lanes, 1, true>(on, results, y, in);
-  queue_decode<T, Lanes, 4, true>(on, results, y, in);
+                          const attention_operands<T>& in, later_rows later) {
+  if (in.group == 1) return queue_decode<T, Lanes, 1, true>(on, results, y, in, later);
+  queue_decode<T, Lanes, 4, true>(on, results, y, in, later);
 }
 
 /// y = softmax(q k^T * scale) v, for few queries: each reads all keys and values.
 template <class T>
 void decode_attention(const context& on, workspace& results, matrix_view<float, device_space> y,
-                      const attention_operands<T>& in, bool whole_loads) {
+                      const attention_operands<T>& in, bool whole_loads, later_rows later) {
   const int loads = in.head_dim / per_load<T>;
-  if (!whole_loads || loads > warp_size) return queue_decode<T, warp_size, 1, false>(on, results, y, in);
-  if (loads <= 8) return queue_aligned_decode<T, 8>(on, results, y, in);
-  if (loads <= 16) return queue_aligned_decode<T, 16>(on, results, y, in);
-  queue_aligned_decode<T, 32>(on, results, y, in);
+  if (!whole_loads || loads > warp_size)
+    return queue_decode<T, warp_size, 1, false>(on, results, y, in, later);
+  if (loads <= 8) return queue_aligned_decode<T, 8>(on, results, y, in, later);
+  if (loads <= 16) return queue_aligned_decode<T, 16>(on, results, y, in, later);
+  queue_aligned_decode<T, 32>(on, results, y, in, later);
 }
 
 }  // namespace corematching::cuda::detail

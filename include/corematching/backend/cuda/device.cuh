@@ -122,22 +122,12 @@ inline cublas_handle make_cublas(cudaStream_t stream) {
   return owner;
 }
 
-/// How many rows a cache has beyond those that a kernel's other arguments speak of: none, or, in a kernel that
-/// is recorded, as many as a counter in device memory has counted since.
-struct later_rows {
-  const std::int32_t* counter = nullptr;
-  std::int32_t start = 0;
-
-  __device__ int count() const { return counter == nullptr ? 0 : *counter - start; }
-};
-
 /// What every operation needs to be started: where it is queued, and what shares the work there.
 struct context {
   cudaStream_t stream = nullptr;
   cublasHandle_t cublas = nullptr;
   int processors = 1;
   int capability = 0;  // compute capability times ten
-  later_rows later = {};
 };
 
 }  // namespace corematching::cuda

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The largest of some numbers in device memory. One block finds it: a vocabulary of logits is read in the time
-// that a second kernel would take to start.
+// The largest of some numbers in device memory. One block finds it: a vocabulary of logits is read in the
+// time that a second kernel would take to start.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -58,8 +58,7 @@ inline largest_value largest_of(const context& on, workspace& memory,
   launch(on.stream, dim3(1), dim3(largest_threads), find_largest<largest_threads>, found, values.data,
          values.size);
   largest_value result;
-  COREMATCHING_CUDA_CHECK(
-      cudaMemcpyAsync(&result, found, sizeof result, cudaMemcpyDeviceToHost, on.stream));
+  COREMATCHING_CUDA_CHECK(cudaMemcpyAsync(&result, found, sizeof result, cudaMemcpyDeviceToHost, on.stream));
   COREMATCHING_CUDA_CHECK(cudaStreamSynchronize(on.stream));
   return result;
 }

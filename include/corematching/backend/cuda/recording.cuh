@@ -13,6 +13,7 @@
 
 #include "corematching/backend/backend.hpp"
 #include "corematching/backend/cuda/device.cuh"
+#include "corematching/backend/cuda/later_rows.cuh"
 #include "corematching/core/cuda_error.cuh"
 
 namespace corematching::cuda {
@@ -20,9 +21,9 @@ namespace corematching::cuda {
 /// What was recorded, or nothing.
 struct recording {
   graph_exec_handle graph;
-  std::int32_t start = 0;              // what the counter was
-  work_counters work;                  // of the operations as they were recorded
-  work_counters work_of_row;           // more of it for every later row
+  std::int32_t start = 0;               // what the counter was
+  work_counters work;                   // of the operations as they were recorded
+  work_counters work_of_row;            // more of it for every later row
   std::array<const void*, 6> memory{};  // of the backend's own that they use
 };
 

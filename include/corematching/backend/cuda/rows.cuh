@@ -11,6 +11,7 @@
 #include <cstdint>
 
 #include "corematching/backend/cuda/device.cuh"
+#include "corematching/backend/cuda/later_rows.cuh"
 #include "corematching/core/dtype.hpp"
 #include "corematching/core/elements.cuh"
 #include "corematching/core/error.hpp"
@@ -222,15 +223,15 @@ inline void load_rows(const context& on, matrix_view<float, device_space> y, wei
   widen(on, y, x, nullptr);
 }
 
-/// y = x, rounded to the type of y; recorded, as many rows further on as there are later
+/// y = x, rounded to the type of y; or so many rows later
 inline void store_rows(const context& on, cache_view<device_space> y,
-                       matrix_view<const float, device_space> x) {
+                       matrix_view<const float, device_space> x, later_rows later = {}) {
   assert(y.rows == x.rows && y.cols == x.cols);
   visit_elements(y.type, [&]<class T>(const T*) {
     const bool aligned = rows_are_aligned(y, x);
     const index group = aligned ? per_load<T> : 1;
     launch(on.stream, row_grid(x.rows, x.cols, row_threads * group), dim3(row_threads),
-           aligned ? narrow_rows<T, per_load<T>> : narrow_rows<T, 1>, y.data, y.row_bytes, on.later, x.data,
+           aligned ? narrow_rows<T, per_load<T>> : narrow_rows<T, 1>, y.data, y.row_bytes, later, x.data,
            x.stride, x.cols);
   });
 }
