@@ -27,7 +27,7 @@ TEST(largest_value, is_the_first_of_the_largest) {
 
 TEST(largest_value, is_the_first_nan_where_there_is_one) {
   for (const std::vector<float>& values :
-       {std::vector{1, nan, infinity, -nan}, {infinity, nan}, {infinity, -nan, nan}}) {
+       {std::vector{1.0f, nan, infinity, -nan}, {infinity, nan}, {infinity, -nan, nan}}) {
     const largest_value found = found_in(values);
     EXPECT_EQ(found.place, 1);
     EXPECT_NE(found.value, found.value);
