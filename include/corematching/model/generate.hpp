@@ -43,8 +43,9 @@ std::int32_t next_token(B& be, const llama<B>& model, sequence<B>& seq, std::int
 }  // namespace detail
 
 /// Continues `seq`, whose last logits are `logits`, token by token: choose(logits) says which comes next (a
-/// `sampler`, or anything that is called like one), on_token(id) hears of it. The answer ends at a stop id,
-/// which is not reported, or after max_new_tokens. Returns true if a stop id ended it.
+/// `sampler`, or anything that is called like one; logits of steps stay in the backend's memory where they
+/// can be chosen from as choose(be, logits)), on_token(id) hears of it. The answer ends at a stop id, which
+/// is not reported, or after max_new_tokens. Returns true if a stop id ended it.
 template <backend B, class Choose, hook_of<B> H, class OnToken>
 bool generate(B& be, const llama<B>& model, sequence<B>& seq, std::vector<float> logits, Choose&& choose,
               const stop_rule& stop, H&& hook, OnToken&& on_token) {
