@@ -207,6 +207,17 @@ concept backend = detail::names_types<B> && detail::layer_operations<B> && detai
   { be.counters() } -> std::convertible_to<work_counters>;
 };
 
+/// A backend that has operations in one that others compute one after the other.
+template <class B, class V = detail::backend_types<B>>
+concept fusing_backend = backend<B> &&
+    requires(B& be, typename V::out y, typename V::in x, typename V::vec v, typename V::ids ids,
+             typename V::wt w, typename V::neurons neurons, typename V::cached cached) {
+  be.add_matmul(y, x, w, v);               // y += x W^T + bias
+  be.add_weighted_rows(y, x, w, neurons);  // y += sum over neurons of x[:, n] * Wdown^T[n]
+  be.rotary(y, y, ids, v);                 // of two matrices
+  be.store_rows(cached, cached, x, x);     // likewise: what is stored is alike
+};
+
 /// A backend that can record operations and replay them at the cost of one call: those of a decoding step,
 /// which for a while differs from the one before in nothing but what stands in memory and how many rows are
 /// cached.

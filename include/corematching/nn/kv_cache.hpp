@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "corematching/backend/backend.hpp"
+#include "corematching/nn/fused.hpp"
 
 namespace corematching {
 
@@ -48,8 +49,7 @@ class kv_layer {
 
   void append(B& be, const_view keys, const_view values) {
     if (length_ + keys.rows > rows_) resize(be, length_ + keys.rows + headroom_);
-    be.store_rows(rows_of(keys_, length_, keys.rows), keys);
-    be.store_rows(rows_of(values_, length_, keys.rows), values);
+    detail::store(be, rows_of(keys_, length_, keys.rows), rows_of(values_, length_, keys.rows), keys, values);
     length_ += keys.rows;
   }
 

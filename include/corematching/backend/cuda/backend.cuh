@@ -126,9 +126,22 @@ class backend {
     counters_.count_product(x.rows, x.cols, w);
     detail::weighted_rows(on(), products_, y, x, w, selection);
   }
-  void rotary(out x, ids positions, vec frequencies, index heads) {
+  void add_matmul(out y, in x, const stored& w, vec bias = {}) {
+    assert(x.cols == w.cols && y.cols == w.rows && y.rows == x.rows);
+    counters_.count_product(x.rows, w.rows, w);
+    detail::matmul(on(), products_, y, x, w, bias, detail::product_mode::add);
+  }
+  void add_weighted_rows(out y, in x, const stored& w, neurons selection = {}) {
+    assert(y.cols == w.cols && y.rows == x.rows);
+    counters_.count_product(x.rows, x.cols, w);
+    detail::weighted_rows(on(), products_, y, x, w, selection, detail::product_mode::add);
+  }
+  void rotary(out x, ids positions, vec frequencies, [[maybe_unused]] index heads) {
     assert(x.rows == positions.size && x.cols == 2 * frequencies.size * heads);
-    detail::rotary(on(), x, positions, frequencies, heads);
+    detail::rotary(on(), x, {}, positions, frequencies);
+  }
+  void rotary(out x, out other, ids positions, vec frequencies) {
+    detail::rotary(on(), x, other, positions, frequencies);
   }
   void attention(out y, in q, const stored& k, const stored& v, const attention_shape& shape) {
     assert(k.rows == v.rows && k.type == v.type && (!shape.causal || k.rows >= q.rows));
@@ -147,6 +160,9 @@ class backend {
   void gather_rows(out y, in x, ids rows) { detail::gather_rows(on(), y, x, rows); }
   void gather_rows(cached y, const stored& x, ids rows) { detail::gather_rows(on(), y, x, rows); }
   void store_rows(cached y, in x) { detail::store_rows(on(), y, x, later_); }
+  void store_rows(cached y, cached other_y, in x, in other_x) {
+    detail::store_rows(on(), y, x, later_, other_y, other_x);
+  }
   void load_rows(out y, const stored& x) { detail::load_rows(on(), y, x); }
   void zero_rows(cached x, ids rows) { detail::zero_rows(on(), x, rows); }
   void copy_rows(cached y, const stored& x) {
@@ -269,6 +285,6 @@ class backend {
   recording_counts counts_;
 };
 
-static_assert(replaying_backend<backend>);
+static_assert(replaying_backend<backend> && fusing_backend<backend>);
 
 }  // namespace corematching::cuda
