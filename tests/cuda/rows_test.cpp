@@ -188,7 +188,7 @@ TEST_F(device_rows, of_two_matrices_are_stored_as_those_of_each_alone) {
   for (const dtype type : {dtype::f32, dtype::f16})
     for (const index cols : {1, 24, 300})
       for (const int offset : {0, 2}) {  // elements of the second matrix in its memory
-        std::vector<float> x(static_cast<std::size_t>(3 * cols)), other = x;
+        std::vector<float> x(static_cast<std::size_t>(3 * (cols + offset))), other = x;
         for (std::size_t i = 0; i < x.size(); ++i) other[i] = 1000 - (x[i] = static_cast<float>(i));
         on_device<float> placed_x(on.stream, x), placed_other(on.stream, other);
         const auto row_bytes = static_cast<index>(stored_bytes(type, 1, cols));
@@ -199,7 +199,7 @@ TEST_F(device_rows, of_two_matrices_are_stored_as_those_of_each_alone) {
           const cache_view<device_space> first{one.data(), type, 3, cols, row_bytes},
               second{two.data() + offset * 4, type, 3, cols, row_bytes};
           const matrix_view<const float, device_space> a{placed_x.data(), 3, cols, cols},
-              b{placed_other.data(), 3, cols, cols};
+              b{placed_other.data(), 3, cols, cols + offset};
           if (together) {
             cuda::detail::store_rows(on, first, a, {}, second, b);
           } else {

@@ -215,7 +215,7 @@ concept fusing_backend = backend<B> &&
   be.add_matmul(y, x, w, v);               // y += x W^T + bias
   be.add_weighted_rows(y, x, w, neurons);  // y += sum over neurons of x[:, n] * Wdown^T[n]
   be.rotary(y, y, ids, v);                 // of two matrices
-  be.store_rows(cached, cached, x, x);     // likewise: what is stored is alike
+  be.store_rows(cached, cached, x, x);     // likewise, into caches that are alike
 };
 
 /// A backend that can record operations and replay them at the cost of one call: those of a decoding step,
