@@ -52,6 +52,15 @@ __global__ void read_all(const uint4* from, index count, unsigned* sink) {
 
 }  // namespace detail
 
+inline dim3 probe_grid(const cuda::backend& be) {
+  return dim3(static_cast<unsigned>(4 * be.device().processors));
+}
+
+inline void fill_with_numbers(const cuda::backend& be, cuda::buffer<uint4>& block) {
+  cuda::detail::launch(be.stream(), probe_grid(be), dim3(detail::probe_threads),
+                       detail::fill_with_numbers<detail::probe_threads>, block.data(), block.size());
+}
+
 class cuda_probe {
  public:
   explicit cuda_probe(cuda::backend& be)
@@ -61,8 +70,7 @@ class cuda_probe {
         start_(cuda::make_event()),
         end_(cuda::make_event()),
         cublas_(cuda::make_cublas(be.stream())) {
-    cuda::detail::launch(be.stream(), grid(), dim3(detail::probe_threads),
-                         detail::fill_with_numbers<detail::probe_threads>, block_.data(), elements);
+    fill_with_numbers(be, block_);
   }
 
   machine_rates operator()() { return {read_bytes_per_second(), product_flops_per_second()}; }
@@ -70,9 +78,10 @@ class cuda_probe {
   /// Median of some passes over a block far larger than any cache.
   double read_bytes_per_second() {
     constexpr int loads = 8;
-    const index round = index{loads} * grid().x * detail::probe_threads, count = elements / round * round;
+    const dim3 grid = probe_grid(be_);
+    const index round = index{loads} * grid.x * detail::probe_threads, count = elements / round * round;
     return median_rate(static_cast<double>(count) * sizeof(uint4), [&] {
-      cuda::detail::launch(be_.stream(), grid(), dim3(detail::probe_threads), detail::read_all<loads>,
+      cuda::detail::launch(be_.stream(), grid, dim3(detail::probe_threads), detail::read_all<loads>,
                            block_.data(), count, sink_.data());
     });
   }
@@ -92,11 +101,6 @@ class cuda_probe {
     });
   }
 
- private:
-  static constexpr index elements = index{64} << 20;  // 1 GiB
-
-  dim3 grid() const { return dim3(static_cast<unsigned>(4 * be_.device().processors)); }
-
   /// `work` done in each call of `queue`, per second: median of some calls.
   template <class Queue>
   double median_rate(double work, Queue&& queue) {
@@ -113,6 +117,9 @@ class cuda_probe {
     }
     return spread_of(rates).median;
   }
+
+ private:
+  static constexpr index elements = index{64} << 20;  // 1 GiB
 
   cuda::backend& be_;
   cuda::buffer<uint4> block_;

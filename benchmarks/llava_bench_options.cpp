@@ -41,9 +41,11 @@ void add_model(CLI::App& app, options& o) {
          "storage type of random weights (default: f16)")
       ->check(CLI::IsMember(weight_types()))
       ->excludes(model);
-  app.add_option("--cuda", o.cuda_device, "measure on the CUDA device of this number, not on the CPU")
-      ->check(CLI::Range(0, 1023))
-      ->type_name("N");
+  auto* cuda =
+      app.add_option("--cuda", o.cuda_device, "measure on the CUDA device of this number, not on the CPU")
+          ->check(CLI::Range(0, 1023))
+          ->type_name("N");
+  app.add_flag("!--no-graph", o.graph, "there, start the kernels of a decoding step one by one")->needs(cuda);
   app.add_option("--threads", o.threads, "threads of the CPU to work on (0: all)")
       ->check(CLI::Range(0, 1024))
       ->capture_default_str();

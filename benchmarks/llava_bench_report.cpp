@@ -18,13 +18,15 @@ nlohmann::json json_of(const measured_passes& passes) {
                            {"decode_tokens_per_second", spread_of(passes.decode_rates()).median},
                            {"decode_bytes_per_token", passes.decode_bytes_per_token()},
                            {"decode_share_of_bandwidth", spread_of(passes.bandwidth_shares()).median},
-                           {"selection_seconds", spread_of(passes.selection_seconds()).median},
-                           {"selection_share_of_prefill", spread_of(passes.selection_shares()).median},
                            {"cached_tokens", passes.cached_tokens()},
                            {"read_bytes_per_second", json_of(spread_of(passes.bandwidths()))},
                            {"spread",
                             {{"prefill_tokens_per_second", json_of(spread_of(passes.prefill_rates()))},
                              {"decode_tokens_per_second", json_of(spread_of(passes.decode_rates()))}}}};
+  if (passes.has_selection_seconds()) {
+    result["selection_seconds"] = spread_of(passes.selection_seconds()).median;
+    result["selection_share_of_prefill"] = spread_of(passes.selection_shares()).median;
+  }
   if (passes.has_product_rates()) {
     result["prefill_share_of_product_rate"] = spread_of(passes.product_rate_shares()).median;
     result["product_flops_per_second"] = json_of(spread_of(passes.product_rates()));
@@ -42,7 +44,8 @@ void print_passes(std::ostream& out, const measured_passes& passes) {
   print_line(out, "  prefill", "tokens/s", spread_of(passes.prefill_rates()));
   if (passes.has_product_rates())
     print_line(out, "    share of probed product rate", "%", spread_of(passes.product_rate_shares()), 100);
-  print_line(out, "    of this, selection", "%", spread_of(passes.selection_shares()), 100);
+  if (passes.has_selection_seconds())
+    print_line(out, "    of this, selection", "%", spread_of(passes.selection_shares()), 100);
   print_line(out, "  decode", "tokens/s", spread_of(passes.decode_rates()));
   print_line(out, "    share of probed bandwidth", "%", spread_of(passes.bandwidth_shares()), 100);
   print_line(out, "  memory read probe", "GB/s", spread_of(passes.bandwidths()), 1e-9);
@@ -70,6 +73,7 @@ nlohmann::json json_of(const options& o, const measurement& m) {
   nlohmann::json result = json_of(m.main);
   result["device"] = m.device;
   result["threads"] = o.threads;
+  if (o.cuda_device) result["graph"] = o.graph;
   result["text_tokens"] = o.load.text_tokens;
   result["image_tokens"] = o.load.image_tokens;
   result["new_tokens"] = o.load.new_tokens;

@@ -8,6 +8,7 @@ namespace corematching::bench {
 
 measurement measure_on_cuda(const options& o) {
   cuda::backend be(o.cuda_device.value());
+  be.set_recording(o.graph);
   cuda_probe probe(be);
   measurement result = measure_model(be, o, probe);
   result.device = be.device().name;

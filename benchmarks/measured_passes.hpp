@@ -51,6 +51,7 @@ class measured_passes {
       return static_cast<double>(p.prefill_flops) / p.prefill_seconds / limit.product_flops_per_second;
     });
   }
+  bool has_selection_seconds() const { return passes_.front().selection_seconds > 0; }
   std::vector<double> selection_seconds() const {
     return each([](const pass_result& p, const machine_rates&) { return p.selection_seconds; });
   }

@@ -50,7 +50,7 @@ row "device" "$(head -1 "$out/device.txt")"
 
 step configure cmake -S . -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DCOREMATCHING_NATIVE=ON \
   -DCOREMATCHING_CUDA=ON -DCMAKE_CUDA_ARCHITECTURES=native "$@" || finish
-step build cmake --build "$build" --target cuda_tests llava_bench || finish
+step build cmake --build "$build" --target cuda_tests llava_bench cuda_ops_bench || finish
 tests="$build/tests/cuda/device/cuda_tests" bench="$build/benchmarks/llava_bench"
 
 step tests "$tests" --gtest_brief=1
@@ -64,21 +64,26 @@ else
   row "compute-sanitizer" "not found"
 fi
 
+# shown NAME COMMAND...: a step whose output goes into the table.
+shown() {
+  step "$@" || return
+  while IFS= read -r line; do rows+=("    $line"); done <"$out/$1.txt"
+}
+shown operations "$build/benchmarks/cuda_ops_bench"
+
 # measure NAME OPTION...: dense and sparse in turns; the medians of the table that llava_bench prints.
 measure() {
   local name="$1"; shift
-  step "$name" "$bench" --cuda 0 --weights bf16 --kv-cache bf16 --paired --repeat 5 "$@" || return
-  while IFS= read -r line; do rows+=("$(printf '    %s' "$line")"); done <"$out/$name.txt"
+  shown "$name" "$bench" --cuda 0 --weights bf16 --kv-cache bf16 --paired --repeat 5 "$@"
 }
 measure 7b_decode --shape llava-1.5-7b --beta 0.4 --new-tokens 64
+measure 7b_decode_without_graph --shape llava-1.5-7b --beta 0.4 --new-tokens 64 --no-graph
 measure 7b_prefill_layer_10 --shape llava-1.5-7b --keep 64 --match-layer 10 --new-tokens 4
 measure 7b_prefill_layer_2 --shape llava-1.5-7b --keep 64 --match-layer 2 --new-tokens 4
 [[ $quick -eq 1 ]] || measure 13b_both --shape llava-1.5-13b --beta 0.4 --keep 64 --new-tokens 64
 
 if python3 -c 'import torch, transformers' 2>/dev/null; then
-  if step transformers python3 benchmarks/compare_transformers.py --llava-bench "$bench"; then
-    while IFS= read -r line; do rows+=("$(printf '    %s' "$line")"); done <"$out/transformers.txt"
-  fi
+  shown transformers python3 benchmarks/compare_transformers.py --llava-bench "$bench"
 else
   row "transformers" "not found: no comparison"
 fi

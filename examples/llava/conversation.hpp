@@ -188,7 +188,7 @@ class conversation {
     };
     std::vector<float> all_logits;
     const auto choose_and_keep = [&](std::span<const float> from) {
-      if (dumps()) all_logits.insert(all_logits.end(), from.begin(), from.end());
+      all_logits.insert(all_logits.end(), from.begin(), from.end());
       return choose(from);
     };
     const auto on_token = [&](std::int32_t id) {
@@ -203,14 +203,8 @@ class conversation {
     const std::int32_t first = seq.next_position;
     {
       const stopwatch watch(report_.decode_seconds);
-      if (sparsity_) {
-        const typename core_matching<B>::decode_hook hook(*sparsity_);
-        report_.stopped =
-            generate(be_, model_->language(), seq, std::move(logits), choose_and_keep, stop, hook, on_token);
-      } else {
-        report_.stopped = generate(be_, model_->language(), seq, std::move(logits), choose_and_keep, stop,
-                                   no_hook{}, on_token);
-      }
+      report_.stopped = dumps() ? answer(seq, std::move(logits), choose_and_keep, stop, on_token)
+                                : answer(seq, std::move(logits), choose, stop, on_token);
     }
     if (text) emit(text->finish());
     report_.decode = be_.counters() - before;
@@ -219,6 +213,15 @@ class conversation {
     const index vocabulary = model_->language().config().vocab_size;
     const index rows = std::ssize(all_logits) / vocabulary;
     if (dumps()) dump_.add("logits", {rows, vocabulary}, std::move(all_logits));
+  }
+
+  template <class Choose, class OnToken>
+  bool answer(sequence<B>& seq, std::vector<float> logits, Choose& choose, const stop_rule& stop,
+              const OnToken& on_token) {
+    const auto with = [&](const auto& hook) {
+      return generate(be_, model_->language(), seq, std::move(logits), choose, stop, hook, on_token);
+    };
+    return sparsity_ ? with(typename core_matching<B>::decode_hook(*sparsity_)) : with(no_hook{});
   }
 
   void finish(const sequence<B>& seq, const multimodal_prompt& prompt) {

@@ -8,6 +8,7 @@
 #include <cmath>
 #include <cstdint>
 #include <random>
+#include <utility>
 #include <vector>
 
 #include "corematching/backend/cuda/norms.cuh"
@@ -122,9 +123,29 @@ TEST_F(device_pointwise, rotary_reduces_large_angles_exactly) {
       device_matrix placed(be, x, any_of(layouts));
       placed_vector<cuda::backend, std::int32_t> at(be, positions);
       placed_vector<cuda::backend, float> turning(be, frequencies);
-      cuda::detail::rotary(on(), placed.view(), at.in(), turning.in(), heads);
+      cuda::detail::rotary(on(), placed.view(), {}, at.in(), turning.in());
       expect_near(placed.values(), expected, 8 * unit_roundoff);
     }
+}
+
+TEST_F(device_pointwise, rotary_turns_two_matrices_as_each_alone) {
+  for (const index half : {3, 64}) {
+    const std::vector<std::int32_t> positions = {3, 0, 500};
+    const std::vector<float> frequencies(static_cast<std::size_t>(half), 0.7f);
+    placed_vector<cuda::backend, std::int32_t> at(be, positions);
+    placed_vector<cuda::backend, float> turning(be, frequencies);
+    for (const auto& [heads, others] : {std::pair<index, index>{5, 1}, {1, 5}, {2, 2}}) {
+      const real_matrix x = random_matrix(3, heads * 2 * half, random),
+                        other = random_matrix(3, others * 2 * half, random);
+      device_matrix one(be, x, any_of(layouts)), two(be, other, any_of(layouts));
+      cuda::detail::rotary(on(), one.view(), two.view(), at.in(), turning.in());
+      for (auto& [values, turned] : {std::pair(&x, &one), {&other, &two}}) {
+        device_matrix alone(be, *values);
+        cuda::detail::rotary(on(), alone.view(), {}, at.in(), turning.in());
+        EXPECT_EQ(turned->values().values, alone.values().values);
+      }
+    }
+  }
 }
 
 }  // namespace

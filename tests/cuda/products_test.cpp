@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "corematching/backend/cuda/pointwise.cuh"
 #include "corematching/backend/cuda/products.cuh"
 #include "cuda/device_operations.hpp"
 #include "support/scalar_twin.hpp"
@@ -146,6 +147,59 @@ TEST_F(device_products, sums_shared_by_many_processors_are_right_and_have_the_sa
         }
       }
     }
+  }
+}
+
+TEST_F(device_products, are_added_to_what_is_there_as_if_afterwards) {
+  using enum cuda::detail::product_mode;
+  const index in = 150, out = 70;  // sums in one slice, or in three
+  for (const dtype type : element_types)
+    for (const index tokens : {1, 3, 8, 9})
+      for (const int processors : {1, 132}) {
+        SCOPED_TRACE(testing::Message() << name_of(type) << ", " << tokens << " tokens, " << processors);
+        const real_matrix w = random_weight(out, in, type, random, 1),
+                          v = random_weight(in, out, type, random, 1);
+        const real_matrix x = random_matrix(tokens, in, random), before = random_matrix(tokens, out, random);
+        const real_matrix bias = random_matrix(1, out, random);
+        device_matrix placed_x(be, x, {0, 4}), product(be, tokens, out), sum(be, before, {4, 8});
+        auto placed_bias = placed_floats(be, bias);
+        const auto placed_w = placed(w, type), placed_v = placed(v, type);
+        const auto expect_sum = [&](const real_matrix& exact) {
+          const real_matrix result = sum.values(), alone = product.values();
+          for (index i = 0; i < tokens; ++i)
+            for (index j = 0; j < out; ++j)
+              if (tokens <= 8)  // by own kernels, which round the product first
+                ASSERT_EQ(result(i, j), static_cast<float>(before(i, j)) + static_cast<float>(alone(i, j)));
+              else
+                ASSERT_NEAR(result(i, j), before(i, j) + exact(i, j), dot_error(in + 2));
+        };
+        const auto on = shared_by(processors);
+        cuda::detail::matmul(on, memory, product.view(), placed_x.in(), placed_w.view, placed_bias.in());
+        cuda::detail::matmul(on, memory, sum.view(), placed_x.in(), placed_w.view, placed_bias.in(), add);
+        expect_sum(twin::matmul(as_multiplied(x, type), w, bias));
+        if (HasFatalFailure()) return;
+        device_matrix again(be, before, {4, 8});
+        cuda::detail::copy(on, sum.view(), again.in());
+        cuda::detail::weighted_rows(on, memory, product.view(), placed_x.in(), placed_v.view, {});
+        cuda::detail::weighted_rows(on, memory, sum.view(), placed_x.in(), placed_v.view, {}, add);
+        expect_sum(twin::weighted_rows(as_multiplied(x, type), v));
+        if (HasFatalFailure()) return;
+      }
+}
+
+TEST_F(device_products, of_selected_neurons_of_many_tokens_are_added_part_by_part) {
+  const real_matrix w = random_weight(40, 24, dtype::f16, random, 1), before = random_matrix(9, 24, random);
+  const auto placed_w = weight_at(be, w, dtype::f16, {});
+  for (const twin::neurons& selection : selections(40)) {
+    const real_matrix h = random_matrix(9, twin::count_of(selection, 40), random);
+    device_matrix placed_h(be, h), sums(be, before);
+    placed_neurons<cuda::backend> chosen(be, selection);
+    memory.most_bytes = 200;
+    cuda::detail::weighted_rows(on(), memory, sums.view(), placed_h.in(), placed_w.view, chosen.view(),
+                                cuda::detail::product_mode::add);
+    real_matrix expected = twin::weighted_rows(as_multiplied(h, dtype::f16), w, selection);
+    for (std::size_t i = 0; i < expected.values.size(); ++i) expected.values[i] += before.values[i];
+    expect_near(sums.values(), expected, dot_error(h.cols + 1));
   }
 }
 

@@ -184,6 +184,34 @@ TEST_F(device_rows, are_widened_and_narrowed_exactly_where_the_type_holds_them) 
   });
 }
 
+TEST_F(device_rows, of_two_matrices_are_stored_as_those_of_each_alone) {
+  for (const dtype type : {dtype::f32, dtype::f16})
+    for (const index cols : {1, 24, 300})
+      for (const int offset : {0, 2}) {  // elements of the second matrix in its memory
+        std::vector<float> x(static_cast<std::size_t>(3 * (cols + offset))), other = x;
+        for (std::size_t i = 0; i < x.size(); ++i) other[i] = 1000 - (x[i] = static_cast<float>(i));
+        on_device<float> placed_x(on.stream, x), placed_other(on.stream, other);
+        const auto row_bytes = static_cast<index>(stored_bytes(type, 1, cols));
+        const auto size = static_cast<std::size_t>(3 * row_bytes + 8);
+        const auto store = [&](bool together) {
+          on_device<std::byte> one(on.stream, std::vector<std::byte>(size)),
+              two(on.stream, std::vector<std::byte>(size));
+          const cache_view<device_space> first{one.data(), type, 3, cols, row_bytes},
+              second{two.data() + offset * 4, type, 3, cols, row_bytes};
+          const matrix_view<const float, device_space> a{placed_x.data(), 3, cols, cols},
+              b{placed_other.data(), 3, cols, cols + offset};
+          if (together) {
+            cuda::detail::store_rows(on, first, a, {}, second, b);
+          } else {
+            cuda::detail::store_rows(on, first, a);
+            cuda::detail::store_rows(on, second, b);
+          }
+          return std::pair(one.values(), two.values());
+        };
+        EXPECT_EQ(store(true), store(false)) << name_of(type) << ", " << cols << " columns";
+      }
+}
+
 TEST_F(device_rows, are_rounded_to_the_nearest_ties_to_even) {
   std::vector<float> values;
   for (int i = 0; i < 4096; ++i) values.push_back(std::ldexp(1.0f + static_cast<float>(i) / 4096, i % 9 - 4));

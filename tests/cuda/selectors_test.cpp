@@ -226,12 +226,12 @@ class device_selection : public device_selectors {
   }
 };
 
-TEST_F(device_selection, what_is_no_number_is_reported_once_by_the_next_call_that_waits) {
+TEST_F(device_selection, what_is_no_number_is_reported_by_the_next_set_or_the_next_call_that_waits) {
   test::activation_matrix<float> a(3, 70);
   std::fill(a.values.begin(), a.values.end(), 1.0f);
   on_device<std::int32_t> frequency(on.stream, {1, 0, 2});
   const auto check = [&] { cuda::detail::check_finite(on, state); };
-  const auto choose = [&] { cuda::detail::core_neurons(on, state, frequency.view(), 1.0); };
+  const auto chosen = [&] { return cuda::detail::core_neurons(on, state, frequency.view(), 1.0); };
   EXPECT_EQ(test::message_of(check), "");
   observe(a);
   EXPECT_EQ(test::message_of(check), "");
@@ -241,8 +241,26 @@ TEST_F(device_selection, what_is_no_number_is_reported_once_by_the_next_call_tha
   EXPECT_EQ(test::message_of(check), "");
   a.row(1)[0] = NAN;
   observe(a);
-  EXPECT_EQ(test::message_of(choose), "activation of token 1, neuron 0 is NaN");
-  EXPECT_EQ(test::message_of(choose), "");
+  const cuda::neuron_set before = chosen(), next = chosen();
+  EXPECT_EQ(test::message_of(check), "") << "a set has taken it over";
+  for (int i = 0; i < 2; ++i)
+    EXPECT_EQ(test::message_of([&] { before.indices(); }), "activation of token 1, neuron 0 is NaN");
+  EXPECT_EQ(next.indices().size, 2);
+}
+
+TEST_F(device_selection, sets_keep_their_sizes_whatever_is_chosen_before_they_are_looked_at) {
+  std::vector<cuda::neuron_set> sets;
+  for (int round = 0; round < 2; ++round) {  // the second takes places that the first gives back
+    sets.clear();
+    for (std::int32_t size = 0; size < 300; ++size) {
+      integers frequencies(320, 0);
+      std::fill_n(frequencies.begin(), size, 1);
+      on_device<std::int32_t> placed(on.stream, frequencies);
+      sets.push_back(cuda::detail::core_neurons(on, state, placed.view(), 1.0));
+    }
+    for (std::size_t i = sets.size(); i-- > 0;)
+      ASSERT_EQ(sets[i].indices().size, static_cast<index>(i)) << "round " << round;
+  }
 }
 
 TEST_F(device_selection, sets_have_the_size_of_what_was_chosen) {

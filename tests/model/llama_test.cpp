@@ -267,6 +267,25 @@ TEST_F(generation, ends_at_a_stop_token_which_is_no_part_of_the_answer) {
   EXPECT_EQ(stopped.ids, ids_list(free.ids.begin(), free.ids.begin() + first));
 }
 
+TEST_F(generation, is_the_same_where_the_sampler_chooses_in_the_backends_memory) {
+  const ids_list prompt = {3, 1, 4};
+  for (const sampling_options& options :
+       {sampling_options{}, {.vocabulary_limit = 9}, {.temperature = 1, .top_k = 7, .seed = 3}}) {
+    const auto ids_from = [&](auto&& choose) {
+      auto sequence = model.model.start(model.be, 8);
+      ids_list ids;
+      auto first = prefill(sequence, prompt);
+      generate(model.be, model.model, sequence, std::move(first), choose, {.max_new_tokens = 8}, no_hook{},
+               [&](std::int32_t id) { ids.push_back(id); });
+      return ids;
+    };
+    sampler on_the_host(options);
+    const ids_list expected = ids_from([&](std::span<const float> logits) { return on_the_host(logits); });
+    EXPECT_EQ(ids_from(sampler(options)), expected);
+    EXPECT_EQ(expected.size(), 8u);
+  }
+}
+
 TEST_F(generation, says_nothing_where_nothing_is_asked) {
   const answer result = generate_from({3, 1, 4}, {});
   EXPECT_TRUE(result.ids.empty());

@@ -119,6 +119,10 @@ TEST(sampler, draws_the_same_tokens_on_every_platform) {
   EXPECT_EQ(sampler({.temperature = 1, .seed = 5489})(std::vector<float>(100, 0.0f)), 78);
 }
 
+TEST(sampler, refuses_to_choose_among_no_logits) {
+  support::expect_parts(support::error_text([] { sampler()(std::vector<float>{}); }), "no logits");
+}
+
 TEST(sampler, extreme_logits_and_temperatures_stay_finite) {
   EXPECT_EQ(sampler({.temperature = 1e-300})(logits), 1);
   EXPECT_EQ(sampler({.temperature = 1})(std::vector<float>{-3e38f, 3e38f}), 1);

@@ -8,6 +8,9 @@
 #include <type_traits>
 #include <vector>
 
+#include "corematching/hooks/chain.hpp"
+#include "corematching/hooks/core_matching.hpp"
+#include "corematching/hooks/record.hpp"
 #include "support/test_backend.hpp"
 
 namespace corematching {
@@ -51,6 +54,25 @@ TEST(hook, is_a_type_that_lists_sites_of_the_layer) {
 TEST(hook, attends_the_sites_that_it_lists_and_no_others) {
   static_assert(attends<listens, site::attention> && attends<const listens&, site::layer_output>);
   static_assert(!attends<listens, site::keep_tokens> && !attends<no_hook, site::attention>);
+}
+
+struct answers_the_same {
+  using attends = sites<site::ffn_neurons>;
+  static constexpr bool answers_ahead = true;
+  neurons operator()(site::ffn_neurons, const context&) const { return {}; }
+};
+struct says_that_it_does_not {
+  using attends = sites<site::ffn_neurons>;
+  static constexpr bool answers_ahead = false;
+};
+
+TEST(hook, answers_ahead_where_it_says_so_and_is_told_nothing) {
+  static_assert(answers_ahead<no_hook> && answers_ahead<const answers_the_same&>);
+  static_assert(!answers_ahead<chooses> && !answers_ahead<says_that_it_does_not>);
+  static_assert(!answers_ahead<listens> && !answers_ahead<keeps>);
+  static_assert(answers_ahead<core_matching<B>::decode_hook> && !answers_ahead<record_hook<B>>);
+  static_assert(answers_ahead<chain<no_hook, answers_the_same>>);
+  static_assert(!answers_ahead<chain<listens, answers_the_same>> && !answers_ahead<chain<no_hook, chooses>>);
 }
 
 TEST(hook, costs_nothing_when_absent) {

@@ -15,6 +15,7 @@
 #include <optional>
 
 #include "corematching/core/core_count.hpp"
+#include "corematching/core/largest.hpp"
 #include "corematching/core/view.hpp"
 
 namespace corematching {
@@ -70,6 +71,9 @@ struct work_counters {
     weight_bytes += other.weight_bytes;
     kv_bytes += other.kv_bytes;
     return *this;
+  }
+  friend work_counters operator*(const work_counters& one, std::uint64_t times) {
+    return {one.flops * times, one.weight_bytes * times, one.kv_bytes * times};
   }
   friend bool operator==(const work_counters&, const work_counters&) = default;
 };
@@ -187,7 +191,8 @@ concept backend = detail::names_types<B> && detail::layer_operations<B> && detai
     detail::selection_operations<B> &&
     requires(B& be, weight<host_space> w, vector_view<std::int32_t, typename B::space> ints,
              vector_view<std::int32_t, host_space> host_ints, vector_view<const float> parameters,
-             std::size_t bytes, dtype target, bool transposed) {
+             vector_view<const typename B::value_type, typename B::space> values, std::size_t bytes,
+             dtype target, bool transposed) {
   { be.template allocate<std::int32_t>(index{1}).view() } -> std::convertible_to<decltype(ints)>;
   // Host memory that weights are put together in.
   { be.weight_memory(bytes) } -> std::same_as<std::shared_ptr<std::byte>>;
@@ -198,7 +203,35 @@ concept backend = detail::names_types<B> && detail::layer_operations<B> && detai
   { be.convert_weight(w.view, target, transposed) } -> std::same_as<weight<typename B::space>>;
   be.upload(ints, host_ints);
   be.download(host_ints, ints);
+  { be.largest(values) } -> std::same_as<largest_value>;  // the first NaN or the first of the largest
   { be.counters() } -> std::convertible_to<work_counters>;
+};
+
+/// A backend that has operations in one that others compute one after the other.
+template <class B, class V = detail::backend_types<B>>
+concept fusing_backend = backend<B> &&
+    requires(B& be, typename V::out y, typename V::in x, typename V::vec v, typename V::ids ids,
+             typename V::wt w, typename V::neurons neurons, typename V::cached cached) {
+  be.add_matmul(y, x, w, v);               // y += x W^T + bias
+  be.add_weighted_rows(y, x, w, neurons);  // y += sum over neurons of x[:, n] * Wdown^T[n]
+  be.rotary(y, y, ids, v);                 // of two matrices
+  be.store_rows(cached, cached, x, x);     // likewise, into caches that are alike
+};
+
+/// A backend that can record operations and replay them at the cost of one call: those of a decoding step,
+/// which for a while differs from the one before in nothing but what stands in memory and how many rows are
+/// cached.
+template <class B>
+concept replaying_backend = backend<B> &&
+    requires(B& be, typename B::recording& made, index_view<typename B::space> counter, std::int32_t count,
+             void (&operations)()) {
+  // Runs `operations`, which wait for nothing and take no memory, and records them. They must have run before
+  // with the same sizes. counter [1] holds `count`.
+  be.record(made, counter, count, operations);
+  // Runs again what was recorded. By as much as the counter, which holds `count` now, has grown since,
+  // store_rows() goes so many rows further and attention() sees so many more keys. False, and nothing was
+  // done, where there is no recording, or none that still fits the backend's own memory.
+  { be.replay(made, count) } -> std::same_as<bool>;
 };
 
 }  // namespace corematching

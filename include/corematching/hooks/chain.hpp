@@ -45,6 +45,8 @@ class chain {
 
  public:
   using attends = typename detail::joined_sites<typename First::attends, typename Second::attends>::type;
+  static constexpr bool answers_ahead =
+      corematching::answers_ahead<First> && corematching::answers_ahead<Second>;
 
   chain(First first, Second second) : first_(std::move(first)), second_(std::move(second)) {}
 

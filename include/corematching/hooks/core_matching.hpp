@@ -57,9 +57,7 @@ class core_matching {
   /// One entry for each matching layer that saw image tokens of the current prompt.
   const std::vector<token_match>& matches() const { return matches_; }
   /// C_ρ^β of a layer, ascending; empty where the layer was not observed.
-  index_view<space> core_neurons(index layer) const {
-    return sets_[static_cast<std::size_t>(layer)].indices();
-  }
+  index_view<space> core_neurons(index layer) const;
   /// The neurons that decoding computes in a layer: its core neurons in a sparse layer, otherwise all.
   neuron_selection<space> decode_neurons(index layer) const {
     if (!config_.decodes_sparsely(layer, layers_)) return {};
@@ -106,6 +104,7 @@ class core_matching {
                           vector_view<std::int32_t, space> activated);
   std::vector<std::int32_t> rows_of(token_kind kind, const layer_context<B>& at, index rows) const;
   void choose_core_neurons(index layer, B& be);
+  void check_core_neurons() const;
   void choose_core_tokens(const layer_context<B>& at, const std::vector<std::int32_t>& image_rows);
   token_selection prune(const layer_context<B>& at);
   std::vector<std::int32_t> best_image_rows(const layer_context<B>& at,
@@ -169,6 +168,7 @@ template <backend B>
 class core_matching<B>::decode_hook {
  public:
   using attends = sites<site::ffn_neurons>;
+  static constexpr bool answers_ahead = true;
   explicit decode_hook(const core_matching& state) : state_(&state) {}
 
   neuron_selection<space> operator()(site::ffn_neurons, const layer_context<B>& at) const {

@@ -112,6 +112,7 @@ template <backend B>
 token_selection core_matching<B>::keep(const layer_context<B>& at) {
   const stopwatch watch(*this);
   if (needs_core_neurons(at.layer)) choose_core_neurons(at.layer, at.be);
+  if (at.layer + 1 == layers_) check_core_neurons();
   if (!matches_at(at.layer)) return {};
   const std::vector<std::int32_t> image_rows = rows_of(token_kind::image, at, at.positions.size);
   if (image_rows.empty()) return {};
@@ -126,8 +127,19 @@ void core_matching<B>::choose_core_neurons(index layer, B& be) {
   set = detail::naming_layer(layer, [&] {
     return be.core_neurons(frequency_[static_cast<std::size_t>(layer)].view(), config_.beta);
   });
-  require(!set.indices().empty(), "layer ", layer,
-          ": no core neurons, since no counted token activates any neuron");
+}
+
+// A backend that queues its work is waited for once, behind the last layer.
+template <backend B>
+void core_matching<B>::check_core_neurons() const {
+  for (index layer = 0; layer < layers_; ++layer)
+    require(!needs_core_neurons(layer) || !core_neurons(layer).empty(), "layer ", layer,
+            ": no core neurons, since no counted token activates any neuron");
+}
+
+template <backend B>
+auto core_matching<B>::core_neurons(index layer) const -> index_view<space> {
+  return detail::naming_layer(layer, [&] { return sets_[static_cast<std::size_t>(layer)].indices(); });
 }
 
 // kept_rows_: all text, and the image tokens that the rule keeps.

@@ -3,8 +3,10 @@
 #pragma once
 
 #include <algorithm>
+#include <concepts>
 #include <cstdint>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "corematching/model/llama.hpp"
@@ -17,19 +19,44 @@ struct stop_rule {
   std::vector<std::int32_t> stop_ids = {};  // ends the answer and is not part of it
 };
 
+namespace detail {
+
+// Takes logits where the backend has computed them.
+template <class Choose, class B>
+concept chooses_in_place = requires(Choose& choose, B& be,
+                                    matrix_view<const typename B::value_type, typename B::space> logits) {
+  { choose(be, logits) } -> std::convertible_to<std::int32_t>;
+};
+
+/// Runs token `id` and chooses the next one.
+template <backend B, class Choose, hook_of<B> H>
+std::int32_t next_token(B& be, const llama<B>& model, sequence<B>& seq, std::int32_t id, Choose& choose,
+                        H& hook) {
+  if constexpr (chooses_in_place<Choose, B>) {
+    model.step(be, seq, id, hook);
+    return choose(be, std::as_const(seq.logits).view());
+  } else {
+    return choose(std::span<const float>(model.decode(be, seq, id, hook)));
+  }
+}
+
+}  // namespace detail
+
 /// Continues `seq`, whose last logits are `logits`, token by token: choose(logits) says which comes next (a
-/// `sampler`, or anything that is called like one), on_token(id) hears of it. The answer ends at a stop id,
-/// which is not reported, or after max_new_tokens. Returns true if a stop id ended it.
+/// `sampler`, or anything that is called like one; logits of steps stay in the backend's memory where they
+/// can be chosen from as choose(be, logits)), on_token(id) hears of it. The answer ends at a stop id, which
+/// is not reported, or after max_new_tokens. Returns true if a stop id ended it.
 template <backend B, class Choose, hook_of<B> H, class OnToken>
 bool generate(B& be, const llama<B>& model, sequence<B>& seq, std::vector<float> logits, Choose&& choose,
               const stop_rule& stop, H&& hook, OnToken&& on_token) {
-  for (index step = 0; step < stop.max_new_tokens; ++step) {
-    const std::int32_t id = choose(std::span<const float>(logits));
+  if (stop.max_new_tokens <= 0) return false;
+  std::int32_t id = choose(std::span<const float>(logits));
+  for (index tokens = 1;; ++tokens) {
     if (std::ranges::count(stop.stop_ids, id) > 0) return true;
     on_token(id);
-    if (step + 1 < stop.max_new_tokens) logits = model.decode(be, seq, id, hook);
+    if (tokens == stop.max_new_tokens) return false;
+    id = detail::next_token(be, model, seq, id, choose, hook);
   }
-  return false;
 }
 
 }  // namespace corematching

@@ -7,13 +7,13 @@
 #include <concepts>
 #include <cstdint>
 #include <memory>
-#include <numeric>
 #include <optional>
 #include <span>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "corematching/model/alive_tokens.hpp"
 #include "corematching/model/layer_stream.hpp"
 #include "corematching/model/llama_config.hpp"
 #include "corematching/model/llama_tensors.hpp"
@@ -104,15 +104,15 @@ class llama {
             scratch<B>(be, shape, 1, 1),
             matrix<B>(be, 1, config_.hidden_size),
             matrix<B>(be, 1, config_.vocab_size),
-            be.template allocate<std::int32_t>(1),
-            be.template allocate<std::int32_t>(1),
+            be.template allocate<std::int32_t>(2),
             std::vector<std::shared_ptr<const decoder_layer<B>>>(streamed)};
   }
 
   /// x[i] = embedding of ids[i]; x [T, D]. Throws `error` for an id outside the vocabulary.
   void embed(B& be, view x, std::span<const std::int32_t> ids) const {
-    auto placed = be.template allocate<std::int32_t>(std::ssize(ids));
-    embed_through(be, x, ids, placed.view());
+    require_known(ids);
+    if (streams_embedding()) return stream_->embed(be, x, ids);
+    be.embed(x, embedding_.view, placed_indices(be, {ids.data(), std::ssize(ids)}).view());
   }
 
   /// Runs the prompt's embeddings x [T, D] (lost) through all layers, behind whatever the sequence holds, and
@@ -134,57 +134,57 @@ class llama {
       if (kept.rows) x = drop_others(be, seq, x, alive, kept, i);
     }
     seq.next_position = alive.renumbered ? alive.rotary.back() + 1 : alive.end;
-    return logits_of(be, seq, x.middle_rows(x.rows - 1, 1));
+    compute_logits(be, seq, x.middle_rows(x.rows - 1, 1));
+    return logits_of(be, seq);
   }
 
   /// One step: runs token `id` and returns the logits [vocabulary] after it.
   template <hook_of<B> H = no_hook>
   std::vector<float> decode(B& be, sequence<B>& seq, std::int32_t id, H&& hook = {}) const {
+    step(be, seq, id, hook);
+    return logits_of(be, seq);
+  }
+
+  /// The same, but the logits stay where they are computed, in seq.logits.
+  template <hook_of<B> H = no_hook>
+  void step(B& be, sequence<B>& seq, std::int32_t id, H&& hook = {}) const {
     require_room(seq, 1);
-    const view x = seq.hidden.view();
-    embed_through(be, x, {&id, 1}, seq.id.view());
-    be.upload(seq.position.view(), {&seq.next_position, 1});
-    for (index i = 0; i < config_.layers; ++i) {
-      layer_context<B> at{be, i, {&seq.next_position, 1}, seq.cache[i]};
-      answering_layer(be, seq, i)
-          .forward(at, seq.one_token, x, seq.position.view(), frequencies_.view(), hook);
-    }
+    require_known({&id, 1});
+    const std::int32_t input[] = {id, seq.next_position};
+    be.upload(seq.input.view(), {input, 2});
+    const auto layers = [&](auto& by) { run_layers(be, seq, id, by); };
+    if (stream_)
+      layers(hook);
+    else
+      seq.steps.run(be, seq.cache, {number_, seq.next_position, seq.placed_position()}, hook, layers);
     ++seq.next_position;
-    return logits_of(be, seq, x);
   }
 
  private:
-  // Tokens of a prompt that are still alive: their positions in the prompt, and those they are rotated by.
-  struct alive_tokens {
-    alive_tokens(B& be, index tokens, std::int32_t start)
-        : original(static_cast<std::size_t>(tokens)),
-          placed(be.template allocate<std::int32_t>(tokens)),
-          first(start),
-          end(start + static_cast<std::int32_t>(tokens)) {
-      std::iota(original.begin(), original.end(), start);
-      rotary = original;
-      place(be);
+  using alive_tokens = detail::alive_tokens<B>;
+
+  // From the id and position in seq.input to the logits.
+  template <class H>
+  void run_layers(B& be, sequence<B>& seq, std::int32_t id, H& hook) const {
+    const view x = seq.hidden.view();
+    if (streams_embedding())
+      stream_->embed(be, x, {&id, 1});
+    else
+      be.embed(x, embedding_.view, seq.placed_id());
+    for (index i = 0; i < config_.layers; ++i) {
+      layer_context<B> at{be, i, {&seq.next_position, 1}, seq.cache[i]};
+      answering_layer(be, seq, i)
+          .forward(at, seq.one_token, x, seq.placed_position(), frequencies_.view(), hook);
     }
-    void place(B& be) { be.upload(placed_view(), {rotary.data(), std::ssize(rotary)}); }
-    vector_view<std::int32_t, space> placed_view() { return {placed.data(), std::ssize(rotary)}; }
+    compute_logits(be, seq, x);
+  }
 
-    std::vector<std::int32_t> original;
-    std::vector<std::int32_t> rotary;
-    typename B::template buffer<std::int32_t> placed;  // rotary, in the backend's memory
-    std::int32_t first;
-    std::int32_t end;
-    bool renumbered = false;
-  };
+  bool streams_embedding() const { return stream_ && !config_.tie_word_embeddings; }
 
-  // `placed`: room for the ids in the backend's memory.
-  void embed_through(B& be, view x, std::span<const std::int32_t> ids,
-                     vector_view<std::int32_t, space> placed) const {
+  void require_known(std::span<const std::int32_t> ids) const {
     for (const std::int32_t id : ids)
       require(id >= 0 && id < config_.vocab_size, "token id ", id, " lies outside the vocabulary of ",
               config_.vocab_size);
-    if (stream_ && !config_.tie_word_embeddings) return stream_->embed(be, x, ids);
-    be.upload(placed, {ids.data(), std::ssize(ids)});
-    be.embed(x, embedding_.view, placed);
   }
 
   void require_room(const sequence<B>& seq, index tokens) const {
@@ -273,15 +273,19 @@ class llama {
     alive.renumbered = true;
   }
 
-  std::vector<float> logits_of(B& be, sequence<B>& seq, view last) const {
+  void compute_logits(B& be, sequence<B>& seq, view last) const {
     const view normed = seq.one_token.normed(1);
     be.rms_norm(normed, last, norm_.view(), static_cast<float>(config_.rms_norm_eps));
     be.matmul(seq.logits.view(), normed, head_.view, {});
+  }
+
+  static std::vector<float> logits_of(B& be, sequence<B>& seq) {
     std::vector<float> logits;
     download_values(be, seq.logits.view(), logits);
     return logits;
   }
 
+  std::uint64_t number_ = next_model_number();
   llama_config config_;
   weight<space> embedding_;
   std::vector<decoder_layer<B>> layers_;     // all of them, or none where there is a stream

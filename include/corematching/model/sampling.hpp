@@ -12,8 +12,11 @@
 #include <span>
 #include <vector>
 
+#include "corematching/backend/backend.hpp"
 #include "corematching/core/error.hpp"
+#include "corematching/core/largest.hpp"
 #include "corematching/core/view.hpp"
+#include "corematching/nn/transfer.hpp"
 
 namespace corematching {
 
@@ -41,21 +44,33 @@ class sampler {
 
   /// The next token. Throws `error` if a logit is NaN or all that may be chosen are -inf.
   std::int32_t operator()(std::span<const float> logits) {
-    if (options_.vocabulary_limit > 0)
-      logits = logits.first(std::min(logits.size(), static_cast<std::size_t>(options_.vocabulary_limit)));
-    const std::int32_t best = greedy(logits);
-    return options_.temperature == 0 ? best : sample(logits, logits[static_cast<std::size_t>(best)]);
+    logits = logits.first(static_cast<std::size_t>(allowed(std::ssize(logits))));
+    const largest_value best = checked(largest_of({logits.data(), std::ssize(logits)}));
+    return options_.temperature == 0 ? best.place : sample(logits, best.value);
+  }
+
+  /// The same for logits [1, vocabulary] in a backend's memory, which only the choice leaves if it is greedy.
+  template <backend B>
+  std::int32_t operator()(B& be, matrix_view<const typename B::value_type, typename B::space> logits) {
+    if (options_.temperature == 0) return checked(be.largest({logits.data, allowed(logits.cols)})).place;
+    std::vector<float> values;
+    download_values(be, logits, values);
+    return (*this)(values);
   }
 
  private:
-  static std::int32_t greedy(std::span<const float> logits) {
-    require(!logits.empty(), "there are no logits to choose from");
-    for (std::size_t i = 0; i < logits.size(); ++i)
-      require(!std::isnan(logits[i]), "the logit of token ", i,
-              " is NaN: the model's activations are not finite");
-    const auto best = std::ranges::max_element(logits);
-    require(std::isfinite(*best), "the largest logit is infinite: the model's activations are not finite");
-    return static_cast<std::int32_t>(best - logits.begin());
+  // How many of so many ids may be chosen.
+  index allowed(index ids) const {
+    require(ids > 0, "there are no logits to choose from");
+    return options_.vocabulary_limit > 0 ? std::min(ids, options_.vocabulary_limit) : ids;
+  }
+
+  static largest_value checked(const largest_value& best) {
+    require(!std::isnan(best.value), "the logit of token ", best.place,
+            " is NaN: the model's activations are not finite");
+    require(std::isfinite(best.value),
+            "the largest logit is infinite: the model's activations are not finite");
+    return best;
   }
 
   std::int32_t sample(std::span<const float> logits, float largest) {

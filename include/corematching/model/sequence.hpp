@@ -7,20 +7,24 @@
 #include <vector>
 
 #include "corematching/nn/decoder_layer.hpp"
+#include "corematching/nn/decoding_steps.hpp"
 
 namespace corematching {
 
 template <backend B>
 struct sequence {
   kv_cache<B> cache;
-  scratch<B> one_token;                                // intermediate activations of decoding
-  matrix<B> hidden;                                    // [1, D]
-  matrix<B> logits;                                    // [1, vocabulary]
-  typename B::template buffer<std::int32_t> position;  // [1]
-  typename B::template buffer<std::int32_t> id;        // [1], the token of the current step
+  scratch<B> one_token;                             // intermediate activations of decoding
+  matrix<B> hidden;                                 // [1, D]
+  matrix<B> logits;                                 // [1, vocabulary]
+  typename B::template buffer<std::int32_t> input;  // [2], id and position of the current step's token
   // Under a memory limit, by layer: what decoding needs of it, or null where that is read for every token.
   std::vector<std::shared_ptr<const decoder_layer<B>>> excerpts;
+  decoding_steps<B> steps = {};
   std::int32_t next_position = 0;
+
+  index_view<typename B::space> placed_id() const { return {input.data(), 1}; }
+  index_view<typename B::space> placed_position() const { return {input.data() + 1, 1}; }
 };
 
 }  // namespace corematching

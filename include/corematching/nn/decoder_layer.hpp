@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <utility>
 
+#include "corematching/nn/fused.hpp"
 #include "corematching/nn/hook.hpp"
 #include "corematching/nn/scratch.hpp"
 
@@ -77,16 +78,14 @@ class decoder_layer {
     be.matmul(q, normed, w.query.view, w.query_bias.view());
     be.matmul(k, normed, w.key.view, w.key_bias.view());
     be.matmul(v, normed, w.value.view, w.value_bias.view());
-    be.rotary(q, positions, frequencies, shape_.heads);
-    be.rotary(k, positions, frequencies, shape_.kv_heads);
+    detail::rotate(be, q, k, positions, frequencies, shape_);
     at.cache.append(be, k, v);
 
     const view attended = s.attended(x.rows), projected = s.projected(x.rows);
     be.attention(attended, q, at.cache.keys(), at.cache.values(), shape_);
     if constexpr (attends<H, site::attention>)
       hook(site::attention{}, at, attention_inputs<B>{q, at.cache.keys(), at.cache.values(), shape_});
-    be.matmul(projected, attended, w.output.view, w.output_bias.view());
-    be.add(x, projected);
+    detail::add_matmul(be, x, attended, w.output.view, w.output_bias.view(), projected);
   }
 
   // x += sum over neurons n of act(norm(x) . gate_n) (norm(x) . up_n) down_n
@@ -109,8 +108,7 @@ class decoder_layer {
         const layer_context<B> part{be, at.layer, at.positions, at.cache, first};
         hook(site::ffn_activation{}, part, matrix_view<const typename B::value_type, space>(activation));
       }
-      be.weighted_rows(projected, activation, w.down_transposed.view, neurons);
-      be.add(rows, projected);
+      detail::add_weighted_rows(be, rows, activation, w.down_transposed.view, neurons, projected);
     }
   }
 

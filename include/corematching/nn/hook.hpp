@@ -12,6 +12,10 @@
 //
 // where `at` is a const layer_context. What is told answers nothing. A misspelt site or a call that does not
 // fit is a compile error; `hook_of` names it.
+//
+// A hook whose answers at site::ffn_neurons depend on nothing that a decoding step computes can say so by
+// `static constexpr bool answers_ahead = true`. It may then be asked for all layers before the first one
+// runs, and a backend that can replay recorded steps does so while the answers name the same memory.
 #pragma once
 
 #include <concepts>
@@ -50,6 +54,13 @@ concept hook = requires {
 
 template <class H, class Site>
 inline constexpr bool attends = std::remove_cvref_t<H>::attends::template has<Site>;
+
+/// Whether decoding with this hook can ask it everything before a step begins.
+template <class H>
+concept answers_ahead =
+    hook<H> && !attends<H, site::ffn_activation> && !attends<H, site::attention> &&
+    !attends<H, site::keep_tokens> && !attends<H, site::layer_output> &&
+    (!attends<H, site::ffn_neurons> || requires { requires std::remove_cvref_t<H>::answers_ahead; });
 
 /// Attends nothing; a layer with it compiles to the same code as a layer without hooks.
 struct no_hook {

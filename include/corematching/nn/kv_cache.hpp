@@ -3,11 +3,13 @@
 // memory of their size and gives the rest back.
 #pragma once
 
+#include <cassert>
 #include <cstddef>
 #include <utility>
 #include <vector>
 
 #include "corematching/backend/backend.hpp"
+#include "corematching/nn/fused.hpp"
 
 namespace corematching {
 
@@ -34,13 +36,20 @@ class kv_layer {
     return 2 * static_cast<std::size_t>(stored_bytes(type_, rows_, size_));
   }
 
+  /// Whether so many rows can be appended without moving the others.
+  bool has_room(index rows) const { return length_ + rows <= rows_; }
+  /// Says how many rows are filled where others than append() and keep() have seen to it.
+  void set_length(index length) {
+    assert(length >= 0 && length <= rows_);
+    length_ = length;
+  }
+
   view keys() { return rows_of(keys_, 0, length_); }
   view values() { return rows_of(values_, 0, length_); }
 
   void append(B& be, const_view keys, const_view values) {
     if (length_ + keys.rows > rows_) resize(be, length_ + keys.rows + headroom_);
-    be.store_rows(rows_of(keys_, length_, keys.rows), keys);
-    be.store_rows(rows_of(values_, length_, keys.rows), values);
+    detail::store(be, rows_of(keys_, length_, keys.rows), rows_of(values_, length_, keys.rows), keys, values);
     length_ += keys.rows;
   }
 

@@ -66,6 +66,8 @@ class backend {
     upload(to, from);
   }
 
+  largest_value largest(vec values) { return largest_of(values); }
+
   void embed(out y, weight_view<> table, index_view<> ids) {
     assert(y.rows == ids.size && y.cols == table.cols);
     visit_dtype(table.type, [&]<class T>(const T*) {

@@ -17,11 +17,11 @@ namespace corematching::cuda::detail {
 inline constexpr index few_queries = 8;
 
 /// y = softmax(q k^T * scale) v. y, q [t, heads * head_dim]; k, v [keys, kv_heads * head_dim] in f32, f16 or
-/// bf16; y apart from all others. In f32, and wherever tensor cores do not take part, with the accuracy of
-/// binary32.
+/// bf16; y apart from all others. One query can be attended to keys that are there `later`. In f32, and
+/// wherever tensor cores do not take part, with the accuracy of binary32.
 inline void attention(const context& on, workspace& results, matrix_view<float, device_space> y,
                       matrix_view<const float, device_space> q, weight_view<device_space> k,
-                      weight_view<device_space> v, const attention_shape& shape) {
+                      weight_view<device_space> v, const attention_shape& shape, later_rows later = {}) {
   assert(y.rows == q.rows && y.cols == q.cols && k.rows == v.rows && k.type == v.type);
   assert(!shape.causal || k.rows >= q.rows);
   if (q.rows == 0) return;
@@ -29,7 +29,9 @@ inline void attention(const context& on, workspace& results, matrix_view<float, 
   const bool whole_loads = takes_whole_loads(k, shape.head_dim) && takes_whole_loads(v, shape.head_dim);
   visit_elements(k.type, [&]<class T>(const T*) {
     const attention_operands<T> in = operands_of<T>(q, k, v, shape);
-    if (q.rows <= few_queries) return decode_attention(on, results, y, in, whole_loads);
+    require(later.counter == nullptr || q.rows == 1, "attention of ", q.rows,
+            " queries cannot be recorded, only that of one");
+    if (q.rows <= few_queries) return decode_attention(on, results, y, in, whole_loads, later);
     if constexpr (!std::is_same_v<T, float>)
       if (suits_tensor_cores(k.type, shape.head_dim, whole_loads, on.capability))
         return tensor_core_attention(on, y, in);

@@ -7,7 +7,10 @@
 
 #include <cuda_runtime.h>
 
+#include <array>
 #include <cassert>
+#include <concepts>
+#include <cstdint>
 #include <memory>
 #include <optional>
 #include <type_traits>
@@ -16,9 +19,11 @@
 #include "corematching/backend/cuda/attention.cuh"
 #include "corematching/backend/cuda/buffer.cuh"
 #include "corematching/backend/cuda/device.cuh"
+#include "corematching/backend/cuda/largest.cuh"
 #include "corematching/backend/cuda/norms.cuh"
 #include "corematching/backend/cuda/pointwise.cuh"
 #include "corematching/backend/cuda/products.cuh"
+#include "corematching/backend/cuda/recording.cuh"
 #include "corematching/backend/cuda/rotary.cuh"
 #include "corematching/backend/cuda/rows.cuh"
 #include "corematching/backend/cuda/selection.cuh"
@@ -41,6 +46,7 @@ class backend {
   using stored = weight_view<space>;
   using cached = cache_view<space>;
   using neurons = neuron_selection<space>;
+  using recording = cuda::recording;
 
   /// Works on `device`, numbered as the system does; throws `error` where it cannot be used.
   explicit backend(int device = 0)
@@ -92,6 +98,13 @@ class backend {
     detail::check_finite(on(), selection_);
   }
 
+  /// Waits for it, as download() does.
+  largest_value largest(vec values) {
+    const largest_value found = detail::largest_of(on(), largest_workspace_, values);
+    detail::check_finite(on(), selection_);
+    return found;
+  }
+
   void embed(out y, const stored& table, ids rows) { detail::embed(on(), y, table, rows); }
   void rms_norm(out y, in x, vec weight, float eps) { detail::rms_norm(on(), y, x, weight, eps); }
   void layer_norm(out y, in x, vec weight, vec bias, float eps) {
@@ -113,14 +126,27 @@ class backend {
     counters_.count_product(x.rows, x.cols, w);
     detail::weighted_rows(on(), products_, y, x, w, selection);
   }
-  void rotary(out x, ids positions, vec frequencies, index heads) {
+  void add_matmul(out y, in x, const stored& w, vec bias = {}) {
+    assert(x.cols == w.cols && y.cols == w.rows && y.rows == x.rows);
+    counters_.count_product(x.rows, w.rows, w);
+    detail::matmul(on(), products_, y, x, w, bias, detail::product_mode::add);
+  }
+  void add_weighted_rows(out y, in x, const stored& w, neurons selection = {}) {
+    assert(y.cols == w.cols && y.rows == x.rows);
+    counters_.count_product(x.rows, x.cols, w);
+    detail::weighted_rows(on(), products_, y, x, w, selection, detail::product_mode::add);
+  }
+  void rotary(out x, ids positions, vec frequencies, [[maybe_unused]] index heads) {
     assert(x.rows == positions.size && x.cols == 2 * frequencies.size * heads);
-    detail::rotary(on(), x, positions, frequencies, heads);
+    detail::rotary(on(), x, {}, positions, frequencies);
+  }
+  void rotary(out x, out other, ids positions, vec frequencies) {
+    detail::rotary(on(), x, other, positions, frequencies);
   }
   void attention(out y, in q, const stored& k, const stored& v, const attention_shape& shape) {
     assert(k.rows == v.rows && k.type == v.type && (!shape.causal || k.rows >= q.rows));
-    counters_.count_attention(shape, q.rows, k);
-    detail::attention(on(), attention_workspace_, y, q, k, v, shape);
+    count_attention(shape, q.rows, k);
+    detail::attention(on(), attention_workspace_, y, q, k, v, shape, later_);
   }
   /// The weights that one query row gives to every key, [heads, keys]; not counted as work of the model.
   void attention_probabilities(out probabilities, in q, const stored& k, const attention_shape& shape) {
@@ -133,7 +159,10 @@ class backend {
 
   void gather_rows(out y, in x, ids rows) { detail::gather_rows(on(), y, x, rows); }
   void gather_rows(cached y, const stored& x, ids rows) { detail::gather_rows(on(), y, x, rows); }
-  void store_rows(cached y, in x) { detail::store_rows(on(), y, x); }
+  void store_rows(cached y, in x) { detail::store_rows(on(), y, x, later_); }
+  void store_rows(cached y, cached other_y, in x, in other_x) {
+    detail::store_rows(on(), y, x, later_, other_y, other_x);
+  }
   void load_rows(out y, const stored& x) { detail::load_rows(on(), y, x); }
   void zero_rows(cached x, ids rows) { detail::zero_rows(on(), x, rows); }
   void copy_rows(cached y, const stored& x) {
@@ -163,7 +192,72 @@ class backend {
     detail::overlap(on(), scores, bits, set);
   }
 
+  /// Records `operations` as a graph and launches it.
+  template <std::invocable Operations>
+  void record(recording& to, ids counter, std::int32_t count, Operations&& operations) {
+    to = {};
+    if (!records_) return operations();
+    graph_handle graph;
+    {
+      const recording_scope scope(*this, {counter.data, count});
+      graph = detail::captured(on().stream, operations);
+      to = {nullptr, count, counters_ - scope.before(), work_of_row_, own_memory()};
+    }
+    to.graph = detail::instantiated(graph);
+    ++counts_.recorded;
+    launch(to, count);
+  }
+  bool replay(const recording& made, std::int32_t count) {
+    if (!made.graph || made.memory != own_memory()) return false;
+    launch(made, count);
+    ++counts_.replayed;
+    return true;
+  }
+  /// Whether record() records, which it does unless told otherwise, or only runs.
+  void set_recording(bool records) { records_ = records; }
+  const recording_counts& recordings() const { return counts_; }
+
  private:
+  // While operations are recorded: they are told of later rows, and are not counted, since they do not run.
+  class recording_scope {
+   public:
+    recording_scope(backend& of, later_rows later) : of_(of), before_(of.counters_) {
+      of_.later_ = later;
+      of_.work_of_row_ = {};
+    }
+    recording_scope(const recording_scope&) = delete;
+    recording_scope& operator=(const recording_scope&) = delete;
+    ~recording_scope() {
+      of_.later_ = {};
+      of_.counters_ = before_;
+    }
+    const work_counters& before() const { return before_; }
+
+   private:
+    backend& of_;
+    work_counters before_;
+  };
+
+  void count_attention(const attention_shape& shape, index queries, stored k) {
+    work_counters now, of_one_key_more;
+    now.count_attention(shape, queries, k);
+    ++k.rows;
+    of_one_key_more.count_attention(shape, queries, k);
+    counters_ += now;
+    work_of_row_ += of_one_key_more - now;
+  }
+
+  void launch(const recording& made, std::int32_t count) {
+    COREMATCHING_CUDA_CHECK(cudaGraphLaunch(made.graph.get(), on().stream));
+    counters_ += made.work;
+    counters_ += made.work_of_row * static_cast<std::uint64_t>(count - made.start);
+  }
+
+  std::array<const void*, 6> own_memory() const {
+    return {products_.tokens.address(), products_.partials.address(), products_.weights.address(),
+            products_.gates.address(),  products_.ups.address(),      attention_workspace_.address()};
+  }
+
   // Kernels and cuBLAS work on the device that the thread uses, which another backend may have changed.
   context on() const {
     COREMATCHING_CUDA_CHECK(cudaSetDevice(properties_.number));
@@ -182,10 +276,15 @@ class backend {
   detail::uploads uploads_;
   detail::product_workspaces products_;
   workspace attention_workspace_;
+  workspace largest_workspace_;
   detail::selection_state selection_;
   work_counters counters_;
+  later_rows later_;           // while operations are recorded
+  work_counters work_of_row_;  // of them
+  bool records_ = true;
+  recording_counts counts_;
 };
 
-static_assert(corematching::backend<backend>);
+static_assert(replaying_backend<backend> && fusing_backend<backend>);
 
 }  // namespace corematching::cuda

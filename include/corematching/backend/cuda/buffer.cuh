@@ -102,6 +102,14 @@ class uploads {
   std::size_t used_ = 0;
 };
 
+/// Memory taken while a stream is captured would belong to the graph.
+inline void require_no_capture(cudaStream_t stream) {
+  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+  COREMATCHING_CUDA_CHECK(cudaStreamIsCapturing(stream, &status));
+  require(status == cudaStreamCaptureStatusNone,
+          "operations that are recorded need more memory than when they ran before");
+}
+
 }  // namespace detail
 
 /// Memory that grows to what is asked for and keeps its size: a step's intermediate values, whose content is
@@ -112,11 +120,14 @@ class workspace {
   T* at_least(cudaStream_t stream, index size) {
     const index bytes = size * index{sizeof(T)};
     if (bytes > memory_.size()) {
+      detail::require_no_capture(stream);
       memory_ = {};  // first give back, then take
       memory_ = buffer<std::byte>(stream, bytes);
     }
     return reinterpret_cast<T*>(memory_.data());
   }
+  /// While it stays the same, so does the memory, and it has not shrunk.
+  const void* address() const { return memory_.data(); }
 
  private:
   buffer<std::byte> memory_;

@@ -3,7 +3,8 @@
 // so that there are blocks for every processor (flash-decoding, Dao et al. 2023): a block takes one slice,
 // one query row and query heads that share a key/value head. Within it, teams of lanes take one key each,
 // four at a time, and keep a running softmax: the largest score, the sum of weights and the weighted values.
-// What the slices found is put together by a second kernel, in their order.
+// What the slices found is put together by a second kernel, in their order. Both find out themselves how many
+// slices the keys make, since a kernel that is recorded meets more keys in later steps.
 #pragma once
 
 #include <algorithm>
@@ -11,6 +12,7 @@
 #include "corematching/backend/cuda/buffer.cuh"
 #include "corematching/backend/cuda/decode_teams.cuh"
 #include "corematching/backend/cuda/device.cuh"
+#include "corematching/backend/cuda/later_rows.cuh"
 
 namespace corematching::cuda::detail {
 
@@ -19,6 +21,22 @@ inline constexpr int keys_in_flight = 4;  // of a team
 inline constexpr index fewest_keys_per_slice = 64;
 inline constexpr index most_slices = 128;
 inline constexpr index decode_blocks_per_processor = 4;
+
+/// How the keys are cut into slices: into about as many as are wanted, of whole rounds of all teams.
+struct key_slices {
+  int wanted;
+  int round;
+  later_rows later;
+
+  __host__ __device__ int keys_of_one(int keys) const {
+    const int most = static_cast<int>(ceil_div(keys, fewest_keys_per_slice));
+    const int per_slice = static_cast<int>(ceil_div(keys, wanted < most ? wanted : most));
+    return static_cast<int>(ceil_div(per_slice, round)) * round;
+  }
+  __host__ __device__ int count(int keys) const {
+    return static_cast<int>(ceil_div(keys, keys_of_one(keys)));
+  }
+};
 
 /// Where the slices leave their results: softmax state of slice s of head h of query i at
 /// (i * heads + h) * slices + s, and head_dim weighted values for each.
@@ -75,7 +93,7 @@ __device__ void attend_slice(running_softmax<Heads, Share::elements>& state, con
 template <int Lanes, int Heads, class Share, class T>
 __device__ void write_slice(const running_softmax<Heads, Share::elements>& state, const Share& mine,
                             const attention_operands<T>& in, const slice_results& to, float* y,
-                            index y_stride, int row, int first_head, int heads) {
+                            index y_stride, int row, int first_head, int heads, int slices) {
   constexpr int teams = decode_threads / Lanes, columns = Share::columns;
   __shared__ float largest[Heads][teams], sums[Heads][teams], outputs[Heads][teams][columns];
   const int thread = static_cast<int>(threadIdx.x), team = thread / Lanes;
@@ -100,11 +118,11 @@ __device__ void write_slice(const running_softmax<Heads, Share::elements>& state
       sum += factor * sums[h][t];
       output += factor * outputs[h][t][i % columns];
     }
-    if (gridDim.x == 1) {
+    if (slices == 1) {
       y[row * y_stride + index{head} * in.head_dim + column] = output / sum;
       continue;
     }
-    const index place = (index{row} * in.heads + head) * gridDim.x + blockIdx.x;
+    const index place = (index{row} * in.heads + head) * slices + blockIdx.x;
     to.outputs[place * in.head_dim + column] = output;
     if (column > 0) continue;
     to.largest[place] = top;
@@ -112,12 +130,15 @@ __device__ void write_slice(const running_softmax<Heads, Share::elements>& state
   }
 }
 
-/// Slice blockIdx.x of the keys for query row blockIdx.z. blockIdx.y counts windows of columns (one where
-/// aligned), in them key/value heads, and in them parts of at most `Heads` query heads.
+/// Slice blockIdx.x of the keys, if there are so many, for query row blockIdx.z. blockIdx.y counts windows of
+/// columns (one where aligned), in them key/value heads, and in them parts of at most `Heads` query heads.
 template <class T, int Lanes, int Heads, bool Aligned>
 __global__ void __launch_bounds__(decode_threads)
-    decode_slices(attention_operands<T> in, slice_results to, float* y, index y_stride, int slice_keys) {
+    decode_slices(attention_operands<T> in, key_slices cut, slice_results to, float* y, index y_stride) {
   using share = lane_share<T, Lanes, Aligned>;
+  in.key_count += cut.later.count();
+  const int slice_keys = cut.keys_of_one(in.key_count), slices = cut.count(in.key_count);
+  if (static_cast<int>(blockIdx.x) >= slices) return;
   const int row = static_cast<int>(blockIdx.z), parts = (in.group + Heads - 1) / Heads;
   const int task = static_cast<int>(blockIdx.y), part = task % parts, kv_heads = in.heads / in.group;
   const int kv_head = task / parts % kv_heads, window = task / parts / kv_heads;
@@ -128,13 +149,16 @@ __global__ void __launch_bounds__(decode_threads)
   const int begin = static_cast<int>(blockIdx.x) * slice_keys;
   const int end = min(begin + slice_keys, in.visible_keys(row));
   attend_slice(state, in, mine, queries, kv_head, begin, end);
-  write_slice<Lanes>(state, mine, in, to, y, y_stride, row, first_head, heads);
+  write_slice<Lanes>(state, mine, in, to, y, y_stride, row, first_head, heads, slices);
 }
 
-/// y = the slices' outputs over their sums, for head blockIdx.x of query blockIdx.y.
+/// y = the slices' outputs over their sums, for head blockIdx.x of query blockIdx.y; a slice that is the only
+/// one has done that itself.
 template <class T>
 __global__ void __launch_bounds__(decode_threads)
-    combine_slices(attention_operands<T> in, slice_results from, float* y, index y_stride, int slices) {
+    combine_slices(attention_operands<T> in, key_slices cut, slice_results from, float* y, index y_stride) {
+  const int slices = cut.count(in.key_count + cut.later.count());
+  if (slices == 1) return;
   const int head = static_cast<int>(blockIdx.x), row = static_cast<int>(blockIdx.y);
   const index first = (index{row} * in.heads + head) * slices;
   float top = no_score, sum = 0;
@@ -151,15 +175,16 @@ __global__ void __launch_bounds__(decode_threads)
 /// Starts the kernels of one layout, with as many slices as fill the device.
 template <class T, int Lanes, int Heads, bool Aligned>
 void queue_decode(const context& on, workspace& results, matrix_view<float, device_space> y,
-                  const attention_operands<T>& in) {
+                  const attention_operands<T>& in, later_rows later) {
   constexpr int columns = lane_share<T, Lanes, Aligned>::columns, teams = decode_threads / Lanes;
   const index tasks =
       in.heads / in.group * ceil_div(in.group, Heads) * (Aligned ? 1 : ceil_div(in.head_dim, columns));
   const index wanted = ceil_div(decode_blocks_per_processor * on.processors, tasks * in.query_count);
-  const index most = std::min(ceil_div(in.key_count, fewest_keys_per_slice), most_slices);
-  const index per_slice = ceil_div(in.key_count, std::max(index{1}, std::min(wanted, most)));
-  const index step = teams * keys_in_flight, slice_keys = ceil_div(per_slice, step) * step;
-  const index slices = ceil_div(in.key_count, slice_keys), places = slices * in.heads * in.query_count;
+  const key_slices cut{static_cast<int>(std::min(wanted, most_slices)), teams * keys_in_flight, later};
+  // For the one query of a step as many blocks as any number of keys needs: what is started does not depend
+  // on it, whether it is recorded or not.
+  const index slices = in.query_count == 1 ? cut.wanted : cut.count(in.key_count);
+  const index places = slices * in.heads * in.query_count;
   slice_results to{};
   if (slices > 1) {
     float* memory = results.at_least<float>(on.stream, places * (in.head_dim + 2));
@@ -167,29 +192,30 @@ void queue_decode(const context& on, workspace& results, matrix_view<float, devi
   }
   const dim3 grid(static_cast<unsigned>(slices), static_cast<unsigned>(tasks),
                   static_cast<unsigned>(in.query_count));
-  launch(on.stream, grid, decode_threads, decode_slices<T, Lanes, Heads, Aligned>, in, to, y.data, y.stride,
-         slice_keys);
+  launch(on.stream, grid, decode_threads, decode_slices<T, Lanes, Heads, Aligned>, in, cut, to, y.data,
+         y.stride);
   if (slices == 1) return;
   launch(on.stream, dim3(static_cast<unsigned>(in.heads), static_cast<unsigned>(in.query_count)),
-         decode_threads, combine_slices<T>, in, to, y.data, y.stride, slices);
+         decode_threads, combine_slices<T>, in, cut, to, y.data, y.stride);
 }
 
 template <class T, int Lanes>
 void queue_aligned_decode(const context& on, workspace& results, matrix_view<float, device_space> y,
-                          const attention_operands<T>& in) {
-  if (in.group == 1) return queue_decode<T, Lanes, 1, true>(on, results, y, in);
-  queue_decode<T, Lanes, 4, true>(on, results, y, in);
+                          const attention_operands<T>& in, later_rows later) {
+  if (in.group == 1) return queue_decode<T, Lanes, 1, true>(on, results, y, in, later);
+  queue_decode<T, Lanes, 4, true>(on, results, y, in, later);
 }
 
 /// y = softmax(q k^T * scale) v, for few queries: each reads all keys and values.
 template <class T>
 void decode_attention(const context& on, workspace& results, matrix_view<float, device_space> y,
-                      const attention_operands<T>& in, bool whole_loads) {
+                      const attention_operands<T>& in, bool whole_loads, later_rows later) {
   const int loads = in.head_dim / per_load<T>;
-  if (!whole_loads || loads > warp_size) return queue_decode<T, warp_size, 1, false>(on, results, y, in);
-  if (loads <= 8) return queue_aligned_decode<T, 8>(on, results, y, in);
-  if (loads <= 16) return queue_aligned_decode<T, 16>(on, results, y, in);
-  queue_aligned_decode<T, 32>(on, results, y, in);
+  if (!whole_loads || loads > warp_size)
+    return queue_decode<T, warp_size, 1, false>(on, results, y, in, later);
+  if (loads <= 8) return queue_aligned_decode<T, 8>(on, results, y, in, later);
+  if (loads <= 16) return queue_aligned_decode<T, 16>(on, results, y, in, later);
+  queue_aligned_decode<T, 32>(on, results, y, in, later);
 }
 
 }  // namespace corematching::cuda::detail

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Which device a backend works on, and what owns a stream and a cuBLAS handle.
+// Which device a backend works on, and what owns a stream, an event, a graph and a cuBLAS handle.
 #pragma once
 
 #include <cublas_v2.h>
@@ -78,6 +78,12 @@ struct destroy_stream {
 struct destroy_event {
   void operator()(cudaEvent_t event) const { static_cast<void>(cudaEventDestroy(event)); }
 };
+struct destroy_graph {
+  void operator()(cudaGraph_t graph) const { static_cast<void>(cudaGraphDestroy(graph)); }
+};
+struct destroy_graph_exec {
+  void operator()(cudaGraphExec_t graph) const { static_cast<void>(cudaGraphExecDestroy(graph)); }
+};
 struct destroy_cublas {
   void operator()(cublasHandle_t handle) const { static_cast<void>(cublasDestroy(handle)); }
 };
@@ -86,6 +92,9 @@ struct destroy_cublas {
 
 using stream_handle = std::unique_ptr<std::remove_pointer_t<cudaStream_t>, detail::destroy_stream>;
 using event_handle = std::unique_ptr<std::remove_pointer_t<cudaEvent_t>, detail::destroy_event>;
+using graph_handle = std::unique_ptr<std::remove_pointer_t<cudaGraph_t>, detail::destroy_graph>;
+/// A graph that can be launched.
+using graph_exec_handle = std::unique_ptr<std::remove_pointer_t<cudaGraphExec_t>, detail::destroy_graph_exec>;
 using cublas_handle = std::unique_ptr<std::remove_pointer_t<cublasHandle_t>, detail::destroy_cublas>;
 
 /// A stream that does not wait for the default stream.

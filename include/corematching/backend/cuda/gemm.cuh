@@ -47,9 +47,6 @@ inline int leading_dimension(const weight_view<device_space>& matrix) {
   return cublas_size(std::max({matrix.row_bytes / size, matrix.cols, index{1}}));
 }
 
-/// What becomes of y's earlier content.
-enum class product_mode { replace, add };
-
 /// y = x W^T with w [out, in], or, `transposed`, y = x W with w [in, out]; y [T, out], x [T, in]. x is stored
 /// as w is, y likewise or as f32. cuBLAS thinks in columns, so to it each matrix is its transposed, and it is
 /// asked for y^T = W x^T.
@@ -83,16 +80,16 @@ inline weight_view<device_space> tokens_as(const context& on, workspace& memory,
   return rounded;
 }
 
-/// y = x W^T; y [T, N], x [T, D], w [N, D], D at least 1. `memory` holds the rounded x.
+/// y = x W^T, or added to it; y [T, N], x [T, D], w [N, D], D at least 1. `memory` holds the rounded x.
 inline void multiply(const context& on, workspace& memory, device_rows y, const_device_rows x,
-                     const weight_view<device_space>& w) {
-  multiply_stored(on, y, tokens_as(on, memory, x, w.type), w, false);
+                     const weight_view<device_space>& w, product_mode mode) {
+  multiply_stored(on, y, tokens_as(on, memory, x, w.type), w, false, mode);
 }
 
-/// y = x W; y [T, D], x [T, N], w [N, D], N at least 1. `memory` holds the rounded x.
+/// y = x W, or added to it; y [T, D], x [T, N], w [N, D], N at least 1. `memory` holds the rounded x.
 inline void multiply_transposed(const context& on, workspace& memory, device_rows y, const_device_rows x,
-                                const weight_view<device_space>& w) {
-  multiply_stored(on, y, tokens_as(on, memory, x, w.type), w, true);
+                                const weight_view<device_space>& w, product_mode mode) {
+  multiply_stored(on, y, tokens_as(on, memory, x, w.type), w, true, mode);
 }
 
 }  // namespace corematching::cuda::detail

@@ -88,18 +88,19 @@ inline index rows_within(index bytes, index row_bytes) {
   return std::max(bytes / std::max(row_bytes, index{1}), index{1});
 }
 
-/// y = x W^T + bias; y [T, N], x [T, D], w [N, D], bias [N] or empty.
+/// y = x W^T + bias, or added to it; y [T, N], x [T, D], w [N, D], bias [N] or empty.
 inline void matmul(const context& on, product_workspaces& memory, device_rows y, const_device_rows x,
-                   const weight_view<device_space>& w, vector_view<const float, device_space> bias) {
+                   const weight_view<device_space>& w, vector_view<const float, device_space> bias,
+                   product_mode mode = product_mode::replace) {
   assert(y.rows == x.rows && y.cols == w.rows && x.cols == w.cols && (bias.empty() || bias.size == w.rows));
   if (y.rows == 0 || y.cols == 0) return;
   if (x.rows <= few_tokens || x.cols == 0) {  // cuBLAS is asked for no product of length 0
     for_parts(x.rows, few_tokens, [&](index first, index count) {
-      multiply_rows(on, y.middle_rows(first, count), x.middle_rows(first, count), w, bias);
+      multiply_rows(on, y.middle_rows(first, count), x.middle_rows(first, count), w, bias, mode);
     });
     return;
   }
-  multiply(on, memory.tokens, y, x, w);
+  multiply(on, memory.tokens, y, x, w, mode);
   if (!bias.empty())
     launch(on.stream, column_grid(y.rows, y.cols), dim3(column_threads), add_bias_kernel<column_threads>, y,
            bias.data);
@@ -155,25 +156,26 @@ inline void gated_up(const context& on, product_workspaces& memory, device_rows 
   });
 }
 
-/// y = sum over neurons of x[:, i] * w[n], n the i-th selected neuron; y [T, D], x [T, selected], w [N, D].
-/// Without neurons y is 0.
+/// y = sum over neurons of x[:, i] * w[n], n the i-th selected neuron, or added to it; y [T, D], x [T,
+/// selected], w [N, D]. Without neurons the sum is 0.
 inline void weighted_rows(const context& on, product_workspaces& memory, device_rows y, const_device_rows x,
-                          const weight_view<device_space>& w, const neurons& selection) {
+                          const weight_view<device_space>& w, const neurons& selection,
+                          product_mode mode = product_mode::replace) {
   if (y.rows == 0 || y.cols == 0) return;
   if (x.rows <= few_tokens || x.cols == 0) {
     for_parts(x.rows, few_tokens, [&](index first, index count) {
       sum_weighted_rows(on, memory.partials, y.middle_rows(first, count), x.middle_rows(first, count), w,
-                        selection);
+                        selection, mode);
     });
     return;
   }
-  if (!selection) return multiply_transposed(on, memory.tokens, y, x, w);
+  if (!selection) return multiply_transposed(on, memory.tokens, y, x, w, mode);
   const index most = rows_within(memory.most_bytes, aligned_row_bytes(w.type, w.cols));
   for_parts(x.cols, most, [&](index first, index count) {
     const auto room = rows_in(on, memory.weights, w.type, count, w.cols);
     const auto rows = gathered(on, room, w, {selection->data + first, count});
     multiply_stored(on, y, tokens_as(on, memory.tokens, middle_cols(x, first, count), w.type), rows, true,
-                    first == 0 ? product_mode::replace : product_mode::add);
+                    first == 0 ? mode : product_mode::add);
   });
 }
 

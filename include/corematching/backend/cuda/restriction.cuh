@@ -17,6 +17,13 @@ using neurons = neuron_selection<device_space>;
 using device_rows = matrix_view<float, device_space>;
 using const_device_rows = matrix_view<const float, device_space>;
 
+/// What becomes of a product's earlier content.
+enum class product_mode : std::uint8_t { replace, add };
+
+__device__ inline void store_product(product_mode mode, float* to, float product) {
+  *to = mode == product_mode::add ? *to + product : product;
+}
+
 inline index count_of(const neurons& selection, index all) {
   return selection ? selection->size : all;
 }

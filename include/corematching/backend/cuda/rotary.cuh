@@ -5,6 +5,7 @@
 
 #include <cuda_runtime.h>
 
+#include <algorithm>
 #include <cassert>
 #include <cmath>
 #include <cstdint>
@@ -17,15 +18,24 @@ namespace corematching::cuda::detail {
 
 inline constexpr int rotary_threads = 128;
 
-/// Turns one of a row's `pairs` elements with its partner; rows are the grid's x. Angles are formed as on the
-/// CPU, in binary32, and may be large: sincosf reduces them exactly.
+/// Rows of heads that are turned: each has so many pairs of elements.
+struct turned_rows {
+  float* data;
+  index stride;
+  int pairs;
+};
+
+/// Turns one of the pairs of a row; rows are the grid's x, and its z chooses between two matrices of them.
+/// Angles are formed as on the CPU, in binary32, and may be large: sincosf reduces them exactly.
 template <int Threads>
-__global__ void __launch_bounds__(Threads) rotate_pairs(float* x, index stride, const std::int32_t* positions,
-                                                        const float* frequencies, int half, int pairs) {
+__global__ void __launch_bounds__(Threads)
+    rotate_pairs(turned_rows one, turned_rows other, const std::int32_t* positions, const float* frequencies,
+                 int half) {
+  const turned_rows& x = blockIdx.z == 0 ? one : other;
   const int pair = static_cast<int>(blockIdx.y * Threads + threadIdx.x);
-  if (pair >= pairs) return;
+  if (pair >= x.pairs) return;
   const int i = pair % half;
-  float* const first = x + blockIdx.x * stride + pair / half * (2 * half) + i;
+  float* const first = x.data + blockIdx.x * x.stride + pair / half * (2 * half) + i;
   float sine, cosine;
   sincosf(static_cast<float>(positions[blockIdx.x]) * frequencies[i], &sine, &cosine);
   const float a = first[0], b = first[half];
@@ -33,15 +43,21 @@ __global__ void __launch_bounds__(Threads) rotate_pairs(float* x, index stride, 
   first[half] = b * cosine + a * sine;
 }
 
-/// Turns every head of row i of x [t, heads * head_dim] in place by positions[i] * frequencies [head_dim /
-/// 2].
-inline void rotary(const context& on, matrix_view<float, device_space> x, index_view<device_space> positions,
-                   vector_view<const float, device_space> frequencies, index heads) {
-  assert(positions.size == x.rows && x.cols == 2 * frequencies.size * heads);
-  const index pairs = frequencies.size * heads;
-  const dim3 grid(static_cast<unsigned>(x.rows), static_cast<unsigned>(ceil_div(pairs, rotary_threads)));
-  launch(on.stream, grid, rotary_threads, rotate_pairs<rotary_threads>, x.data, x.stride, positions.data,
-         frequencies.data, frequencies.size, pairs);
+/// Turns every head of row i of x, and of `other` where it has rows, in place by positions[i] * frequencies
+/// [head_dim / 2]; both [t, heads * head_dim], with heads of their own number.
+inline void rotary(const context& on, matrix_view<float, device_space> x,
+                   matrix_view<float, device_space> other, index_view<device_space> positions,
+                   vector_view<const float, device_space> frequencies) {
+  assert(positions.size == x.rows && x.cols % (2 * frequencies.size) == 0);
+  assert(other.rows == 0 || (other.rows == x.rows && other.cols % (2 * frequencies.size) == 0));
+  const auto turned = [](const matrix_view<float, device_space>& rows) {
+    return turned_rows{rows.data, rows.stride, static_cast<int>(rows.cols / 2)};
+  };
+  const dim3 grid(static_cast<unsigned>(x.rows),
+                  static_cast<unsigned>(ceil_div(std::max(x.cols, other.cols) / 2, rotary_threads)),
+                  other.rows == 0 ? 1 : 2);
+  launch(on.stream, grid, rotary_threads, rotate_pairs<rotary_threads>, turned(x), turned(other),
+         positions.data, frequencies.data, frequencies.size);
 }
 
 }  // namespace corematching::cuda::detail

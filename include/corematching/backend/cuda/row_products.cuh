@@ -155,11 +155,11 @@ __device__ inline index warp_of_grid() {
   return index{blockIdx.x} * product_warps + static_cast<int>(threadIdx.x) / warp_size;
 }
 
-/// y[t, i] = x[t] . w[i] + bias[i]; a warp for each `Rows` rows.
+/// y[t, i] = x[t] . w[i] + bias[i], or added to it; a warp for each `Rows` rows.
 template <class T, int Tokens, int Rows>
 __global__ void __launch_bounds__(product_threads, product_blocks<Tokens>)
     multiply_rows_kernel(device_rows y, const_device_rows x, restricted_weight w, const float* bias,
-                         index loadable) {
+                         product_mode mode, index loadable) {
   static_assert(Rows * Tokens <= warp_size);
   const index first = warp_of_grid() * Rows;
   if (first >= w.count) return;  // the whole warp, and no block waits for it
@@ -171,8 +171,8 @@ __global__ void __launch_bounds__(product_threads, product_blocks<Tokens>)
   const int lane = static_cast<int>(threadIdx.x) % warp_size;
   const index place = first + lane / Tokens, token = lane % Tokens;
   const float sum = dots.sum_of_lane(lane);
-  if (lane < Rows * Tokens && place < w.count && token < x.rows)
-    y.data[token * y.stride + place] = sum + (bias ? bias[place] : 0.0f);
+  if (lane >= Rows * Tokens || place >= w.count || token >= x.rows) return;
+  store_product(mode, y.data + token * y.stride + place, sum + (bias ? bias[place] : 0.0f));
 }
 
 /// y[t, i] = act(x[t] . gate[row of i]) * (x[t] . up[row of i]); a warp for each `Pairs` neurons.
@@ -219,9 +219,11 @@ inline dim3 product_grid(index rows, index rows_of_one_warp) {
   return dim3(static_cast<unsigned>(ceil_div(rows, rows_of_one_warp * product_warps)));
 }
 
-/// y[t, i] = x[t] . w[i] + bias[i], y [T, N], x [T, D], w [N, D], bias [N] or empty, T at most few_tokens.
+/// y[t, i] = x[t] . w[i] + bias[i], or added to it, y [T, N], x [T, D], w [N, D], bias [N] or empty, T at
+/// most few_tokens.
 inline void multiply_rows(const context& on, device_rows y, const_device_rows x,
-                          const weight_view<device_space>& w, vector_view<const float, device_space> bias) {
+                          const weight_view<device_space>& w, vector_view<const float, device_space> bias,
+                          product_mode mode = product_mode::replace) {
   assert(y.rows == x.rows && y.cols == w.rows && x.cols == w.cols);
   if (y.rows == 0 || y.cols == 0) return;
   constexpr index enough_warps = 8;  // of each processor, to keep the memory busy
@@ -231,10 +233,11 @@ inline void multiply_rows(const context& on, device_rows y, const_device_rows x,
       const index loadable = loadable_columns<T>(x, w);
       if (w.rows < many * enough_warps * on.processors) {
         launch(on.stream, product_grid(w.rows, 1), dim3(product_threads), multiply_rows_kernel<T, tokens, 1>,
-               y, x, restricted_weight(w, {}), bias.data, loadable);
+               y, x, restricted_weight(w, {}), bias.data, mode, loadable);
       } else {
         launch(on.stream, product_grid(w.rows, many), dim3(product_threads),
-               multiply_rows_kernel<T, tokens, many>, y, x, restricted_weight(w, {}), bias.data, loadable);
+               multiply_rows_kernel<T, tokens, many>, y, x, restricted_weight(w, {}), bias.data, mode,
+               loadable);
       }
     });
   });

@@ -30,11 +30,12 @@ inline constexpr int sum_columns = warp_size* per_load<T>;
 template <int Tokens>
 inline constexpr int sum_blocks = Tokens <= 2 ? 4 : 2;
 
-/// Where a slice leaves its sums: y itself where there is one slice only.
+/// Where a slice leaves its sums: y itself where there is one slice only, which then may add to it.
 struct slice_sums {
   float* data;
   index token_stride;
   index slice_stride;
+  product_mode mode;
 };
 
 /// 16 bytes of a row from `column` on; beyond `cols`, which `Whole` rules out, zeros.
@@ -90,7 +91,7 @@ __device__ void add_rows(float (&sums)[Tokens][per_load<T>], const const_device_
 /// Adds the sums of a block's warps in the order of the warps and stores them. All threads take part.
 template <int Size, int Tokens>
 __device__ void store_sums(const float (&sums)[Tokens][Size], float* to, index token_stride, index tokens,
-                           index columns) {
+                           index columns, product_mode mode) {
   // Element i of lane l stands at i * pitch + l: neither the writes, which go along the lanes, nor the reads,
   // which go along the columns l * Size + i, meet in a bank.
   constexpr int pitch = warp_size + warp_size / Size;
@@ -105,7 +106,7 @@ __device__ void store_sums(const float (&sums)[Tokens][Size], float* to, index t
       float sum = 0;
 #pragma unroll
       for (int v = 0; v < sum_warps; ++v) sum += shared[v][thread % Size * pitch + thread / Size];
-      to[t * token_stride + thread] = sum;
+      store_product(mode, to + t * token_stride + thread, sum);
     }
     __syncthreads();
   }
@@ -130,22 +131,22 @@ __global__ void __launch_bounds__(sum_threads, sum_blocks<Tokens>)
     add_rows<T, Tokens, false>(sums, x, w, first, last, column);
   }
   store_sums(sums, to.data + blockIdx.y * to.slice_stride + block_column, to.token_stride, x.rows,
-             cols - block_column);
+             cols - block_column, to.mode);
 }
 
 inline constexpr int add_slices_threads = 64;
 
-/// y[t, d] = sum over the slices of partial[slice, t, d], in their order.
+/// y[t, d] = sum over the slices of partial[slice, t, d], in their order, or added to it.
 template <int Threads>
 __global__ void __launch_bounds__(Threads)
-    add_slices_kernel(device_rows y, const float* partial, int slices) {
+    add_slices_kernel(device_rows y, const float* partial, int slices, product_mode mode) {
   const index elements = y.rows * y.cols;
   const index element = index{blockIdx.x} * Threads + threadIdx.x;
   if (element >= elements) return;
   float sum = 0;
 #pragma unroll 8
   for (int s = 0; s < slices; ++s) sum += partial[s * elements + element];
-  y.data[element / y.cols * y.stride + element % y.cols] = sum;
+  store_product(mode, y.data + element / y.cols * y.stride + element % y.cols, sum);
 }
 
 /// As many slices as make the blocks that the device holds at once, but few enough that each has rows to sum.
@@ -159,28 +160,31 @@ index slices_for(const context& on, index rows, index cols) {
 
 template <class T, int Tokens>
 void sum_weighted_rows_of(const context& on, workspace& memory, device_rows y, const_device_rows x,
-                          const restricted_weight& w) {
+                          const restricted_weight& w, product_mode mode) {
   const index slices = slices_for<T, Tokens>(on, w.count, y.cols);
   const bool whole = has_aligned_rows(w.weight) && y.cols % per_load<T> == 0;
   const dim3 grid(static_cast<unsigned>(ceil_div(y.cols, sum_columns<T>)), static_cast<unsigned>(slices));
-  slice_sums to{y.data, y.stride, 0};
-  if (slices > 1) to = {memory.at_least<float>(on.stream, slices * y.rows * y.cols), y.cols, y.rows * y.cols};
+  slice_sums to{y.data, y.stride, 0, mode};
+  if (slices > 1)
+    to = {memory.at_least<float>(on.stream, slices * y.rows * y.cols), y.cols, y.rows * y.cols,
+          product_mode::replace};
   launch(on.stream, grid, dim3(sum_threads), sum_rows_kernel<T, Tokens>, to, x, w, whole);
   if (slices == 1) return;
   const dim3 adding(static_cast<unsigned>(ceil_div(y.rows * y.cols, add_slices_threads)));
   launch(on.stream, adding, dim3(add_slices_threads), add_slices_kernel<add_slices_threads>, y, to.data,
-         static_cast<int>(slices));
+         static_cast<int>(slices), mode);
 }
 
 /// y[t] = sum over i of x[t, i] * w[n], n the i-th selected neuron; y [T, D], x [T, selected], w [N, D], T at
-/// most few_tokens. Without neurons y is 0.
+/// most few_tokens, or added to it. Without neurons the sum is 0.
 inline void sum_weighted_rows(const context& on, workspace& memory, device_rows y, const_device_rows x,
-                              const weight_view<device_space>& w, const neurons& selection) {
+                              const weight_view<device_space>& w, const neurons& selection,
+                              product_mode mode = product_mode::replace) {
   assert(y.rows == x.rows && y.cols == w.cols && x.cols == count_of(selection, w.rows));
   if (y.rows == 0 || y.cols == 0) return;
   visit_elements(w.type, [&]<class T>(const T*) {
     visit_tokens(x.rows, [&](auto tokens) {
-      sum_weighted_rows_of<T, tokens>(on, memory, y, x, restricted_weight(w, selection));
+      sum_weighted_rows_of<T, tokens>(on, memory, y, x, restricted_weight(w, selection), mode);
     });
   });
 }

@@ -11,6 +11,7 @@
 #include <cstdint>
 
 #include "corematching/backend/cuda/device.cuh"
+#include "corematching/backend/cuda/later_rows.cuh"
 #include "corematching/core/dtype.hpp"
 #include "corematching/core/elements.cuh"
 #include "corematching/core/error.hpp"
@@ -164,12 +165,21 @@ __global__ void __launch_bounds__(row_threads)
   }
 }
 
-/// y[i] = x[i] rounded to T; threads and groups as above.
+/// Rows to be stored, and where.
+struct stored_rows {
+  std::byte* to;
+  const float* from;
+  index stride;
+};
+
+/// to[i] = from[i] rounded to T, or so many rows later; threads and groups as above. The grid's z chooses
+/// between two matrices.
 template <class T, int Group>
 __global__ void __launch_bounds__(row_threads)
-    narrow_rows(std::byte* y, index row_bytes, const float* x, index stride, index cols) {
-  T* target = reinterpret_cast<T*>(y + blockIdx.x * row_bytes);
-  const float* source = x + blockIdx.x * stride;
+    narrow_rows(stored_rows one, stored_rows other, index row_bytes, later_rows later, index cols) {
+  const stored_rows& rows = blockIdx.z == 0 ? one : other;
+  T* target = reinterpret_cast<T*>(rows.to + (blockIdx.x + index{later.count()}) * row_bytes);
+  const float* source = rows.from + blockIdx.x * rows.stride;
   for (index j = (blockIdx.y * index{row_threads} + threadIdx.x) * Group; j < cols;
        j += index{gridDim.y} * row_threads * Group) {
     if (Group > 1 && j + Group <= cols) {
@@ -222,16 +232,24 @@ inline void load_rows(const context& on, matrix_view<float, device_space> y, wei
   widen(on, y, x, nullptr);
 }
 
-/// y = x, rounded to the type of y
+/// y = x, rounded to the type of y; or so many rows later. Likewise `other_y`,
+/// whose rows are as many, as long and as far apart, where there are some.
 inline void store_rows(const context& on, cache_view<device_space> y,
-                       matrix_view<const float, device_space> x) {
+                       matrix_view<const float, device_space> x, later_rows later = {},
+                       cache_view<device_space> other_y = {},
+                       matrix_view<const float, device_space> other_x = {}) {
   assert(y.rows == x.rows && y.cols == x.cols);
+  const bool two = other_y.rows > 0;
+  assert(!two || (other_y.type == y.type && other_y.rows == y.rows && other_y.row_bytes == y.row_bytes &&
+                  other_x.rows == x.rows && other_x.cols == x.cols));
   visit_elements(y.type, [&]<class T>(const T*) {
-    const bool aligned = rows_are_aligned(y, x);
+    const bool aligned = rows_are_aligned(y, x) && (!two || rows_are_aligned(other_y, other_x));
     const index group = aligned ? per_load<T> : 1;
-    launch(on.stream, row_grid(x.rows, x.cols, row_threads * group), dim3(row_threads),
-           aligned ? narrow_rows<T, per_load<T>> : narrow_rows<T, 1>, y.data, y.row_bytes, x.data, x.stride,
-           x.cols);
+    dim3 grid = row_grid(x.rows, x.cols, row_threads * group);
+    if (two) grid.z = 2;
+    launch(on.stream, grid, dim3(row_threads), aligned ? narrow_rows<T, per_load<T>> : narrow_rows<T, 1>,
+           stored_rows{y.data, x.data, x.stride}, stored_rows{other_y.data, other_x.data, other_x.stride},
+           y.row_bytes, later, x.cols);
   });
 }
 

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The selectors of select/ on a backend's stream. What the host must know of their results comes back in one
-// small copy: the size of a set of core neurons and, with it, whether an activation was NaN or infinite. An
-// observation alone therefore does not wait for the device; what it has to report is thrown by the next call
-// that waits.
+// The selectors of select/ on a backend's stream. None of them waits for the device: what the host must know
+// of a set of core neurons, its size and whether an activation was NaN or infinite, is copied behind them and
+// read when the host first asks for the set; without a set, the next call that waits looks for itself.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -11,8 +10,11 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
+#include <memory>
+#include <new>
 #include <optional>
 #include <utility>
+#include <vector>
 
 #include "corematching/backend/cuda/buffer.cuh"
 #include "corematching/backend/cuda/device.cuh"
@@ -27,25 +29,6 @@
 
 namespace corematching::cuda {
 
-/// A set of neurons in device memory, as ascending numbers and as bits.
-class neuron_set {
- public:
-  neuron_set() = default;
-  /// The first `size` of `indices` are the set.
-  neuron_set(buffer<std::int32_t> indices, index size, buffer<std::uint64_t> bits)
-      : indices_(std::move(indices)), bits_(std::move(bits)), size_(size) {
-    assert(size <= indices_.size());
-  }
-
-  index_view<device_space> indices() const { return {indices_.data(), size_}; }
-  vector_view<const std::uint64_t, device_space> bits() const { return bits_.view(); }
-
- private:
-  buffer<std::int32_t> indices_;
-  buffer<std::uint64_t> bits_;
-  index size_ = 0;
-};
-
 namespace detail {
 
 /// What the kernels write down for the host, and for each other.
@@ -55,10 +38,82 @@ struct selection_notes {
   std::int32_t shared_core_size = 0;
 };
 
-/// A backend's notes in device memory; none until they are needed.
+/// Throws where an activation was NaN or infinite.
+inline void require_finite(const selection_notes& notes) {
+  const select::device::activation_place place{notes.first_not_finite};
+  if (place.found())
+    fail("activation of token ", place.token(), ", neuron ", place.neuron(), " is ",
+         place.is_nan() ? "NaN" : "infinite");
+}
+
+/// Page-locked places for notes on their way to the host, used again when their owner is gone: whatever is
+/// still under way to a place arrives before what its next owner waits for.
+class notes_on_host {
+ public:
+  std::shared_ptr<const selection_notes> place() {
+    if (all_->unused.empty()) add_block();
+    selection_notes* const taken = all_->unused.back();
+    all_->unused.pop_back();
+    return {taken, [all = all_](selection_notes* place) { all->unused.push_back(place); }};
+  }
+
+ private:
+  struct places {
+    std::vector<std::shared_ptr<std::byte>> blocks;
+    std::vector<selection_notes*> unused;
+  };
+  static constexpr std::size_t places_of_block = 128;
+
+  void add_block() {
+    auto& [blocks, unused] = *all_;
+    blocks.push_back(page_locked(places_of_block * sizeof(selection_notes)));
+    unused.reserve(blocks.size() * places_of_block);  // giving one back takes no memory
+    for (std::size_t i = 0; i < places_of_block; ++i)
+      unused.push_back(new (blocks.back().get() + i * sizeof(selection_notes)) selection_notes);
+  }
+
+  std::shared_ptr<places> all_ = std::make_shared<places>();
+};
+
+}  // namespace detail
+
+/// A set of neurons in device memory, as ascending numbers and as bits. Its size is on its way to the host.
+class neuron_set {
+ public:
+  neuron_set() = default;
+  /// As many of `indices` as `notes` say, once `stream` has done what is queued now.
+  neuron_set(cudaStream_t stream, buffer<std::int32_t> indices, buffer<std::uint64_t> bits,
+             std::shared_ptr<const detail::selection_notes> notes)
+      : stream_(stream), indices_(std::move(indices)), bits_(std::move(bits)), notes_(std::move(notes)) {}
+
+  /// Waits for the stream, the first time. Throws where one of the activations that were observed for this
+  /// set, after the one before it, was NaN or infinite.
+  index_view<device_space> indices() const {
+    if (notes_) {
+      COREMATCHING_CUDA_CHECK(cudaStreamSynchronize(stream_));
+      detail::require_finite(*notes_);
+      size_ = notes_->set_size;
+      notes_ = nullptr;
+    }
+    return {indices_.data(), size_};
+  }
+  vector_view<const std::uint64_t, device_space> bits() const { return bits_.view(); }
+
+ private:
+  cudaStream_t stream_ = nullptr;
+  buffer<std::int32_t> indices_;
+  buffer<std::uint64_t> bits_;
+  mutable std::shared_ptr<const detail::selection_notes> notes_;  // until they were read
+  mutable index size_ = 0;
+};
+
+namespace detail {
+
+/// A backend's notes in device memory, none until they are needed, and places for copies of them.
 struct selection_state {
   buffer<selection_notes> notes;
-  bool observed = false;  // since the host last looked at first_not_finite
+  bool observed = false;  // since first_not_finite was last looked at or copied
+  notes_on_host copies;
 };
 
 inline void forget_notes(const context& on, selection_state& state) {
@@ -75,30 +130,20 @@ inline selection_notes* notes_of(const context& on, selection_state& state) {
   return state.notes.data();
 }
 
-/// Waits for the stream; throws where an activation since the last call was NaN or infinite.
-inline selection_notes read_notes(const context& on, selection_state& state) {
+/// Throws where activated_neurons met an activation that is NaN or infinite, after waiting for the stream.
+/// Does nothing where it was not called since the last check, or the last set that was chosen.
+inline void check_finite(const context& on, selection_state& state) {
+  if (!state.observed) return;
   selection_notes read;
   COREMATCHING_CUDA_CHECK(
       cudaMemcpyAsync(&read, notes_of(on, state), sizeof(read), cudaMemcpyDeviceToHost, on.stream));
   COREMATCHING_CUDA_CHECK(cudaStreamSynchronize(on.stream));
-  state.observed = false;
-  const select::device::activation_place place{read.first_not_finite};
-  if (place.found()) {
-    forget_notes(on, state);
-    fail("activation of token ", place.token(), ", neuron ", place.neuron(), " is ",
-         place.is_nan() ? "NaN" : "infinite");
-  }
-  return read;
-}
-
-/// Throws where activated_neurons met an activation that is NaN or infinite, after waiting for the stream.
-/// Does nothing where it was not called since the last check.
-inline void check_finite(const context& on, selection_state& state) {
-  if (state.observed) read_notes(on, state);
+  forget_notes(on, state);
+  require_finite(read);
 }
 
 /// Γ(x) of each row of x [T, N]: bits [T, words], counts [T]. NaN and infinity are reported by the next call
-/// of check_finite or core_neurons.
+/// of check_finite, or by the set that is chosen before.
 inline void activated_neurons(const context& on, selection_state& state,
                               matrix_view<std::uint64_t, device_space> bits,
                               vector_view<std::int32_t, device_space> counts,
@@ -132,8 +177,7 @@ inline void count_core_neurons(const context& on, selection_state& state,
                                      shared_size, frequency.data);
 }
 
-/// C_ρ^β of the sentence whose frequencies these are. Waits for the stream. Throws where beta lies outside
-/// (0, 1], and what check_finite throws.
+/// C_ρ^β of the sentence whose frequencies these are. Throws where beta lies outside (0, 1].
 inline neuron_set core_neurons(const context& on, selection_state& state,
                                vector_view<const std::int32_t, device_space> frequency, double beta) {
   select::detail::require_fraction(beta, "beta");
@@ -141,10 +185,14 @@ inline neuron_set core_neurons(const context& on, selection_state& state,
   const auto wanted = static_cast<index>(std::floor(beta * static_cast<double>(frequency.size)));
   buffer<std::int32_t> indices(on.stream, wanted);
   buffer<std::uint64_t> bits(on.stream, select::words_for(frequency.size));
+  selection_notes* const notes = notes_of(on, state);
   select::device::core_neurons(on.stream, frequency.data, frequency.size, wanted, indices.data(), bits.data(),
-                               &notes_of(on, state)->set_size);
-  const index size = read_notes(on, state).set_size;
-  return {std::move(indices), size, std::move(bits)};
+                               &notes->set_size);
+  auto copy = state.copies.place();
+  COREMATCHING_CUDA_CHECK(cudaMemcpyAsync(const_cast<selection_notes*>(copy.get()), notes, sizeof(*notes),
+                                          cudaMemcpyDeviceToHost, on.stream));
+  if (state.observed) forget_notes(on, state);
+  return {on.stream, std::move(indices), std::move(bits), std::move(copy)};
 }
 
 /// scores[x] = |bits[x] ∩ set|

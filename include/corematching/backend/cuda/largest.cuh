@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+// The largest of some numbers in device memory. One block finds it: a vocabulary of logits is read in the
+// time that a second kernel would take to start.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <cassert>
+#include <cstdint>
+#include <limits>
+
+#include "corematching/backend/cuda/buffer.cuh"
+#include "corematching/backend/cuda/device.cuh"
+#include "corematching/core/largest.hpp"
+#include "corematching/core/launch.cuh"
+#include "corematching/core/view.hpp"
+#include "corematching/core/warp.cuh"
+
+namespace corematching::cuda::detail {
+
+inline constexpr int largest_threads = 1024;
+
+/// A number that is larger for what comes first in the answer: NaN, then larger values, then earlier places.
+__device__ inline unsigned long long rank_of(float value, index place) {
+  const unsigned bits = __float_as_uint(value + 0.0f);  // the same for both zeros
+  const unsigned ordered = (bits >> 31) != 0 ? ~bits : bits | 0x80000000u;
+  const unsigned high = value != value ? 0xffffffffu : ordered;
+  return static_cast<unsigned long long>(high) << 32 | (0xffffffffu - static_cast<unsigned>(place));
+}
+
+/// *to = the first NaN or the first of the largest values.
+template <int Threads>
+__global__ void __launch_bounds__(Threads) find_largest(largest_value* to, const float* values, index size) {
+  static_assert(Threads == warp_size * warp_size);
+  __shared__ unsigned long long largest[warp_size];
+  const int thread = static_cast<int>(threadIdx.x);
+  unsigned long long mine = 0;
+#pragma unroll 4
+  for (index i = thread; i < size; i += Threads) {
+    const unsigned long long rank = rank_of(values[i], i);
+    mine = rank > mine ? rank : mine;
+  }
+  mine = warp_max(mine);
+  if (thread % warp_size == 0) largest[thread / warp_size] = mine;
+  __syncthreads();
+  if (thread >= warp_size) return;
+  mine = warp_max(largest[thread]);
+  if (thread > 0) return;
+  const auto place = static_cast<std::int32_t>(0xffffffffu - static_cast<unsigned>(mine));
+  *to = {values[place], place};
+}
+
+/// The first NaN or the first of the largest values, of which there must be some. Waits for the stream.
+inline largest_value largest_of(const context& on, workspace& memory,
+                                vector_view<const float, device_space> values) {
+  assert(values.size > 0 && values.size <= std::numeric_limits<std::int32_t>::max());
+  auto* const found = memory.at_least<largest_value>(on.stream, 1);
+  launch(on.stream, dim3(1), dim3(largest_threads), find_largest<largest_threads>, found, values.data,
+         values.size);
+  largest_value result;
+  COREMATCHING_CUDA_CHECK(cudaMemcpyAsync(&result, found, sizeof result, cudaMemcpyDeviceToHost, on.stream));
+  COREMATCHING_CUDA_CHECK(cudaStreamSynchronize(on.stream));
+  return result;
+}
+
+}  // namespace corematching::cuda::detail

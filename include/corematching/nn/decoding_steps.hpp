@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: Apache-2.0
+// Decoding steps of one sequence, recorded and replayed where the backend can do that. The first step under
+// some circumstances runs plainly, so that the backend's own memory has its size; the second one is recorded;
+// those behind it are replays, until circumstances change.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <utility>
+#include <vector>
+
+#include "corematching/nn/hook.hpp"
+
+namespace corematching {
+
+/// A number that no other model of this process has.
+inline std::uint64_t next_model_number() {
+  static std::atomic<std::uint64_t> last{0};
+  return ++last;
+}
+
+/// Which step is to run: on which model, and where its token stands.
+template <backend B>
+struct step_place {
+  std::uint64_t model;  // its number
+  std::int32_t position;
+  index_view<typename B::space> placed_position;  // [1], in the backend's memory
+};
+
+/// On any backend: runs every step.
+template <backend B>
+class decoding_steps {
+ public:
+  /// Calls step(hook), which appends one row to every layer of `cache`.
+  template <hook_of<B> H, class Step>
+  void run(B&, kv_cache<B>&, const step_place<B>&, H& hook, Step&& step) {
+    step(hook);
+  }
+};
+
+/// Where steps can be replayed: a hook that answers ahead is asked before the step, and another one with its
+/// answers takes its place.
+template <replaying_backend B>
+class decoding_steps<B> {
+ public:
+  /// An exception while a step is recorded or replayed leaves `cache` as it was.
+  template <hook_of<B> H, class Step>
+  void run(B& be, kv_cache<B>& cache, const step_place<B>& at, H& hook, Step&& step) {
+    if constexpr (answers_ahead<H>) {
+      circumstances now = ask(be, cache, at, hook);
+      const auto plain_step = [&] { run_with_answers(now, hook, step); };
+      if (now == last_ && has_room(cache)) {
+        replay(be, cache, at, plain_step);
+      } else {
+        recorded_ = {};
+        plain_step();
+      }
+      last_ = std::move(now);
+    } else {
+      step(hook);
+    }
+  }
+
+ private:
+  using space = typename B::space;
+
+  struct layer_circumstances {
+    const std::byte* keys;
+    const std::byte* values;
+    index dropped;  // rows that the cache lacks of those up to the token's position
+    neuron_selection<space> neurons;
+
+    friend bool operator==(const layer_circumstances& a, const layer_circumstances& b) {
+      const bool same_neurons = a.neurons && b.neurons
+                                    ? a.neurons->data == b.neurons->data && a.neurons->size == b.neurons->size
+                                    : !a.neurons && !b.neurons;
+      return same_neurons && a.keys == b.keys && a.values == b.values && a.dropped == b.dropped;
+    }
+  };
+
+  // What a recording depends on: all but the contents of memory and the number of steps since.
+  struct circumstances {
+    std::uint64_t model = 0;
+    std::vector<layer_circumstances> layers;
+    friend bool operator==(const circumstances&, const circumstances&) = default;
+  };
+
+  struct given_answers {
+    using attends = sites<site::ffn_neurons>;
+    const circumstances* now;
+    neuron_selection<space> operator()(site::ffn_neurons, const layer_context<B>& at) const {
+      return now->layers[static_cast<std::size_t>(at.layer)].neurons;
+    }
+  };
+
+  template <class H>
+  static circumstances ask(B& be, kv_cache<B>& cache, const step_place<B>& at, [[maybe_unused]] H& hook) {
+    circumstances now{at.model, {}};
+    now.layers.reserve(static_cast<std::size_t>(cache.layers()));
+    for (index i = 0; i < cache.layers(); ++i) {
+      kv_layer<B>& layer = cache[i];
+      neuron_selection<space> neurons;
+      if constexpr (attends<H, site::ffn_neurons>)
+        neurons = hook(site::ffn_neurons{}, layer_context<B>{be, i, {&at.position, 1}, layer});
+      now.layers.push_back({layer.keys().data, layer.values().data, at.position - layer.length(), neurons});
+    }
+    return now;
+  }
+
+  template <class H, class Step>
+  static void run_with_answers(const circumstances& now, H& hook, Step& step) {
+    if constexpr (attends<H, site::ffn_neurons>) {
+      given_answers given{&now};
+      step(given);
+    } else {
+      step(hook);
+    }
+  }
+
+  static bool has_room(const kv_cache<B>& cache) {
+    for (index i = 0; i < cache.layers(); ++i)
+      if (!cache[i].has_room(1)) return false;
+    return true;
+  }
+
+  // Runs `plain_step` in order to record it, unless it is there already.
+  template <class Step>
+  void replay(B& be, kv_cache<B>& cache, const step_place<B>& at, const Step& plain_step) {
+    const auto set_lengths = [&](index behind_position) {
+      for (index i = 0; i < cache.layers(); ++i)
+        cache[i].set_length(at.position + behind_position -
+                            last_.layers[static_cast<std::size_t>(i)].dropped);
+    };
+    if (be.replay(recorded_, at.position)) return set_lengths(1);
+    try {
+      be.record(recorded_, at.placed_position, at.position, plain_step);
+    } catch (...) {
+      set_lengths(0);
+      throw;
+    }
+  }
+
+  circumstances last_;
+  typename B::recording recorded_;
+};
+
+}  // namespace corematching
