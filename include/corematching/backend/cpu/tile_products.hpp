@@ -63,7 +63,9 @@ bf16* weight_strip(tile_workspace& work, index strip) {
 template <bool TokensAsColumns, class T, class Pack>
 float* sum_strips(const tile_task<T>& task, index strips, Pack&& pack) {
   token_strips<T>& x = task.x;
-  float* sums = task.work.sums.at_least(x.strips() * strips * strip_sums);
+  const index size = x.strips() * strips * strip_sums;
+  float* sums = task.work.sums.at_least(size);
+  if (x.cols() == 0) std::fill_n(sums, size, 0.0f);  // a restriction to no row at all
   for (index chunk = 0; chunk < x.chunks(); ++chunk) {
     const index first = chunk * x.depth, count = std::min(x.depth, x.cols() - first);
     const index steps = (count + tile_depth - 1) / tile_depth;
