@@ -23,7 +23,11 @@ namespace {
 
 constexpr index hidden = 4096, neurons = 11008, prompt = 640;
 constexpr attention_shape heads{32, 32, 128, 0.088f, true};
+// Of a model whose query heads share key/value heads, and of a vision tower.
+constexpr attention_shape shared_heads{32, 8, 128, 0.088f, true}, vision_heads{16, 16, 64, 0.125f, false};
+constexpr index patches = 577, long_prompt = 4000;
 constexpr double core_share = 0.4;
+constexpr std::uint64_t beyond_caches = std::uint64_t{256} << 20;
 
 dtype type_of(const benchmark::State& state) {
   return static_cast<dtype>(state.range(0));
@@ -45,7 +49,6 @@ matrix<cpu::backend> random_rows(cpu::backend& be, index rows, index cols) {
 class weight_ring {
  public:
   weight_ring(int threads, dtype type, index rows, index cols) {
-    constexpr std::uint64_t beyond_caches = std::uint64_t{256} << 20;
     cpu::thread_pool pool(threads);
     const std::uint64_t copies = beyond_caches / stored_bytes(type, rows, cols) + 2;
     const double rms = 1 / std::sqrt(static_cast<double>(cols));
@@ -90,7 +93,7 @@ void measure(benchmark::State& state, cpu::backend& be, Step&& step) {
   const work_counters done = be.counters() - before;
   state.SetBytesProcessed(static_cast<index>(done.weight_bytes + done.kv_bytes));
   state.counters["FLOP/s"] = benchmark::Counter(static_cast<double>(done.flops), benchmark::Counter::kIsRate);
-  if (state.range(0) >= 0) state.SetLabel(name_of(type_of(state)));
+  state.SetLabel(name_of(type_of(state)));
 }
 
 void matmul(benchmark::State& state, index tokens) {
@@ -122,20 +125,35 @@ void weighted_rows(benchmark::State& state, index tokens, double share) {
   measure(state, be, [&] { be.weighted_rows(y.view(), x.view(), weights.next(), selection_of(core)); });
 }
 
-/// `tokens` queries behind a prompt's cache; caches take turns as well.
-void attention(benchmark::State& state, index tokens) {
-  cpu::backend be(threads_of(state));
-  std::vector<matrix<cpu::backend>> keys, values;
-  for (int i = 0; i < 12; ++i) {
-    keys.push_back(random_rows(be, prompt, heads.kv_size()));
-    values.push_back(random_rows(be, prompt, heads.kv_size()));
+/// Keys or values of `rows` tokens as a cache stores them; nothing but the values differs from a layer's.
+class cached_rows {
+ public:
+  cached_rows(cpu::backend& be, dtype type, index rows, index cols)
+      : storage_(be.allocate<std::byte>(static_cast<index>(stored_bytes(type, rows, cols)))),
+        view_{storage_.data(), type, rows, cols, static_cast<index>(stored_bytes(type, 1, cols))} {
+    be.store_rows(view_, random_rows(be, rows, cols).view());
   }
-  const auto queries = random_rows(be, tokens, heads.query_size());
-  matrix<cpu::backend> y(be, tokens, heads.query_size());
+  weight_view<> view() const { return {view_.data, view_.type, view_.rows, view_.cols, view_.row_bytes}; }
+
+ private:
+  cpu::buffer<std::byte> storage_;
+  cache_view<> view_;
+};
+
+/// The last `queries` of `keys` tokens; caches take turns as well.
+void attention(benchmark::State& state, attention_shape shape, index queries, index keys) {
+  cpu::backend be(threads_of(state));
+  const dtype type = type_of(state);
+  std::vector<cached_rows> caches;
+  const std::uint64_t bytes = stored_bytes(type, keys, shape.kv_size());
+  for (std::uint64_t i = 0; i < 2 * (beyond_caches / (2 * bytes) + 2); ++i)
+    caches.emplace_back(be, type, keys, shape.kv_size());
+  const auto q = random_rows(be, queries, shape.query_size());
+  matrix<cpu::backend> y(be, queries, shape.query_size());
   std::size_t at = 0;
   measure(state, be, [&] {
-    at = (at + 1) % keys.size();
-    be.attention(y.view(), queries.view(), keys[at].view(), values[at].view(), heads);
+    at = (at + 2) % caches.size();
+    be.attention(y.view(), q.view(), caches[at].view(), caches[at + 1].view(), shape);
   });
 }
 
@@ -145,9 +163,9 @@ void for_types_and_threads(benchmark::internal::Benchmark* bench) {
   bench->ArgNames({"type", "threads"})->UseRealTime()->Unit(benchmark::kMillisecond);
 }
 
-// No weights: the first argument stands for no type.
-void for_threads(benchmark::internal::Benchmark* bench) {
-  for (const int threads : {1, 2}) bench->Args({-1, threads});
+void for_caches_and_threads(benchmark::internal::Benchmark* bench) {
+  for (const dtype type : {dtype::f32, dtype::f16})
+    for (const int threads : {1, 2}) bench->Args({static_cast<int>(type), threads});
   bench->ArgNames({"type", "threads"})->UseRealTime()->Unit(benchmark::kMillisecond);
 }
 
@@ -156,11 +174,16 @@ BENCHMARK_CAPTURE(gated_up, decode, 1, 1.0)->Apply(for_types_and_threads);
 BENCHMARK_CAPTURE(gated_up, decode_core, 1, core_share)->Apply(for_types_and_threads);
 BENCHMARK_CAPTURE(weighted_rows, decode, 1, 1.0)->Apply(for_types_and_threads);
 BENCHMARK_CAPTURE(weighted_rows, decode_core, 1, core_share)->Apply(for_types_and_threads);
-BENCHMARK_CAPTURE(attention, decode, 1)->Apply(for_threads);
+BENCHMARK_CAPTURE(attention, decode, heads, 1, prompt)->Apply(for_caches_and_threads);
+BENCHMARK_CAPTURE(attention, decode_long, heads, 1, long_prompt)->Apply(for_caches_and_threads);
+BENCHMARK_CAPTURE(attention, decode_shared, shared_heads, 1, long_prompt)->Apply(for_caches_and_threads);
 BENCHMARK_CAPTURE(matmul, prefill, prompt)->Apply(for_types_and_threads);
 BENCHMARK_CAPTURE(gated_up, prefill, prompt, 1.0)->Apply(for_types_and_threads);
 BENCHMARK_CAPTURE(weighted_rows, prefill, prompt, 1.0)->Apply(for_types_and_threads);
-BENCHMARK_CAPTURE(attention, prefill, prompt)->Apply(for_threads);
+BENCHMARK_CAPTURE(attention, prefill, heads, prompt, prompt)->Apply(for_caches_and_threads);
+BENCHMARK_CAPTURE(attention, prefill_shared, shared_heads, prompt, prompt)->Apply(for_caches_and_threads);
+BENCHMARK_CAPTURE(attention, second_turn, heads, 64, long_prompt)->Apply(for_caches_and_threads);
+BENCHMARK_CAPTURE(attention, vision, vision_heads, patches, patches)->Apply(for_caches_and_threads);
 
 }  // namespace
 }  // namespace corematching::bench

@@ -12,6 +12,7 @@
 #include <limits>
 #include <random>
 
+#include "corematching/backend/cpu/simd_sixteen.hpp"
 #include "corematching/backend/cpu/simd_transpose.hpp"
 #include "corematching/backend/cpu/simd_widest.hpp"
 
@@ -112,6 +113,58 @@ TEST(f32x8, nan_is_the_largest_magnitude_in_any_lane) {
     EXPECT_TRUE(std::isnan(stored<floats>(larger_magnitude(nan, infinite))[lane]));
     EXPECT_TRUE(std::isnan(stored<floats>(larger_magnitude(infinite, nan))[lane]));
   }
+}
+
+template <class V>
+class vectors_of_floats : public testing::Test {};
+using float_vectors = testing::Types<f32x8, f32x16>;
+TYPED_TEST_SUITE(vectors_of_floats, float_vectors);
+
+TYPED_TEST(vectors_of_floats, compute_lane_by_lane) {
+  constexpr std::size_t lanes = sizeof(TypeParam) / sizeof(float);
+  using numbers = std::array<float, lanes>;
+  std::mt19937 random(8);
+  std::normal_distribution<float> normal;
+  for (int round = 0; round < rounds; ++round) {
+    numbers a, b, n;
+    for (float& lane : a) lane = normal(random);
+    for (float& lane : b) lane = normal(random);
+    for (float& lane : n) lane = static_cast<float>(static_cast<int>(random() % 200) - 100);
+    const TypeParam x = TypeParam::load(a.data()), y = TypeParam::load(b.data());
+    const auto sum = stored<numbers>(x + y), difference = stored<numbers>(x - y),
+               product = stored<numbers>(x * y), quotient = stored<numbers>(x / y),
+               larger_one = stored<numbers>(larger(x, y)), smaller_one = stored<numbers>(smaller(x, y)),
+               scaled = stored<numbers>(scaled_by_power(x, TypeParam::load(n.data())));
+    for (std::size_t i = 0; i < lanes; ++i) {
+      ASSERT_EQ(sum[i], a[i] + b[i]);
+      ASSERT_EQ(difference[i], a[i] - b[i]);
+      ASSERT_EQ(product[i], a[i] * b[i]);
+      ASSERT_EQ(quotient[i], a[i] / b[i]);
+      ASSERT_EQ(larger_one[i], std::max(a[i], b[i]));
+      ASSERT_EQ(smaller_one[i], std::min(a[i], b[i]));
+      ASSERT_EQ(scaled[i], std::ldexp(a[i], static_cast<int>(n[i])));
+    }
+  }
+}
+
+TYPED_TEST(vectors_of_floats, round_to_even_and_keep_the_second_nan) {
+  using numbers = std::array<float, sizeof(TypeParam) / sizeof(float)>;
+  const numbers from{0.5f, 1.5f, 2.5f, -0.5f, -1.5f, -2.5f, 126.75f, -1e9f};
+  const numbers expected{0, 2, 2, 0, -2, -2, 127, -1e9f};
+  EXPECT_EQ(stored<numbers>(TypeParam::load(from.data()).rounded()), expected);
+  const TypeParam one = TypeParam::broadcast(1);
+  const TypeParam nan = TypeParam::broadcast(std::numeric_limits<float>::quiet_NaN());
+  for (const float lane : stored<numbers>(larger(one, nan))) EXPECT_TRUE(std::isnan(lane));
+  for (const float lane : stored<numbers>(smaller(one, nan))) EXPECT_TRUE(std::isnan(lane));
+}
+
+TYPED_TEST(vectors_of_floats, powers_beyond_the_range_are_zero_and_infinity) {
+  using numbers = std::array<float, sizeof(TypeParam) / sizeof(float)>;
+  const TypeParam one = TypeParam::broadcast(1);
+  for (const float lane : stored<numbers>(scaled_by_power(one, TypeParam::broadcast(-160))))
+    EXPECT_EQ(lane, 0);
+  for (const float lane : stored<numbers>(scaled_by_power(one, TypeParam::broadcast(128))))
+    EXPECT_EQ(lane, std::numeric_limits<float>::infinity());
 }
 
 TEST(i32x8, rounds_ties_to_even) {

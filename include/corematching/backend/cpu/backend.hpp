@@ -13,6 +13,7 @@
 #include "corematching/backend/cpu/buffer.hpp"
 #include "corematching/backend/cpu/huge_pages.hpp"
 #include "corematching/backend/cpu/pointwise.hpp"
+#include "corematching/backend/cpu/prefill_attention.hpp"
 #include "corematching/backend/cpu/prefill_products.hpp"
 #include "corematching/backend/cpu/row_products.hpp"
 #include "corematching/backend/cpu/selection.hpp"
@@ -35,8 +36,7 @@ class backend {
 
   /// `threads`: how many threads work on each operation, the caller's included; 0 takes the system's count.
   /// Results are the same in every run with the same number of threads.
-  explicit backend(int threads = 0)
-      : pool_(threads), scratch_(per_thread()), slice_scratch_(per_thread()), prefill_(pool_.size()) {}
+  explicit backend(int threads = 0) : pool_(threads), scratch_(per_thread()), prefill_(pool_.size()) {}
 
   int threads() const { return pool_.size(); }
   const work_counters& counters() const { return counters_; }
@@ -131,22 +131,16 @@ class backend {
     assert(k.rows == v.rows && k.type == v.type && (!shape.causal || k.rows >= q.rows));
     counters_.count_attention(shape, q.rows, k);
     if (q.rows <= detail::few_tokens) return attend_few(y, q, k, v, shape);
-    const index blocks = (q.rows + detail::query_block - 1) / detail::query_block;
-    pool_.for_tasks(blocks * shape.heads, [&](int thread, index task) {
-      const index first = task % blocks * detail::query_block;
-      const index count = std::min(detail::query_block, q.rows - first);
-      detail::attend_block(y, q, k, v, shape, task / blocks, first, count, scratch_[index_of(thread)],
-                           slice_scratch_[index_of(thread)]);
-    });
+    detail::attend_many(pool_, scratch_, y, q, k, v, shape);
   }
 
   /// The weights that one query row gives to every key, [heads, keys]; not counted as work of the model.
   void attention_probabilities(out probabilities, in q, weight_view<> k, attention_shape shape) {
     assert(q.rows == 1 && probabilities.rows == shape.heads && probabilities.cols == k.rows);
-    pool_.for_ranges(shape.heads, 1, [&](int, index first, index last) {
+    pool_.for_ranges(shape.kv_heads, 1, [&](int, index first, index last) {
       visit_elements(k.type, [&]<class T>(const T*) {
-        for (index head = first; head < last; ++head)
-          detail::attend_keys<T>(probabilities.row(head).data, q.data, k, head, shape, k.rows);
+        detail::attend_keys<T>(probabilities.row(first * (shape.heads / shape.kv_heads)).data,
+                               probabilities.stride, q.data, {k, shape, first, last, k.rows});
       });
     });
   }
@@ -290,8 +284,7 @@ class backend {
   }
 
   thread_pool pool_;
-  std::vector<growing_buffer<>> scratch_;        // one per thread
-  std::vector<growing_buffer<>> slice_scratch_;  // one per thread
+  std::vector<growing_buffer<>> scratch_;  // one per thread
   detail::prefill_products prefill_;
   std::vector<detail::core_tally> tallies_;  // one per thread
   rounded_tokens<std::int16_t> rounded_16_;  // of the current product

@@ -16,7 +16,9 @@ namespace corematching::cpu {
 
 inline constexpr std::size_t huge_page = std::size_t{2} << 20;  // bytes
 
-namespace detail {
+// Not `detail`: that stands in the inline namespace of the instruction set, and a second one of this name
+// beside it would make both ambiguous, depending on which header comes first.
+namespace pages {
 
 // At least `bytes` of mapped memory that begin at a multiple of huge_page; null where there is none.
 inline std::shared_ptr<std::byte> mapped_memory(std::size_t bytes) {
@@ -33,7 +35,7 @@ inline std::shared_ptr<std::byte> mapped_memory(std::size_t bytes) {
   return {begin, [mapped, length](std::byte*) { ::munmap(mapped, length); }};
 }
 
-}  // namespace detail
+}  // namespace pages
 
 /// `bytes` of memory that goes back to the system with its last owner. Throws `error` if it is not to be had.
 inline std::shared_ptr<std::byte> weight_memory(std::size_t bytes) {
@@ -41,7 +43,7 @@ inline std::shared_ptr<std::byte> weight_memory(std::size_t bytes) {
   const std::size_t rounded = (bytes + cache_line - 1) / cache_line * cache_line;
   std::shared_ptr<std::byte> memory;
   if (bytes >= huge_page) {
-    memory = detail::mapped_memory(bytes);
+    memory = pages::mapped_memory(bytes);
   } else {
     memory = {static_cast<std::byte*>(std::aligned_alloc(cache_line, rounded)),
               [](std::byte* block) { std::free(block); }};

@@ -3,9 +3,11 @@
 #pragma once
 
 #include "corematching/backend/backend.hpp"
+#include "corematching/core/config.hpp"
 #include "corematching/core/view.hpp"
 
 namespace corematching::cpu {
+inline namespace COREMATCHING_CPU_ISA {
 namespace detail {
 
 using neurons = neuron_selection<host_space>;
@@ -20,4 +22,5 @@ inline index row_of(const neurons& selection, index i) {
 }
 
 }  // namespace detail
+}  // namespace COREMATCHING_CPU_ISA
 }  // namespace corematching::cpu

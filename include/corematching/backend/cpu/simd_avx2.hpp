@@ -33,8 +33,20 @@ struct f32x8 {
   /// a * b + c, rounded once.
   friend f32x8 fma(f32x8 a, f32x8 b, f32x8 c) { return {_mm256_fmadd_ps(a.lanes, b.lanes, c.lanes)}; }
   friend f32x8 operator+(f32x8 a, f32x8 b) { return {_mm256_add_ps(a.lanes, b.lanes)}; }
+  friend f32x8 operator-(f32x8 a, f32x8 b) { return {_mm256_sub_ps(a.lanes, b.lanes)}; }
   friend f32x8 operator*(f32x8 a, f32x8 b) { return {_mm256_mul_ps(a.lanes, b.lanes)}; }
   friend f32x8 operator/(f32x8 a, f32x8 b) { return {_mm256_div_ps(a.lanes, b.lanes)}; }
+  /// The larger and the smaller of two values; NaN where b is.
+  friend f32x8 larger(f32x8 a, f32x8 b) { return {_mm256_max_ps(a.lanes, b.lanes)}; }
+  friend f32x8 smaller(f32x8 a, f32x8 b) { return {_mm256_min_ps(a.lanes, b.lanes)}; }
+  /// To the nearest integer, ties to even.
+  f32x8 rounded() const { return {_mm256_round_ps(lanes, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)}; }
+  /// a * 2^n for integers n <= 128; maybe 0 where n < -126.
+  friend f32x8 scaled_by_power(f32x8 a, f32x8 n) {
+    const __m256i biased = _mm256_cvtps_epi32(_mm256_add_ps(n.lanes, _mm256_set1_ps(127)));
+    const __m256i exponent = _mm256_max_epi32(biased, _mm256_setzero_si256());
+    return {_mm256_mul_ps(a.lanes, _mm256_castsi256_ps(_mm256_slli_epi32(exponent, 23)))};
+  }
   f32x8 magnitude() const { return {_mm256_andnot_ps(_mm256_set1_ps(-0.0f), lanes)}; }
   /// The larger of values without sign, where NaN is larger than infinity: their bits, compared as integers.
   friend f32x8 larger_magnitude(f32x8 a, f32x8 b) {

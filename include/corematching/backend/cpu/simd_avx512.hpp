@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The vectors of prefill in registers of 512 bits: simd_widest.hpp.
+// The vectors of prefill in registers of 512 bits: simd_widest.hpp and simd_sixteen.hpp.
 #pragma once
 
 #include "corematching/core/config.hpp"
@@ -16,13 +16,24 @@ inline namespace COREMATCHING_CPU_ISA {
 struct f32x16 {
   __m512 lanes;
 
+  static f32x16 zero() { return {_mm512_setzero_ps()}; }
   static f32x16 broadcast(float value) { return {_mm512_set1_ps(value)}; }
   static f32x16 load(const float* from) { return {_mm512_loadu_ps(from)}; }
   void store(float* to) const { _mm512_storeu_ps(to, lanes); }
 
   /// a * b + c, rounded once.
   friend f32x16 fma(f32x16 a, f32x16 b, f32x16 c) { return {_mm512_fmadd_ps(a.lanes, b.lanes, c.lanes)}; }
+  friend f32x16 operator+(f32x16 a, f32x16 b) { return {_mm512_add_ps(a.lanes, b.lanes)}; }
+  friend f32x16 operator-(f32x16 a, f32x16 b) { return {_mm512_sub_ps(a.lanes, b.lanes)}; }
   friend f32x16 operator*(f32x16 a, f32x16 b) { return {_mm512_mul_ps(a.lanes, b.lanes)}; }
+  friend f32x16 operator/(f32x16 a, f32x16 b) { return {_mm512_div_ps(a.lanes, b.lanes)}; }
+  /// The larger and the smaller of two values; NaN where b is.
+  friend f32x16 larger(f32x16 a, f32x16 b) { return {_mm512_max_ps(a.lanes, b.lanes)}; }
+  friend f32x16 smaller(f32x16 a, f32x16 b) { return {_mm512_min_ps(a.lanes, b.lanes)}; }
+  /// To the nearest integer, ties to even.
+  f32x16 rounded() const { return {_mm512_roundscale_ps(lanes, _MM_FROUND_TO_NEAREST_INT)}; }
+  /// a * 2^n for integers n <= 128; maybe 0 where n < -126.
+  friend f32x16 scaled_by_power(f32x16 a, f32x16 n) { return {_mm512_scalef_ps(a.lanes, n.lanes)}; }
 };
 
 struct i32x16 {

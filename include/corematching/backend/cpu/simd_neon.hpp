@@ -42,8 +42,18 @@ struct f32x8 {
     return {vfmaq_f32(c.low, a.low, b.low), vfmaq_f32(c.high, a.high, b.high)};
   }
   friend f32x8 operator+(f32x8 a, f32x8 b) { return {vaddq_f32(a.low, b.low), vaddq_f32(a.high, b.high)}; }
+  friend f32x8 operator-(f32x8 a, f32x8 b) { return {vsubq_f32(a.low, b.low), vsubq_f32(a.high, b.high)}; }
   friend f32x8 operator*(f32x8 a, f32x8 b) { return {vmulq_f32(a.low, b.low), vmulq_f32(a.high, b.high)}; }
   friend f32x8 operator/(f32x8 a, f32x8 b) { return {vdivq_f32(a.low, b.low), vdivq_f32(a.high, b.high)}; }
+  /// The larger and the smaller of two values; NaN where b is.
+  friend f32x8 larger(f32x8 a, f32x8 b) { return {vmaxq_f32(a.low, b.low), vmaxq_f32(a.high, b.high)}; }
+  friend f32x8 smaller(f32x8 a, f32x8 b) { return {vminq_f32(a.low, b.low), vminq_f32(a.high, b.high)}; }
+  /// To the nearest integer, ties to even.
+  f32x8 rounded() const { return {vrndnq_f32(low), vrndnq_f32(high)}; }
+  /// a * 2^n for integers n <= 128; maybe 0 where n < -126.
+  friend f32x8 scaled_by_power(f32x8 a, f32x8 n) {
+    return {vmulq_f32(a.low, power_of_two(n.low)), vmulq_f32(a.high, power_of_two(n.high))};
+  }
   f32x8 magnitude() const { return {vabsq_f32(low), vabsq_f32(high)}; }
   /// The larger of values without sign, where NaN is larger than infinity: their bits, compared as integers.
   friend f32x8 larger_magnitude(f32x8 a, f32x8 b) {
@@ -60,6 +70,10 @@ struct f32x8 {
   }
 
  private:
+  static float32x4_t power_of_two(float32x4_t n) {
+    const int32x4_t biased = vaddq_s32(vcvtnq_s32_f32(n), vdupq_n_s32(127));
+    return vreinterpretq_f32_s32(vshlq_n_s32(vmaxq_s32(biased, vdupq_n_s32(0)), 23));
+  }
   static float32x4_t larger_bits(float32x4_t a, float32x4_t b) {
     return vreinterpretq_f32_s32(vmaxq_s32(vreinterpretq_s32_f32(a), vreinterpretq_s32_f32(b)));
   }

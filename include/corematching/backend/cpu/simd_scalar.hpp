@@ -3,7 +3,9 @@
 // written.
 #pragma once
 
+#include <bit>
 #include <cmath>
+#include <cstdint>
 
 #include "corematching/core/config.hpp"
 #include "corematching/core/dtype.hpp"
@@ -40,12 +42,39 @@ struct f32x8 {
     for (int i = 0; i < 8; ++i) a.lanes[i] += b.lanes[i];
     return a;
   }
+  friend f32x8 operator-(f32x8 a, f32x8 b) {
+    for (int i = 0; i < 8; ++i) a.lanes[i] -= b.lanes[i];
+    return a;
+  }
   friend f32x8 operator*(f32x8 a, f32x8 b) {
     for (int i = 0; i < 8; ++i) a.lanes[i] *= b.lanes[i];
     return a;
   }
   friend f32x8 operator/(f32x8 a, f32x8 b) {
     for (int i = 0; i < 8; ++i) a.lanes[i] /= b.lanes[i];
+    return a;
+  }
+  /// The larger and the smaller of two values; NaN where b is.
+  friend f32x8 larger(f32x8 a, f32x8 b) {
+    for (int i = 0; i < 8; ++i) a.lanes[i] = a.lanes[i] > b.lanes[i] ? a.lanes[i] : b.lanes[i];
+    return a;
+  }
+  friend f32x8 smaller(f32x8 a, f32x8 b) {
+    for (int i = 0; i < 8; ++i) a.lanes[i] = a.lanes[i] < b.lanes[i] ? a.lanes[i] : b.lanes[i];
+    return a;
+  }
+  /// To the nearest integer, ties to even.
+  f32x8 rounded() const {
+    f32x8 result;
+    for (int i = 0; i < 8; ++i) result.lanes[i] = std::nearbyint(lanes[i]);
+    return result;
+  }
+  /// a * 2^n for integers n <= 128; maybe 0 where n < -126.
+  friend f32x8 scaled_by_power(f32x8 a, f32x8 n) {
+    for (int i = 0; i < 8; ++i) {
+      const int biased = n.lanes[i] > -127 ? static_cast<int>(n.lanes[i]) + 127 : 0;
+      a.lanes[i] *= std::bit_cast<float>(static_cast<std::int32_t>(biased << 23));
+    }
     return a;
   }
   /// The larger of values without sign, where NaN is larger than infinity.
