@@ -115,7 +115,7 @@ double weight_rounding(dtype type) {
 double factor_rounding(dtype type, bool decode) {
   double rounding = 0;
   if (cpu::detail::multiplied_in_tiles(type)) {
-    rounding = is_quantised(type) ? std::sqrt(2.0) * 0x1p-9 : type == dtype::f16 ? 0x1p-17 : 0x1p-18;
+    rounding = is_quantised(type) ? std::sqrt(2.0) * 0x1p-8 : type == dtype::f16 ? 0x1p-15 : 0x1p-16;
   } else if (is_quantised(type)) {
     rounding = block_rounding(COREMATCHING_HAS_VNNI ? 127 : 32767);
   }

@@ -190,13 +190,13 @@ inline real_matrix as_multiplied(const real_matrix& x, corematching::dtype type)
   return rounds_tokens(type, x.rows) ? rounded(x, type) : x;
 }
 
-/// To what the factors of products with many tokens are rounded, as the unit of rounded_factor_error. In
-/// tiles weights in the block formats and tokens become bfloat16 numbers, each off by 2^-9 of itself at most;
-/// tokens that meet 16-bit weights become sums of two, off by 2^-18, and what the parts of f16 weights leave
-/// out is as much again.
+/// To what the factors of products with many tokens are rounded, as the unit of rounded_factor_error, which
+/// is twice what a factor is off by. In tiles weights in the block formats and tokens become bfloat16
+/// numbers, each off by 2^-8 of itself at most; tokens that meet 16-bit weights become sums of two, off by
+/// 2^-16, and what the parts of f16 weights leave out is as much again.
 inline double tile_unit(corematching::dtype type) {
-  if (corematching::is_quantised(type)) return std::sqrt(2.0) * 0x1p-8;
-  return type == corematching::dtype::f16 ? 0x1p-16 : 0x1p-17;
+  if (corematching::is_quantised(type)) return std::sqrt(2.0) * 0x1p-7;
+  return type == corematching::dtype::f16 ? 0x1p-14 : 0x1p-15;
 }
 
 /// That of products along the rows of weights. Outside of tiles tokens become multiples of that part of the

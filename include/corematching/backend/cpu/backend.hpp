@@ -35,7 +35,8 @@ class backend {
   using neurons = neuron_selection<space>;
 
   /// `threads`: how many threads work on each operation, the caller's included; 0 takes the system's count.
-  /// Results are the same in every run with the same number of threads.
+  /// Results are the same in every run with the same number of threads and buffers aligned alike, to 64 bytes
+  /// or not. A forked process has none of the threads: it needs a backend of its own.
   explicit backend(int threads = 0) : pool_(threads), scratch_(per_thread()), prefill_(pool_.size()) {}
 
   int threads() const { return pool_.size(); }

@@ -2,7 +2,8 @@
 // Attention with many queries: panels of sixteen query rows of one key/value head against tiles of its keys
 // and values, with a softmax that goes on from tile to tile (FlashAttention, arXiv 2205.14135), so no matrix
 // of all scores exists. Query heads that share a key/value head are rows of the same panels, and all panels
-// of a task share the tiles that it copies. A panel's result depends on nothing but its own rows.
+// of a task share the tiles that it copies. A panel's result depends on nothing but its own rows
+// and the keys that one of them sees: a value that is not finite spoils all of them.
 #pragma once
 
 #include <algorithm>

@@ -2,8 +2,11 @@
 // Products of tiles in AMX registers: 16 rows of 32 bfloat16 numbers times 32 rows of 16, summed in binary32.
 // One instruction makes 8192 products, sixteen times what one of AVX-512 does.
 //
-// A bfloat16 has 8 significant bits. What needs more is a sum of two: the number rounded, and the rest
-// rounded. Products of two such sums leave out rest times rest, which is below 2^-16 of the whole.
+// A bfloat16 has 8 significant bits: rounding moves a number by 2^-8 of itself at most. What needs more is a
+// sum of two, the number rounded and the rest rounded, which leaves 2^-16 of it. Products of two such sums
+// leave out rest times rest, as much again. Tiles take numbers and products below 2^-126 for zero, those of
+// rests too, so products below 2^-110 lose something. What is infinite, or is when rounded (from 3.39e38 on),
+// makes NaN.
 #pragma once
 
 #include "corematching/core/config.hpp"

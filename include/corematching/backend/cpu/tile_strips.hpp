@@ -20,7 +20,7 @@ inline namespace COREMATCHING_CPU_ISA {
 namespace detail {
 
 /// How many bfloat16 numbers stand for a weight stored as `T`. Weights of the block formats are rounded to
-/// one, which is a sixth of the rounding to blocks that they have behind them; f16 is exact as two.
+/// one, which is a third of the rounding to blocks that they have behind them; f16 is exact as two.
 template <class T>
 inline constexpr int weight_parts = std::is_same_v<T, f16> ? 2 : 1;
 /// And for a token that meets such weights: as exact as the weights are.
