@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Products of tiles in AMX registers: 16 rows of 32 bfloat16 numbers times 32 rows of 16, summed in binary32.
-// One instruction makes 8192 products, sixteen times what one of AVX-512 does.
+// One instruction makes 8192 products.
 //
 // A bfloat16 has 8 significant bits: rounding moves a number by 2^-8 of itself at most. What needs more is a
 // sum of two, the number rounded and the rest rounded, which leaves 2^-16 of it. Products of two such sums
