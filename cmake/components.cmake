@@ -31,14 +31,18 @@ macro(corematching_need component package version target debian)
   endif()
 endmacro()
 
-set(known select io cpu cuda)
+set(known select io cpu cpu_linked cuda cuda_linked)
 set(wanted ${COREMATCHING_COMPONENTS})
 foreach(component IN LISTS wanted)
   if(NOT component IN_LIST known)
-    message(FATAL_ERROR "COREMATCHING_COMPONENTS names '${component}'; corematching has select, io, cpu and cuda.")
+    message(FATAL_ERROR "COREMATCHING_COMPONENTS names '${component}'; corematching has select, io, cpu, cpu_linked, "
+      "cuda and cuda_linked.")
   endif()
 endforeach()
 include(${CMAKE_CURRENT_LIST_DIR}/cuda.cmake)
+if("cpu_linked" IN_LIST wanted)
+  list(APPEND wanted cpu)
+endif()
 if("cpu" IN_LIST wanted OR "cuda" IN_LIST wanted)
   list(APPEND wanted select io model)
 endif()
@@ -53,18 +57,23 @@ if("io" IN_LIST wanted)
 endif()
 # Layers, hooks and models, which name no backend: part of each component that has one.
 if("model" IN_LIST wanted)
-  corematching_component(model HEADERS backend/backend.hpp nn/*.hpp hooks/*.hpp model/*.hpp
+  corematching_component(model
+    HEADERS backend/*.hpp backend/linked/*.hpp nn/*.hpp hooks/*.hpp model/*.hpp models.hpp
     LINK corematching_select corematching_io nlohmann_json::nlohmann_json)
 endif()
 if("cpu" IN_LIST wanted)
   corematching_need(cpu Eigen3 3.4 Eigen3::Eigen libeigen3-dev)
   set(THREADS_PREFER_PTHREAD_FLAG ON)
   find_package(Threads REQUIRED)
-  corematching_component(cpu HEADERS backend/cpu/*.hpp cpu.hpp
+  corematching_component(cpu HEADERS backend/cpu/*.hpp backend/cpu/body.cpp cpu.hpp cpu_linked.hpp
     LINK corematching_model Eigen3::Eigen Threads::Threads)
 endif()
+if("cpu_linked" IN_LIST wanted)
+  include(${CMAKE_CURRENT_LIST_DIR}/cpu_linked.cmake)
+endif()
 if("cuda" IN_LIST wanted)
-  corematching_component(cuda HEADERS core/*.cuh select/*.cuh backend/cuda/*.cuh cuda.cuh
+  corematching_component(cuda
+    HEADERS core/*.cuh select/*.cuh backend/cuda/*.cuh backend/cuda/body.cu cuda.cuh cuda_linked.hpp
     LINK corematching_model CUDA::cudart CUDA::cublas)
   if("cuda_std_20" IN_LIST CMAKE_CUDA_COMPILE_FEATURES)
     target_compile_features(corematching_cuda INTERFACE cuda_std_20)
@@ -73,4 +82,5 @@ if("cuda" IN_LIST wanted)
   endif()
   # Kernels call constexpr functions of core/.
   target_compile_options(corematching_cuda INTERFACE $<$<COMPILE_LANGUAGE:CUDA>:--expt-relaxed-constexpr>)
+  include(${CMAKE_CURRENT_LIST_DIR}/cuda_linked.cmake)
 endif()

@@ -9,10 +9,10 @@
 #include <string>
 #include <vector>
 
-#include "corematching/cpu.hpp"
+#include "corematching/cpu_linked.hpp"
 
 namespace cm = corematching;
-using backend = cm::cpu::backend;
+using backend = cm::linked_backend<cm::host_space>;
 
 namespace {
 
@@ -31,7 +31,7 @@ struct firing_share {
 };
 
 void run(const std::string& directory, const std::vector<std::int32_t>& ids) {
-  backend be;
+  backend be = cm::cpu::make_linked_backend();
   const cm::model_config config = cm::read_model_config(directory);
   const auto files = cm::io::checkpoint::open(directory);
   cm::weight_reader<backend> reader(be, files);

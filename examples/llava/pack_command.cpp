@@ -8,7 +8,7 @@
 #include <string>
 #include <system_error>
 
-#include "corematching/backend/cpu/backend.hpp"
+#include "corematching/backend/linked/cpu.hpp"
 #include "corematching/model/config.hpp"
 #include "corematching/model/pack.hpp"
 #include "corematching/model/packed_checksums.hpp"
@@ -81,7 +81,7 @@ void run_pack(int argc, const char* const* argv, console& terminal) {
   const model_config config = read_model_config(o.model);
   const auto files = io::checkpoint::open(o.model);
   const auto total = static_cast<double>(files.total_bytes());
-  cpu::backend be(o.threads);
+  auto be = cpu::make_linked_backend(o.threads);
   pack(be, config.text(), files, weights, path,
        [&](std::uint64_t done) { terminal.progress("packing", static_cast<double>(done), total); });
   terminal.notice(std::string("wrote ").append(path.string()));

@@ -58,6 +58,13 @@ void row(std::ostream& out, const char* name, const std::string& value, const st
   out << "  " << std::left << std::setw(26) << name << std::setw(16) << value << remark << '\n';
 }
 
+std::string text_of(const linked::description& computed_by) {
+  std::string text = computed_by.device;
+  if (!computed_by.instruction_set.empty()) text += " with " + computed_by.instruction_set;
+  if (computed_by.threads > 0) text += ", " + std::to_string(computed_by.threads) + " threads";
+  return text;
+}
+
 void work_rows(std::ostream& out, const char* name, const work_counters& work, const work_counters& dense) {
   const auto against = [](std::uint64_t value, std::uint64_t whole) {
     return percent(ratio(static_cast<double>(value), static_cast<double>(whole))) + " of dense";
@@ -120,8 +127,9 @@ void print_json(const run_report& r, std::ostream& out) {
       {"weights", r.weights},
       {"weight_bytes_held", r.held_weight_bytes},
       {"weight_bytes_streamed_per_token", r.streamed_per_token()},
-      {"device", r.device},
-      {"threads", r.threads}};
+      {"device", r.computed_by.device},
+      {"instruction_set", r.computed_by.instruction_set},
+      {"threads", r.computed_by.threads}};
   // A generated answer may end inside a character; the rest of the object is worth more than refusing it.
   out << object.dump(-1, ' ', false, json::error_handler_t::replace) << '\n';
 }
@@ -131,8 +139,7 @@ void print_statistics(const run_report& r, std::ostream& out) {
   kept_rows(out, r);
   out << "time\n";
   row(out, "load", amount(r.load_seconds, 1, "s", 3),
-      r.weights + " weights, " + r.device +
-          (r.threads > 0 ? ", " + std::to_string(r.threads) + " threads" : ""));
+      r.weights + " weights, " + text_of(r.computed_by));
   row(out, "vision", amount(r.vision_seconds, 1, "s", 3));
   row(out, "prefill", amount(r.prefill_seconds, 1, "s", 3),
       amount(ratio(static_cast<double>(r.prompt_tokens), r.prefill_seconds), 1, "tokens/s", 1));

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "corematching/backend/backend.hpp"
+#include "corematching/backend/linked/operations.hpp"
 #include "corematching/hooks/core_matching.hpp"
 
 namespace corematching::driver {
@@ -17,8 +18,7 @@ struct run_report {
   std::vector<std::int32_t> generated_ids;
   bool stopped = false;  // by an end-of-sequence token, not by the limit
   std::string weights;   // storage type
-  std::string device;    // what computed
-  int threads = 0;       // of the CPU; 0 where a device computed
+  linked::description computed_by;
 
   index prompt_tokens = 0;  // image tokens included
   index image_tokens = 0;

@@ -1,15 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "corematching/backend/cpu/backend.hpp"
+#include "corematching/backend/linked/cpu.hpp"
 #include "llava/conversation.hpp"
 #include "llava/run.hpp"
 
 namespace corematching::driver {
 
 run_report run_on_cpu(const options& o, console& terminal, const text_listener& on_text) {
-  cpu::backend be(o.threads);
-  run_report report = conversation<cpu::backend>(be, o, terminal).run(on_text);
-  report.device = "CPU";
-  report.threads = be.threads();
+  auto be = cpu::make_linked_backend(o.threads);
+  run_report report = conversation(be, o, terminal).run(on_text);
+  report.computed_by = be.describe();
   return report;
 }
 

@@ -211,11 +211,18 @@ concept backend = detail::names_types<B> && detail::layer_operations<B> && detai
 template <class B, class V = detail::backend_types<B>>
 concept fusing_backend = backend<B> &&
     requires(B& be, typename V::out y, typename V::in x, typename V::vec v, typename V::ids ids,
-             typename V::wt w, typename V::neurons neurons, typename V::cached cached) {
-  be.add_matmul(y, x, w, v);               // y += x W^T + bias
-  be.add_weighted_rows(y, x, w, neurons);  // y += sum over neurons of x[:, n] * Wdown^T[n]
-  be.rotary(y, y, ids, v);                 // of two matrices
-  be.store_rows(cached, cached, x, x);     // likewise, into caches that are alike
+             typename V::wt w, typename V::neurons neurons, typename V::cached cached, typename V::out room) {
+  // `room`, shaped like y, may be overwritten.
+  be.add_matmul(y, x, w, v, room);               // y += x W^T + bias
+  be.add_weighted_rows(y, x, w, neurons, room);  // y += sum over neurons of x[:, n] * Wdown^T[n]
+  be.rotary(y, y, ids, v);                       // of two matrices
+  be.store_rows(cached, cached, x, x);           // likewise, into caches that are alike
+};
+
+/// How often a backend has recorded and replayed operations.
+struct recording_counts {
+  std::uint64_t recorded = 0;
+  std::uint64_t replayed = 0;
 };
 
 /// A backend that can record operations and replay them at the cost of one call: those of a decoding step,
@@ -232,6 +239,8 @@ concept replaying_backend = backend<B> &&
   // store_rows() goes so many rows further and attention() sees so many more keys. False, and nothing was
   // done, where there is no recording, or none that still fits the backend's own memory.
   { be.replay(made, count) } -> std::same_as<bool>;
+  be.set_recording(true);  // whether record() records, which it does unless told otherwise, or only runs
+  { be.recordings() } -> std::convertible_to<recording_counts>;
 };
 
 }  // namespace corematching

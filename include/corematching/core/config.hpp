@@ -41,9 +41,10 @@
 #endif
 #define COREMATCHING_HAS_SIMD (COREMATCHING_HAS_AVX2 || COREMATCHING_HAS_NEON)
 
-// A header-only library is compiled with its user's flags. Everything whose code depends on the instruction
-// set lives in an inline namespace of this name, so that two translation units built with different -march
-// flags never share one weak symbol.
+// A header-only library is compiled with its user's flags. What depends on the instruction set lives in an
+// inline namespace of this name, so that kernels of two translation units with different -march flags are
+// different functions. What they inline from elsewhere (the standard library, Eigen) is not, and a linker keeps
+// any one of its copies: only bodies (backend/cpu/body.cpp) really meet in one program.
 #if COREMATCHING_HAS_AMX
 #define COREMATCHING_CPU_ISA amx
 #elif COREMATCHING_HAS_AVX512
@@ -57,7 +58,7 @@
 #elif COREMATCHING_HAS_NEON
 #define COREMATCHING_CPU_ISA neon
 #else
-#define COREMATCHING_CPU_ISA scalar
+#define COREMATCHING_CPU_ISA baseline
 #endif
 
 // nvcc warns of conversions that a constraint forbids as if they could not be called.

@@ -8,7 +8,7 @@
 #include <cstdint>
 #include <utility>
 
-#include "corematching/nn/fused.hpp"
+#include "corematching/backend/fused.hpp"
 #include "corematching/nn/hook.hpp"
 #include "corematching/nn/scratch.hpp"
 
@@ -78,7 +78,7 @@ class decoder_layer {
     be.matmul(q, normed, w.query.view, w.query_bias.view());
     be.matmul(k, normed, w.key.view, w.key_bias.view());
     be.matmul(v, normed, w.value.view, w.value_bias.view());
-    detail::rotate(be, q, k, positions, frequencies, shape_);
+    detail::rotate(be, q, k, positions, frequencies);
     at.cache.append(be, k, v);
 
     const view attended = s.attended(x.rows), projected = s.projected(x.rows);

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "corematching/backend/backend.hpp"
-#include "corematching/nn/fused.hpp"
+#include "corematching/backend/fused.hpp"
 
 namespace corematching {
 

@@ -19,6 +19,14 @@
 #include "corematching/backend/cpu/selection.hpp"
 #include "corematching/backend/cpu/thread_pool.hpp"
 #include "corematching/backend/cpu/weight_conversion.hpp"
+#include "corematching/core/instruction_set.hpp"
+
+#if defined(__x86_64__) && !COREMATCHING_HAS_AVX2 && !defined(COREMATCHING_NO_SIMD)
+#pragma message( \
+    "CoreMatching: these flags leave the CPU backend without vector kernels, many times slower than with them. " \
+    "Compile with -march=native or -march=x86-64-v3, or link corematching::cpu_linked, which chooses when the " \
+    "program runs. COREMATCHING_NO_SIMD says that it is meant so.")
+#endif
 
 namespace corematching::cpu {
 inline namespace COREMATCHING_CPU_ISA {
@@ -34,10 +42,17 @@ class backend {
   using vec = vector_view<const float>;
   using neurons = neuron_selection<space>;
 
+  /// The instruction set whose kernels these are.
+  static constexpr instruction_set compiled_for = instruction_set::COREMATCHING_CPU_ISA;
+
   /// `threads`: how many threads work on each operation, the caller's included; 0 takes the system's count.
   /// Results are the same in every run with the same number of threads and buffers aligned alike, to 64 bytes
   /// or not. A forked process has none of the threads: it needs a backend of its own.
-  explicit backend(int threads = 0) : pool_(threads), scratch_(per_thread()), prefill_(pool_.size()) {}
+  /// Throws `error` where this CPU lacks the instruction set.
+  explicit backend(int threads = 0)
+      : pool_((require_instruction_set(compiled_for), threads)),
+        scratch_(per_thread()),
+        prefill_(pool_.size()) {}
 
   int threads() const { return pool_.size(); }
   const work_counters& counters() const { return counters_; }

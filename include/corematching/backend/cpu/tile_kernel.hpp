@@ -14,14 +14,13 @@
 #if COREMATCHING_HAS_AMX
 
 #include <immintrin.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 #include <array>
 #include <atomic>
 #include <cstdint>
 
 #include "corematching/core/dtype.hpp"
+#include "corematching/core/instruction_set.hpp"
 #include "corematching/core/view.hpp"
 
 namespace corematching::cpu {
@@ -37,14 +36,6 @@ inline constexpr index strip_rows = 2 * tile_rows;
 /// Elements of one part of one step of a strip, and sums of one kernel call.
 inline constexpr index step_elements = 2 * tile_elements;
 inline constexpr index strip_sums = strip_rows * strip_rows;
-
-/// Whether the system lets this process use tile registers; Linux wants to be asked
-/// (https://docs.kernel.org/arch/x86/xstate.html).
-inline bool tiles_allowed() {
-  constexpr int request_permission = 0x1023, tile_data = 18;
-  static const bool allowed = syscall(SYS_arch_prctl, request_permission, tile_data) == 0;
-  return allowed;
-}
 
 /// What the tile registers hold (Intel 64 and IA-32 Architectures SDM, LDTILECFG).
 struct alignas(64) tile_shapes {

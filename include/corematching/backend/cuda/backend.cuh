@@ -126,12 +126,12 @@ class backend {
     counters_.count_product(x.rows, x.cols, w);
     detail::weighted_rows(on(), products_, y, x, w, selection);
   }
-  void add_matmul(out y, in x, const stored& w, vec bias = {}) {
+  void add_matmul(out y, in x, const stored& w, vec bias, out /*room*/) {
     assert(x.cols == w.cols && y.cols == w.rows && y.rows == x.rows);
     counters_.count_product(x.rows, w.rows, w);
     detail::matmul(on(), products_, y, x, w, bias, detail::product_mode::add);
   }
-  void add_weighted_rows(out y, in x, const stored& w, neurons selection = {}) {
+  void add_weighted_rows(out y, in x, const stored& w, neurons selection, out /*room*/) {
     assert(y.cols == w.cols && y.rows == x.rows);
     counters_.count_product(x.rows, x.cols, w);
     detail::weighted_rows(on(), products_, y, x, w, selection, detail::product_mode::add);

@@ -27,12 +27,6 @@ struct recording {
   std::array<const void*, 6> memory{};  // of the backend's own that they use
 };
 
-/// How often a backend has recorded and replayed operations.
-struct recording_counts {
-  std::uint64_t recorded = 0;
-  std::uint64_t replayed = 0;
-};
-
 namespace detail {
 
 /// The graph of what `queue` queues on `stream`, on which nothing is done. Other threads may call CUDA

@@ -17,7 +17,7 @@ template <backend B>
 void add_matmul(B& be, rows_view<B> y, const_rows_view<B> x, const weight_view<typename B::space>& w,
                 vector_view<const float, typename B::space> bias, rows_view<B> room) {
   if constexpr (fusing_backend<B>) {
-    be.add_matmul(y, x, w, bias);
+    be.add_matmul(y, x, w, bias, room);
   } else {
     be.matmul(room, x, w, bias);
     be.add(y, room);
@@ -29,7 +29,7 @@ template <backend B>
 void add_weighted_rows(B& be, rows_view<B> y, const_rows_view<B> x, const weight_view<typename B::space>& w,
                        const neuron_selection<typename B::space>& neurons, rows_view<B> room) {
   if constexpr (fusing_backend<B>) {
-    be.add_weighted_rows(y, x, w, neurons);
+    be.add_weighted_rows(y, x, w, neurons, room);
   } else {
     be.weighted_rows(room, x, w, neurons);
     be.add(y, room);
@@ -39,12 +39,12 @@ void add_weighted_rows(B& be, rows_view<B> y, const_rows_view<B> x, const weight
 /// Turns the heads of queries and keys.
 template <backend B>
 void rotate(B& be, rows_view<B> queries, rows_view<B> keys, index_view<typename B::space> positions,
-            vector_view<const float, typename B::space> frequencies, const attention_shape& shape) {
+            vector_view<const float, typename B::space> frequencies) {
   if constexpr (fusing_backend<B>) {
     be.rotary(queries, keys, positions, frequencies);
   } else {
-    be.rotary(queries, positions, frequencies, shape.heads);
-    be.rotary(keys, positions, frequencies, shape.kv_heads);
+    be.rotary(queries, positions, frequencies, queries.cols / (2 * frequencies.size));
+    be.rotary(keys, positions, frequencies, keys.cols / (2 * frequencies.size));
   }
 }
 

@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: Apache-2.0
+# corematching::cpu_linked: the CPU backend compiled once for each instruction set (a body), for programs that choose
+# among them when they run. Used inside the project and, installed, by find_package; then it builds in the project of
+# whoever asked. Nothing is built unless a target links it.
+#
+# Bodies are compiled with flags that the program is not, so they may share no symbol with it or with each other, not
+# even an inline function of the standard library: each is linked by itself, its groups of mergeable sections dissolved,
+# and then all of its symbols but the entry are made local.
+include(CheckCXXSourceCompiles)
+
+set(COREMATCHING_CPU_BODIES all CACHE STRING
+  "Instruction sets to build the CPU backend for: all, native (this CPU's best and the baseline), or a list")
+
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64)$")
+  set(corematching_known_bodies baseline avx2 avx2_vnni avx512 amx)
+  set(corematching_flags_of_baseline -march=x86-64 -DCOREMATCHING_NO_SIMD)
+  set(corematching_flags_of_avx2 -march=x86-64-v3)
+  set(corematching_flags_of_avx2_vnni -march=x86-64-v3 -mavxvnni)
+  set(corematching_flags_of_avx512 -march=x86-64-v4 -mavx512vnni)
+  set(corematching_flags_of_amx -march=x86-64-v4 -mavx512vnni -mavx512bf16 -mamx-tile -mamx-bf16)
+elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "^(aarch64|arm64|ARM64)$")
+  set(corematching_known_bodies neon neon_dotprod)
+  set(corematching_flags_of_neon -march=armv8-a)
+  set(corematching_flags_of_neon_dotprod -march=armv8.2-a+dotprod)
+else()
+  set(corematching_known_bodies baseline)
+  set(corematching_flags_of_baseline -DCOREMATCHING_NO_SIMD)
+endif()
+
+get_target_property(corematching_include_dir corematching::core INTERFACE_INCLUDE_DIRECTORIES)
+string(REGEX REPLACE "^\\$<BUILD_INTERFACE:([^>]*)>.*$" "\\1" corematching_include_dir "${corematching_include_dir}")
+set(corematching_cmake_dir ${CMAKE_CURRENT_LIST_DIR})
+
+# corematching_compiles_for(<result> <set> <flag>...): whether the compiler makes kernels for `set` of these flags.
+function(corematching_compiles_for result set)
+  list(JOIN ARGN " " flags)
+  set(CMAKE_REQUIRED_FLAGS "-std=c++20 ${flags}")
+  set(CMAKE_REQUIRED_INCLUDES ${corematching_include_dir})
+  set(CMAKE_REQUIRED_QUIET ON)
+  check_cxx_source_compiles("#include \"corematching/core/instruction_set.hpp\"
+    using corematching::instruction_set;
+    static_assert(instruction_set::COREMATCHING_CPU_ISA == instruction_set::${set});
+    #if defined(COREMATCHING_NO_SIMD) && defined(__AVX__)
+    #error
+    #endif
+    int main() {}" ${result})
+  set(${result} ${${result}} PARENT_SCOPE)
+endfunction()
+
+# corematching_wanted_bodies(<result>): the sets that COREMATCHING_CPU_BODIES asks for and the compiler can do.
+function(corematching_wanted_bodies result)
+  set(wanted ${COREMATCHING_CPU_BODIES})
+  if(wanted STREQUAL "native")
+    set(wanted "")
+    foreach(set IN LISTS corematching_known_bodies)
+      corematching_compiles_for(corematching_native_is_${set} ${set} -march=native)
+      if(corematching_native_is_${set})
+        list(APPEND wanted ${set})
+      endif()
+    endforeach()
+    if("amx" IN_LIST wanted)  # which a system may refuse
+      list(PREPEND wanted avx512)
+    endif()
+    list(GET corematching_known_bodies 0 baseline)
+    list(PREPEND wanted ${baseline})
+    list(REMOVE_DUPLICATES wanted)
+  endif()
+  set(bodies "")
+  foreach(set IN LISTS corematching_known_bodies)
+    if(NOT wanted STREQUAL "all" AND NOT set IN_LIST wanted)
+      continue()
+    endif()
+    corematching_compiles_for(corematching_can_make_${set} ${set} ${corematching_flags_of_${set}})
+    if(corematching_can_make_${set})
+      list(APPEND bodies ${set})
+    elseif(NOT wanted STREQUAL "all")
+      message(FATAL_ERROR "corematching: ${CMAKE_CXX_COMPILER} with CMAKE_CXX_FLAGS '${CMAKE_CXX_FLAGS}' makes no "
+        "kernels for ${set} (${corematching_flags_of_${set}}), which COREMATCHING_CPU_BODIES names.")
+    else()
+      message(STATUS "corematching: no kernels for ${set}, which this compiler and its flags cannot make")
+    endif()
+    list(REMOVE_ITEM wanted ${set})
+  endforeach()
+  if(wanted AND NOT wanted STREQUAL "all")
+    list(JOIN corematching_known_bodies ", " known)
+    message(FATAL_ERROR "COREMATCHING_CPU_BODIES names '${wanted}'; for ${CMAKE_SYSTEM_PROCESSOR} there are ${known}, "
+      "and all and native.")
+  endif()
+  set(${result} ${bodies} PARENT_SCOPE)
+endfunction()
+
+# Whether the toolchain can make a body's symbols local.
+execute_process(COMMAND ${CMAKE_LINKER} --help OUTPUT_VARIABLE corematching_linker_help ERROR_QUIET)
+if(CMAKE_OBJCOPY AND corematching_linker_help MATCHES "force-group-allocation")
+  set(corematching_isolates TRUE)
+else()
+  set(corematching_isolates FALSE)
+endif()
+
+# corematching_body(<set>): the target corematching_body_<set> that makes the object file of a body.
+function(corematching_body set)
+  set(objects corematching_body_objects_${set})
+  if(TARGET ${objects})
+    return()
+  endif()
+  add_library(${objects} OBJECT EXCLUDE_FROM_ALL ${corematching_include_dir}/corematching/backend/cpu/body.cpp)
+  target_link_libraries(${objects} PRIVATE corematching::cpu)
+  target_compile_options(${objects} PRIVATE ${corematching_flags_of_${set}} -DCOREMATCHING_BODY=${set} -fno-lto)
+  set_target_properties(${objects} PROPERTIES POSITION_INDEPENDENT_CODE ON INTERPROCEDURAL_OPTIMIZATION OFF
+    CXX_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON UNITY_BUILD OFF CXX_CLANG_TIDY "")
+  if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+    # Unique symbols are never made local. And GCC 12 takes the deliberately undefined operand of its own AVX-512
+    # intrinsics for a mistake (GCC bug 105593).
+    target_compile_options(${objects} PRIVATE -fno-gnu-unique -Wno-maybe-uninitialized -Wno-uninitialized)
+  endif()
+  if(corematching_isolates)
+    set(object ${CMAKE_CURRENT_BINARY_DIR}/corematching_body_${set}.o)
+    add_custom_command(OUTPUT ${object}
+      COMMAND ${CMAKE_LINKER} -r --force-group-allocation $<TARGET_OBJECTS:${objects}> -o ${object}.linked
+      COMMAND ${CMAKE_OBJCOPY} --keep-global-symbol=corematching_cpu_body_${set} ${object}.linked ${object}
+      COMMAND ${CMAKE_COMMAND} -E rm ${object}.linked
+      DEPENDS ${objects} $<TARGET_OBJECTS:${objects}> VERBATIM COMMAND_EXPAND_LISTS
+      COMMENT "Making all of the ${set} kernels' symbols local but their entry")
+    add_custom_target(corematching_body_${set} DEPENDS ${object})
+  endif()
+endfunction()
+
+# corematching_link_bodies(<target> <set>...): a static library with these bodies and the list of them.
+function(corematching_link_bodies target)
+  set(corematching_body_declarations "")
+  set(corematching_body_addresses "")
+  foreach(set IN LISTS ARGN)
+    string(APPEND corematching_body_declarations
+      "extern const corematching::linked::body<corematching::host_space> corematching_cpu_body_${set};\n")
+    list(APPEND corematching_body_addresses "&corematching_cpu_body_${set}")
+  endforeach()
+  list(JOIN corematching_body_addresses ", " corematching_body_addresses)
+  configure_file(${corematching_cmake_dir}/cpu_bodies.cpp.in ${target}.cpp @ONLY)
+  add_library(${target} STATIC EXCLUDE_FROM_ALL ${CMAKE_CURRENT_BINARY_DIR}/${target}.cpp)
+  set_target_properties(${target} PROPERTIES POSITION_INDEPENDENT_CODE ON)
+  target_link_libraries(${target} PUBLIC corematching::model Threads::Threads)
+  foreach(set IN LISTS ARGN)
+    corematching_body(${set})
+    if(corematching_isolates)
+      set(object ${CMAKE_CURRENT_BINARY_DIR}/corematching_body_${set}.o)
+      set_source_files_properties(${object} PROPERTIES EXTERNAL_OBJECT TRUE GENERATED TRUE)
+      target_sources(${target} PRIVATE ${object})
+      add_dependencies(${target} corematching_body_${set})
+    else()
+      target_sources(${target} PRIVATE $<TARGET_OBJECTS:corematching_body_objects_${set}>)
+    endif()
+  endforeach()
+endfunction()
+
+corematching_wanted_bodies(corematching_bodies)
+if(NOT corematching_isolates)
+  list(LENGTH corematching_bodies count)
+  if(count GREATER 1)
+    # Whatever the program runs on, this one does, unless the machine of the build is what it is for.
+    if(COREMATCHING_CPU_BODIES STREQUAL "native")
+      list(GET corematching_bodies -1 corematching_bodies)
+    else()
+      list(GET corematching_bodies 0 corematching_bodies)
+    endif()
+    message(NOTICE "corematching: ${CMAKE_LINKER} and objcopy cannot make symbols local, so cpu_linked has one "
+      "instruction set: ${corematching_bodies}")
+  endif()
+endif()
+corematching_link_bodies(corematching_cpu_linked ${corematching_bodies})
+add_library(corematching::cpu_linked ALIAS corematching_cpu_linked)

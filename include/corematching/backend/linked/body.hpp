@@ -1,0 +1,251 @@
+// SPDX-License-Identifier: Apache-2.0
+// A body: the table of operations of any type that models `backend`, for linked_backend. Only the translation
+// unit that is the body includes this, and with it the backend; programs see the table alone.
+#pragma once
+
+#include <exception>
+#include <memory>
+#include <new>
+#include <type_traits>
+#include <utility>
+
+#include "corematching/backend/fused.hpp"
+#include "corematching/backend/linked/operations.hpp"
+
+namespace corematching::linked {
+
+namespace detail {
+
+/// What a recording ends with when one of its operations threw on the program's side, which keeps the cause.
+struct recording_stopped {};
+
+/// Runs `body`; what it throws goes into `problem`, and the result is then empty.
+template <class Result, class Body>
+Result guarded(failure& problem, Body&& body) noexcept {
+  try {
+    return body();
+  } catch (const error& refusal) {
+    problem = {failure::kind::refused, refusal.what()};
+  } catch (const std::bad_alloc&) {
+    problem = {failure::kind::out_of_memory, {}};
+  } catch (const std::exception& other) {
+    problem = {failure::kind::other, other.what()};
+  } catch (const recording_stopped&) {
+    problem = {failure::kind::other, "an operation that was to be recorded failed"};
+  }
+  return Result();
+}
+
+template <class B, class Body, class Result, class... Arguments>
+constexpr auto erased(Result (Body::*)(B&, Arguments...) const) {
+  return +[](void* backend, failure& problem, Arguments... arguments) -> Result {
+    return guarded<Result>(problem, [&] { return Body()(*static_cast<B*>(backend), arguments...); });
+  };
+}
+
+/// `body`, which takes the backend first and captures nothing, as an entry of the table.
+template <class B, class Body>
+constexpr auto entry_for(Body) {
+  return erased<B, Body>(&Body::operator());
+}
+
+/// Moves a buffer into memory of its own, to be given back by release<Buffer>().
+template <class Buffer>
+owned owned_buffer(Buffer&& buffer) {
+  if (buffer.size() == 0) return {};
+  const auto kept = new Buffer(std::move(buffer));
+  return {reinterpret_cast<std::byte*>(kept->data()), kept};
+}
+
+template <class T>
+void release(void* owner) {
+  delete static_cast<T*>(owner);
+}
+
+template <class B>
+description describe(B& be) {
+  description told;
+  if constexpr (requires { be.threads(); }) {
+    told.device = "CPU";
+    told.threads = be.threads();
+  }
+  if constexpr (requires { B::compiled_for; }) told.instruction_set = name_of(B::compiled_for);
+  if constexpr (requires { be.device().name; }) told.device = be.device().name;
+  return told;
+}
+
+}  // namespace detail
+
+/// The table of `B`.
+template <backend B>
+class operations_of {
+  using space = typename B::space;
+  using table = operations<space>;
+  using out = typename table::out;
+  using in = typename table::in;
+  using vec = typename table::vec;
+  using ids = typename table::ids;
+  using stored = typename table::stored;
+  using cached = typename table::cached;
+  using neurons = typename table::neurons;
+  using shape = typename table::shape;
+  using words = typename table::words;
+  using counts = typename table::counts;
+  using const_counts = typename table::const_counts;
+  using word_set = typename table::word_set;
+  using byte_buffer = typename B::template buffer<std::byte>;
+  using float_buffer = typename B::template buffer<float>;
+  using neuron_set = decltype(std::declval<B&>().core_neurons({}, 1.0));
+
+  template <class Body>
+  static constexpr auto as_entry(Body body) {
+    return detail::entry_for<B>(body);
+  }
+
+  static constexpr void set_memory(table& t) {
+    t.destroy = &detail::release<B>;
+    t.describe = as_entry([](B& be) { return detail::describe(be); });
+    t.counters = as_entry([](B& be) { return work_counters(be.counters()); });
+    t.allocate = as_entry(
+        [](B& be, index bytes) { return detail::owned_buffer(be.template allocate<std::byte>(bytes)); });
+    t.release = &detail::release<byte_buffer>;
+    t.place_vector = as_entry([](B& be, vector_view<const float> values) {
+      return detail::owned_buffer(be.place_vector(values));
+    });
+    t.release_vector = &detail::release<float_buffer>;
+    t.weight_memory = as_entry([](B& be, std::size_t bytes) { return be.weight_memory(bytes); });
+    t.place_weight =
+        as_entry([](B& be, const weight<host_space>& host) { return be.place_weight(host); });
+    t.convert_weight = as_entry([](B& be, const weight_view<>& w, dtype target, bool transposed) {
+      return be.convert_weight(w, target, transposed);
+    });
+    t.upload = as_entry([](B& be, std::byte* to, const std::byte* from, index bytes) {
+      be.upload(vector_view<std::byte, space>{to, bytes}, {from, bytes});
+    });
+    t.download = as_entry([](B& be, std::byte* to, const std::byte* from, index bytes) {
+      be.download(vector_view<std::byte>{to, bytes}, {from, bytes});
+    });
+    t.largest = as_entry([](B& be, vec values) { return be.largest(values); });
+  }
+
+  static constexpr void set_layer(table& t) {
+    t.embed = as_entry([](B& be, out y, stored rows, ids which) { be.embed(y, rows, which); });
+    t.rms_norm = as_entry([](B& be, out y, in x, vec w, float eps) { be.rms_norm(y, x, w, eps); });
+    t.layer_norm = as_entry(
+        [](B& be, out y, in x, vec w, vec bias, float eps) { be.layer_norm(y, x, w, bias, eps); });
+    t.matmul = as_entry([](B& be, out y, in x, stored w, vec bias) { be.matmul(y, x, w, bias); });
+    t.gated_up =
+        as_entry([](B& be, out y, in x, stored gate, stored up, activation act, neurons which) {
+          be.gated_up(y, x, gate, up, act, which);
+        });
+    t.weighted_rows =
+        as_entry([](B& be, out y, in x, stored w, neurons which) { be.weighted_rows(y, x, w, which); });
+    t.rotary = as_entry([](B& be, out x, ids positions, vec frequencies, index heads) {
+      be.rotary(x, positions, frequencies, heads);
+    });
+    t.attention = as_entry(
+        [](B& be, out y, in q, stored k, stored v, shape how) { be.attention(y, q, k, v, how); });
+    t.attention_probabilities = as_entry([](B& be, out probabilities, in q, stored k, shape how) {
+      be.attention_probabilities(probabilities, q, k, how);
+    });
+    t.activate = as_entry([](B& be, out x, activation act) { be.activate(x, act); });
+    t.add = as_entry([](B& be, out y, in x) { be.add(y, x); });
+    t.copy = as_entry([](B& be, out y, in x) { be.copy(y, x); });
+    t.gather_rows = as_entry([](B& be, out y, in x, ids rows) { be.gather_rows(y, x, rows); });
+  }
+
+  static constexpr void set_cache(table& t) {
+    t.store_rows = as_entry([](B& be, cached y, in x) { be.store_rows(y, x); });
+    t.load_rows = as_entry([](B& be, out y, stored x) { be.load_rows(y, x); });
+    t.copy_rows = as_entry([](B& be, cached y, stored x) { be.copy_rows(y, x); });
+    t.gather_cached_rows =
+        as_entry([](B& be, cached y, stored x, ids rows) { be.gather_rows(y, x, rows); });
+    t.zero_rows = as_entry([](B& be, cached x, ids rows) { be.zero_rows(x, rows); });
+  }
+
+  static constexpr void set_selection(table& t) {
+    t.activated_neurons = as_entry(
+        [](B& be, words bits, counts sizes, in x) { be.activated_neurons(bits, sizes, x); });
+    t.count_core_neurons = as_entry([](B& be, counts frequency, in x, const_counts sizes, double rho,
+                                       core_count rule, typename table::some_rows rows) {
+      be.count_core_neurons(frequency, x, sizes, rho, rule, rows);
+    });
+    t.core_neurons =
+        as_entry([](B& be, const_counts frequency, double beta) -> std::shared_ptr<const void> {
+          return std::make_shared<neuron_set>(be.core_neurons(frequency, beta));
+        });
+    t.indices_of_set = as_entry(
+        [](B&, const void* set) -> ids { return static_cast<const neuron_set*>(set)->indices(); });
+    t.bits_of_set = as_entry(
+        [](B&, const void* set) -> word_set { return static_cast<const neuron_set*>(set)->bits(); });
+    t.overlap = as_entry([](B& be, counts scores, typename table::const_words bits, word_set set) {
+      be.overlap(scores, bits, set);
+    });
+  }
+
+  static constexpr void set_fused(table& t) {
+    namespace fused = corematching::detail;
+    t.add_matmul = as_entry([](B& be, out y, in x, stored w, vec bias, out room) {
+      fused::add_matmul(be, y, x, w, bias, room);
+    });
+    t.add_weighted_rows = as_entry([](B& be, out y, in x, stored w, neurons which, out room) {
+      fused::add_weighted_rows(be, y, x, w, which, room);
+    });
+    t.rotary_of_two = as_entry([](B& be, out x, out other, ids positions, vec frequencies) {
+      fused::rotate(be, x, other, positions, frequencies);
+    });
+    t.store_rows_of_two = as_entry([](B& be, cached y, cached other_y, in x, in other_x) {
+      fused::store(be, y, other_y, x, other_x);
+    });
+  }
+
+  static constexpr void set_replaying(table& t) requires replaying_backend<B> {
+    using recording = typename B::recording;
+    t.make_recording = as_entry([](B&) -> void* { return new recording; });
+    t.release_recording = &detail::release<recording>;
+    t.record = as_entry([](B& be, void* to, ids counter, std::int32_t count, recorded_operations which) {
+      be.record(*static_cast<recording*>(to), counter, count, [&] {
+        if (!which.run(which.context)) throw detail::recording_stopped();
+      });
+    });
+    t.replay = as_entry([](B& be, const void* made, std::int32_t count) {
+      return be.replay(*static_cast<const recording*>(made), count);
+    });
+    t.set_recording = as_entry([](B& be, bool records) { be.set_recording(records); });
+    t.recordings = as_entry([](B& be) { return be.recordings(); });
+  }
+
+  // Nothing is kept, so every step runs.
+  static constexpr void set_replaying(table& t) {
+    t.make_recording = as_entry([](B&) -> void* { return nullptr; });
+    t.release_recording = [](void*) {};
+    t.record = as_entry([](B&, void*, ids, std::int32_t, recorded_operations which) {
+      if (!which.run(which.context)) throw detail::recording_stopped();
+    });
+    t.replay = as_entry([](B&, const void*, std::int32_t) { return false; });
+    t.set_recording = as_entry([](B&, bool) {});
+    t.recordings = as_entry([](B&) { return recording_counts(); });
+  }
+
+  static constexpr table make() {
+    table t{};
+    set_memory(t);
+    set_layer(t);
+    set_cache(t);
+    set_selection(t);
+    set_fused(t);
+    set_replaying(t);
+    return t;
+  }
+
+ public:
+  static constexpr table value = make();
+};
+
+/// An entry of a body: makes a `B` of one number.
+template <backend B>
+void* make_backend(void*, failure& problem, int number) {
+  return detail::guarded<void*>(problem, [&] { return new B(number); });
+}
+
+}  // namespace corematching::linked
