@@ -6,7 +6,6 @@
 #include <limits>
 #include <random>
 
-#include "corematching/backend/cpu/prefill_attention.hpp"
 #include "support/backend_data.hpp"
 #include "support/scalar_twin.hpp"
 
@@ -14,17 +13,16 @@ namespace corematching {
 namespace {
 
 using namespace support;
-using cpu::detail::attended_elements;
-using cpu::detail::attended_keys;
-using cpu::detail::panel_queries;
+// As attention_kernels.hpp has them.
+constexpr index panel_queries = 16, attended_keys = 48, attended_elements = 128;
 
 class prefill_attention : public testing::Test {
  protected:
   real_matrix attended(const real_matrix& q, const real_matrix& k, const real_matrix& v,
                        const attention_shape& shape, int threads = 2, dtype type = dtype::f32,
                        placement where = {1, 3}) {
-    cpu::backend be(threads);
-    placed_matrix<cpu::backend> y(be, q.rows, q.cols, where), placed_q(be, q, where);
+    auto be = make_backend(threads);
+    placed_matrix<test_backend> y(be, q.rows, q.cols, where), placed_q(be, q, where);
     const auto stored_k = placed_weight(be, k, type, where), stored_v = placed_weight(be, v, type, where);
     be.attention(y.view(), placed_q.in(), stored_k.view, stored_v.view, shape);
     return y.values();

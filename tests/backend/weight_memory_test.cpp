@@ -6,14 +6,15 @@
 #include <cstdint>
 #include <string>
 
-#include "corematching/backend/cpu/backend.hpp"
+#include "corematching/backend/cpu/huge_pages.hpp"
 #include "support/error_text.hpp"
+#include "support/test_backend.hpp"
 
 namespace corematching {
 namespace {
 
 TEST(weight_memory, begins_at_huge_pages_where_it_fills_them) {
-  cpu::backend be(1);
+  auto be = support::make_backend(1);
   for (const std::size_t bytes :
        {std::size_t{1}, std::size_t{4096}, cpu::huge_page - 1, cpu::huge_page, 2 * cpu::huge_page + 7}) {
     const auto memory = be.weight_memory(bytes);
@@ -25,7 +26,7 @@ TEST(weight_memory, begins_at_huge_pages_where_it_fills_them) {
 }
 
 TEST(weight_memory, refuses_what_the_system_does_not_have) {
-  cpu::backend be(1);
+  auto be = support::make_backend(1);
   const std::size_t bytes = std::size_t{1} << 62;
   support::expect_parts(support::error_text([&] { be.weight_memory(bytes); }), "out of memory",
                         std::to_string(bytes));

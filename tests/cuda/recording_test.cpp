@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Decoding steps that are recorded as a graph and replayed: each scenario runs once so and once with every
 // operation queued by itself, and must give the same bits and the same counts of work.
-#include "corematching/backend/cuda/recording.cuh"
-
 #include <gtest/gtest.h>
 
 #include <functional>
@@ -16,7 +14,7 @@
 namespace corematching {
 namespace {
 
-using B = cuda::backend;
+using B = support::test_backend;
 using tiny = support::tiny_llama<B>;
 using talk = support::conversation<B>;
 using support::error_text;
@@ -80,7 +78,7 @@ class device_recordings : public testing::Test {
     EXPECT_EQ(seen.logits, expected.logits);
     EXPECT_EQ(seen.work, expected.work);
     EXPECT_EQ(plain.be.recordings().recorded + plain.be.recordings().replayed, 0u);
-    const cuda::recording_counts counts = recording.be.recordings();
+    const recording_counts counts = recording.be.recordings();
     return {static_cast<index>(counts.recorded), static_cast<index>(counts.replayed)};
   }
   using counts = std::pair<index, index>;
@@ -187,7 +185,7 @@ TEST_F(device_recordings, are_not_made_of_steps_that_a_hook_watches_but_outlast_
 struct changing_lists {
   using attends = sites<site::ffn_neurons>;
   static constexpr bool answers_ahead = true;
-  std::vector<cuda::buffer<std::int32_t>>* lists;
+  std::vector<B::buffer<std::int32_t>>* lists;
   neuron_selection<B::space> operator()(site::ffn_neurons, const layer_context<B>& at) {
     std::vector<std::int32_t> all(75);
     for (std::size_t i = 0; i < all.size(); ++i) all[i] = static_cast<std::int32_t>(i);
@@ -198,7 +196,7 @@ struct changing_lists {
 
 TEST_F(device_recordings, are_not_made_where_a_hook_names_other_memory_in_every_step) {
   EXPECT_EQ(compare([](steps of) {
-              std::vector<cuda::buffer<std::int32_t>> lists;
+              std::vector<B::buffer<std::int32_t>> lists;
               auto seq = of.start(5, 30);
               of.decode(seq, 4, changing_lists{&lists});
             }),
@@ -218,11 +216,11 @@ TEST_F(device_recordings, are_not_shared_by_models) {
 
 class device_recording : public testing::Test {
  protected:
-  B be;
-  cuda::recording made;
+  B be = support::make_backend(1);
+  B::recording made;
   matrix<B> x{be, 1, 64}, more{be, 1, 64};
   matrix<B> cached{be, 4, 64};
-  cuda::buffer<std::int32_t> counter = be.allocate<std::int32_t>(1);
+  B::buffer<std::int32_t> counter = be.allocate<std::int32_t>(1);
 
   void SetUp() override {
     fill(x, 1);
@@ -278,7 +276,7 @@ TEST_F(device_recording, that_is_given_up_leaves_the_backend_as_it_was) {
 }
 
 TEST_F(device_recording, refuses_to_wait) {
-  expect_parts(error_text([&] { be.record(made, counter.view(), 3, [&] { be.synchronize(); }); }),
+  expect_parts(error_text([&] { be.record(made, counter.view(), 3, [&] { be.download(vector_view<float>{}, {}); }); }),
                "backend.cuh", "cudaStreamSynchronize");
   be.add(x.view(), more.view());
   EXPECT_EQ(first_of(x), 11);

@@ -12,7 +12,6 @@
 #include <utility>
 #include <vector>
 
-#include "corematching/cpu.hpp"
 #include "support/tiny_llama.hpp"
 
 namespace {
@@ -51,7 +50,7 @@ extern "C" void* aligned_alloc(std::size_t alignment, std::size_t bytes) {
 namespace corematching {
 namespace {
 
-using B = cpu::backend;
+using B = support::test_backend;
 
 /// Rows that the block formats can store.
 llama_config small_config() {
@@ -65,11 +64,11 @@ llama_config small_config() {
 class allocations_of_decoding : public ::testing::TestWithParam<std::pair<dtype, dtype>> {
  protected:
   llama_config config = small_config();
-  B be{2};
+  B be = support::make_backend(2);
 
   // Another backend loads, so that what conversion left is not there for decoding.
   llama<B> load() {
-    B loading(1);
+    B loading = support::make_backend(1);
     const io::checkpoint files = support::unlinked_checkpoint(support::random_tensors(config, 1));
     weight_reader<B> reader(loading, files, {}, GetParam().first);
     return {loading, config, reader};
@@ -108,11 +107,11 @@ TEST_P(allocations_of_decoding, are_the_logits_and_what_the_cache_grows_by) {
     // by a quarter at a time: from the 32 numbers of other uses on fewer than ten times on each thread.
     const std::int64_t steady = decode(steps);
     EXPECT_GE(steady, steps);
-    EXPECT_LT(steady, steps + 10 * be.threads());
+    EXPECT_LT(steady, steps + 10 * be.describe().threads);
     // Beyond the headroom keys and values of every layer move once.
     const std::int64_t grown = decode(headroom - steps);
     EXPECT_GE(grown, headroom - steps + 2 * config.layers);
-    EXPECT_LT(grown, headroom - steps + 2 * config.layers + 10 * be.threads());
+    EXPECT_LT(grown, headroom - steps + 2 * config.layers + 10 * be.describe().threads);
     EXPECT_LE(seq.cache[0].capacity_bytes(),
               2 * static_cast<std::size_t>(stored_bytes(GetParam().second, tokens + 1 + 2 * headroom,
                                                         config.kv_heads * config.head_dim)));

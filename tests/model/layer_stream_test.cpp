@@ -10,7 +10,7 @@
 #include <string>
 #include <vector>
 
-#include "corematching/backend/cpu/backend.hpp"
+#include "corematching/backend/linked/cpu.hpp"
 #include "corematching/hooks/core_matching.hpp"
 #include "corematching/model/pack.hpp"
 #include "support/error_text.hpp"
@@ -46,7 +46,7 @@ class memory_limit : public testing::Test {
   packed_file<B> packed() {
     if (!std::filesystem::exists(path)) {
       const auto from = support::write_checkpoint(directory.path(), support::random_tensors(config, 5));
-      cpu::backend packer(1);
+      auto packer = cpu::make_linked_backend(1);
       pack(packer, config, from, type, path);
       identity = checkpoint_identity(from);
     }

@@ -19,7 +19,7 @@
 namespace corematching {
 namespace {
 
-using B = cpu::backend;
+using B = support::test_backend;
 using support::error_text;
 using support::expect_parts;
 
@@ -40,7 +40,7 @@ class packing : public testing::Test {
   support::temporary_directory directory;
   io::checkpoint from = support::write_checkpoint(directory.path(), support::random_tensors(config, 5));
   std::filesystem::path path = directory.path() / "model.packed";
-  B be{1};
+  B be = support::make_backend(1);
 
   void pack_as(dtype type) { pack(be, config, from, type, path); }
   packed_file<B> open(dtype type) const { return {path, config, type, checkpoint_identity(from)}; }

@@ -20,7 +20,7 @@
 namespace corematching {
 namespace {
 
-using B = cpu::backend;
+using B = support::test_backend;
 using support::error_text;
 using support::expect_parts;
 using support::real_matrix;
@@ -34,7 +34,7 @@ class weight_files : public testing::TestWithParam<dtype> {
   real_matrix vector_values = support::rounded(support::random_matrix(1, cols, random), GetParam());
   support::temporary_directory directory;
   io::checkpoint from = write();
-  B be{1};
+  B be = support::make_backend(1);
 
   io::checkpoint write() {
     visit_dtype(GetParam(), [&]<class T>(const T*) {

@@ -10,13 +10,15 @@
 #include <string>
 #include <vector>
 
-#include "corematching/cpu.hpp"
+#include "corematching/backend/cpu/buffer.hpp"
+#include "corematching/backend/cpu/thread_pool.hpp"
 #include "support/reference_run.hpp"
+#include "support/test_backend.hpp"
 
 namespace corematching {
 namespace {
 
-using B = cpu::backend;
+using B = support::test_backend;
 
 std::uint64_t splitmix64(std::uint64_t x) {
   x += 0x9E3779B97F4A7C15u;
@@ -69,12 +71,12 @@ class number_stream {
   double scale_, offset_;
 };
 
-decoder_weights<B> make_weights(const io::json& streams) {
+decoder_weights<B> make_weights(B& be, const io::json& streams) {
   cpu::thread_pool pool(2);
   const auto stream = [&](const char* name) { return number_stream(streams.at(name)); };
   decoder_weights<B> w;
-  w.attention_norm = stream("input_layernorm.weight").vector();
-  w.ffn_norm = stream("post_attention_layernorm.weight").vector();
+  w.attention_norm = be.place_vector(stream("input_layernorm.weight").vector().view());
+  w.ffn_norm = be.place_vector(stream("post_attention_layernorm.weight").vector().view());
   w.query = stream("self_attn.q_proj.weight").matrix(pool);
   w.key = stream("self_attn.k_proj.weight").matrix(pool);
   w.value = stream("self_attn.v_proj.weight").matrix(pool);
@@ -100,10 +102,10 @@ TEST(layer_7b, agrees_with_transformers) {
   const index heads = reference.at("num_attention_heads"), head_dim = hidden / heads;
   const decoder_shape shape{
       hidden, neurons, {heads, heads, head_dim, 1 / std::sqrt(static_cast<float>(head_dim)), true}};
-  const decoder_layer<B> layer(make_weights(reference.at("streams")), shape.attention, activation::silu,
+  B be = support::make_backend(2);
+  const decoder_layer<B> layer(make_weights(be, reference.at("streams")), shape.attention, activation::silu,
                                reference.at("rms_norm_eps").get<float>());
 
-  B be(2);
   cpu::buffer<float> input = number_stream(reference.at("streams").at("input")).vector();
   const index tokens = input.size() / hidden;
   const matrix_view<float> x{input.data(), tokens, hidden, hidden};
@@ -143,8 +145,9 @@ TEST(layer_7b, agrees_with_transformers) {
   be.activated_neurons(bit_rows, {counts.data(), tokens},
                        {activation.values.data(), tokens, neurons, neurons});
   EXPECT_EQ(counts, stored<std::int32_t>(expected, "activated"));
-  const cpu::neuron_set core({chosen.begin(), chosen.end()}, neurons);
-  be.overlap({overlaps.data(), tokens}, bit_rows, core.bits());
+  std::vector<std::uint64_t> core(static_cast<std::size_t>(select::words_for(neurons)));
+  select::indices_to_bits(chosen, core.data(), std::ssize(core));
+  be.overlap({overlaps.data(), tokens}, bit_rows, {core.data(), std::ssize(core)});
   EXPECT_EQ(overlaps, stored<std::int32_t>(expected, "overlaps"));
 }
 

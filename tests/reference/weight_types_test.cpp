@@ -14,7 +14,6 @@
 #include <utility>
 #include <vector>
 
-#include "corematching/cpu.hpp"
 #include "support/reference_model.hpp"
 #include "support/reference_run.hpp"
 
@@ -24,7 +23,7 @@ namespace {
 using test::reference_model;
 using test::reference_run;
 using test::relative_distance;
-using B = cpu::backend;
+using B = support::test_backend;
 
 /// Reads matrices as another reader does and widens them to binary32: exactly what they were rounded to.
 struct rounded_reader {
@@ -114,10 +113,10 @@ double weight_rounding(dtype type) {
 /// for tokens, and for f16 weights as much again.
 double factor_rounding(dtype type, bool decode) {
   double rounding = 0;
-  if (cpu::detail::multiplied_in_tiles(type)) {
+  if (support::multiplied_in_tiles(type)) {
     rounding = is_quantised(type) ? std::sqrt(2.0) * 0x1p-8 : type == dtype::f16 ? 0x1p-15 : 0x1p-16;
   } else if (is_quantised(type)) {
-    rounding = block_rounding(COREMATCHING_HAS_VNNI ? 127 : 32767);
+    rounding = block_rounding(support::rounds_tokens_to_bytes() ? 127 : 32767);
   }
   if (decode && type == dtype::q4_0) rounding = std::max(rounding, block_rounding(127));
   return rounding;

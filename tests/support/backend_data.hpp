@@ -204,7 +204,7 @@ inline double tile_unit(corematching::dtype type) {
 inline double product_unit(corematching::dtype type) {
   if (multiplied_in_tiles(type)) return tile_unit(type);
   if (!corematching::is_quantised(type)) return 0;
-  return COREMATCHING_HAS_VNNI ? 1.0 / 127 : 1.0 / 32767;
+  return rounds_tokens_to_bytes() ? 1.0 / 127 : 1.0 / 32767;
 }
 
 /// That of sums of rows: the token, the scale of the weights and their product are rounded to 1/32767, which

@@ -1,31 +1,34 @@
 // SPDX-License-Identifier: Apache-2.0
-// The backend that tests run on: the same files are built for the CPU and, with COREMATCHING_TEST_CUDA, for a
-// CUDA device or for the emulator of one.
+// The backend that tests run on, linked: the same files are built for the host's memory, where every body of
+// the CPU backend computes in turn, and, with COREMATCHING_TEST_DEVICE, for a CUDA device or for the emulator
+// of one.
 #pragma once
 
+#include <concepts>
 #include <cstddef>
 #include <limits>
+#include <string>
 
-#if defined(COREMATCHING_TEST_CUDA)
-#include "corematching/cuda.cuh"
+#if defined(COREMATCHING_TEST_DEVICE)
+#include "corematching/cuda_linked.hpp"
 #else
-#include "corematching/cpu.hpp"
+#include "corematching/cpu_linked.hpp"
 #endif
 
 namespace support {
 
 /// Whether kernels run on the CPU thread by thread: tests that take long then take less.
-#if defined(CUDA_EMULATOR)
+#if defined(COREMATCHING_TEST_EMULATED)
 inline constexpr bool is_emulated = true;
 #else
 inline constexpr bool is_emulated = false;
 #endif
 
-#if defined(COREMATCHING_TEST_CUDA)
+#if defined(COREMATCHING_TEST_DEVICE)
 
-using test_backend = corematching::cuda::backend;
+using test_backend = corematching::linked_backend<corematching::device_space>;
 /// Tokens beyond so many are rounded to the type of 16-bit weights that they are multiplied by.
-inline constexpr std::ptrdiff_t exact_tokens = corematching::cuda::detail::few_tokens;
+inline constexpr std::ptrdiff_t exact_tokens = 8;
 inline constexpr bool has_block_formats = false;
 inline bool multiplied_in_tiles(corematching::dtype) {
   return false;
@@ -33,24 +36,43 @@ inline bool multiplied_in_tiles(corematching::dtype) {
 inline constexpr int thread_counts[] = {1};
 
 /// A backend; how many threads is no question that a device asks.
-template <class B>
+template <std::same_as<test_backend> B = test_backend>
 B make_backend(int) {
-  return B();
+  return corematching::cuda::make_linked_backend();
 }
 
 #else
 
-using test_backend = corematching::cpu::backend;
+using test_backend = corematching::linked_backend<corematching::host_space>;
 inline constexpr std::ptrdiff_t exact_tokens = std::numeric_limits<std::ptrdiff_t>::max();
 inline constexpr bool has_block_formats = true;
-using corematching::cpu::detail::multiplied_in_tiles;
 inline constexpr int thread_counts[] = {1, 2, 3};
 
-template <class B>
+template <std::same_as<test_backend> B = test_backend>
 B make_backend(int threads) {
-  return B(threads);
+  return corematching::cpu::make_linked_backend(threads);
+}
+
+/// Of the body that computes, as config.hpp names it.
+inline const std::string& instruction_set() {
+  static const std::string name = make_backend(1).describe().instruction_set;
+  return name;
+}
+
+/// Whether products of many tokens with such weights are computed in AMX tiles.
+inline bool multiplied_in_tiles(corematching::dtype type) {
+  return instruction_set() == "amx" && type != corematching::dtype::f32;
 }
 
 #endif
+
+/// Whether products of many tokens with weights in the block formats round tokens to 8 bits, not to 16.
+inline bool rounds_tokens_to_bytes() {
+#if defined(COREMATCHING_TEST_DEVICE)
+  return false;
+#else
+  return instruction_set() == "avx2_vnni" || instruction_set() == "avx512" || instruction_set() == "amx";
+#endif
+}
 
 }  // namespace support
