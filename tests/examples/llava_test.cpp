@@ -322,6 +322,31 @@ TEST(llava, refuses_prompts_before_it_reads_weights) {
   expect(unseen, {"--prompt-ids", "1,539"}, {"1 images", "none is given"});
 }
 
+TEST(llava, ends_the_answer_before_the_statistics_begin) {
+  const auto asked = [](const std::string& redirection) {
+    return test::run_program(
+        "/bin/sh", {"-c", "exec \"$0\" \"$@\" " + redirection, COREMATCHING_LLAVA, "--model", demo().string(),
+                    "--image", picture().string(), "--prompt", "How many objects are there?", "--stats"});
+  };
+  const auto apart = asked("");
+  ASSERT_EQ(apart.exit_code, 0) << apart.err;
+  ASSERT_EQ(std::ranges::count(apart.out, '\n'), 1) << apart.out;
+  ASSERT_GT(apart.out.size(), 5u);
+  const auto together = asked("2>&1");
+  EXPECT_TRUE(together.out.starts_with(apart.out + "tokens and neurons\n")) << together.out;
+}
+
+TEST(llava, ends_the_line_of_an_answer_that_it_cannot_go_on_with) {
+  const support::temporary_directory directory;
+  const auto file = directory.path() / "dump.safetensors";  // larger than is allowed
+  const auto result =
+      test::run_program("/bin/sh", {"-c", "ulimit -f 8; exec \"$0\" \"$@\" 2>&1", COREMATCHING_LLAVA,
+                                    "--model", demo().string(), "--image", picture().string(), "--prompt",
+                                    "How many objects are there?", "--dump", file.string()});
+  EXPECT_EQ(result.exit_code, 1);
+  EXPECT_NE(result.out.find("\nllava: "), std::string::npos) << result.out;
+}
+
 TEST(llava, fails_where_answer_or_statistics_cannot_be_written) {
   const auto ask_into = [](const std::string& redirection, const std::string& option) {
     return test::run_program("/bin/sh", {"-c", "exec \"$0\" \"$@\" " + redirection, COREMATCHING_LLAVA,
