@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cstddef>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
@@ -345,6 +346,16 @@ TEST(llava, ends_the_line_of_an_answer_that_it_cannot_go_on_with) {
                                     "How many objects are there?", "--dump", file.string()});
   EXPECT_EQ(result.exit_code, 1);
   EXPECT_NE(result.out.find("\nllava: "), std::string::npos) << result.out;
+}
+
+TEST(llava, reports_its_own_peak_memory_and_not_that_of_who_started_it) {
+  std::vector<char> much(std::size_t{512} << 20);
+  for (std::size_t i = 0; i < much.size(); i += 1024) static_cast<volatile char*>(much.data())[i] = 1;
+  const auto result = ask(data("tiny_mha"), picture(), {"--json"});
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  const auto peak = io::json::parse(result.out).at("peak_memory_bytes").get<double>();
+  EXPECT_LT(peak, static_cast<double>(much.size()) / 2);
+  EXPECT_GT(peak, 1e6);
 }
 
 TEST(llava, fails_where_answer_or_statistics_cannot_be_written) {
