@@ -214,7 +214,7 @@ void add_generation(CLI::App& app, options& o) {
       app, "--device", [&o](const std::string& text) { o.cuda_device = cuda_device(text); },
       "cpu|cuda|cuda:N", "what computes: the CPU, or a CUDA device by its number (default: cpu)")
       ->group(group);
-  app.add_option("--threads", o.threads, "threads of the CPU to work on (0: all)")
+  app.add_option("--threads", o.threads, "threads of the CPU to work on (0: as many as may run at once)")
       ->capture_default_str()
       ->check(CLI::Range(0, 1024))
       ->group(group);

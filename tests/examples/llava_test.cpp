@@ -8,8 +8,10 @@
 #include <fstream>
 #include <iterator>
 #include <string>
+#include <thread>
 #include <vector>
 
+#include "corematching/backend/cpu/default_threads.hpp"
 #include "corematching/io/json.hpp"
 #include "corematching/io/safetensors.hpp"
 #include "corematching/io/safetensors_writer.hpp"
@@ -357,6 +359,32 @@ TEST(llava, reports_its_own_peak_memory_and_not_that_of_who_started_it) {
   EXPECT_LT(peak, static_cast<double>(much.size()) / 2);
   EXPECT_GT(peak, 1e6);
 }
+
+#if defined(__linux__)
+TEST(llava, works_on_as_many_threads_as_its_affinity_mask_has) {
+  const auto threads = [] {
+    const auto result = test::run_program(
+        COREMATCHING_LLAVA, {"--model", data("tiny_mha").string(), "--image", picture().string(),
+                             "--prompt-ids", ids, "--max-new-tokens", "1", "--json"});
+    EXPECT_EQ(result.exit_code, 0) << result.err;
+    return result.exit_code == 0 ? io::json::parse(result.out).at("threads").get<int>() : 0;
+  };
+  int on_one = 0;
+  // A mask is a thread's, and programs that it starts inherit it.
+  std::thread([&] {
+    cpu_set_t mask;
+    ASSERT_EQ(::sched_getaffinity(0, sizeof mask, &mask), 0);
+    int first = 0;
+    while (!CPU_ISSET(first, &mask)) ++first;
+    CPU_ZERO(&mask);
+    CPU_SET(first, &mask);
+    ASSERT_EQ(::sched_setaffinity(0, sizeof mask, &mask), 0);
+    on_one = threads();
+  }).join();
+  EXPECT_EQ(on_one, 1);
+  EXPECT_EQ(threads(), cpu::default_threads());
+}
+#endif
 
 TEST(llava, fails_where_answer_or_statistics_cannot_be_written) {
   const auto ask_into = [](const std::string& redirection, const std::string& option) {
