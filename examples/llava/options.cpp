@@ -126,7 +126,7 @@ void add_sparsity(CLI::App& app, options& o) {
         config.sparse_neurons = text == "neurons" || text == "both";
         config.sparse_tokens = text == "tokens" || text == "both";
       },
-      "none|neurons|tokens|both", "what is left out (default: both)")
+      "none|neurons|tokens|both", "what is left out; the paper leaves out both (default: none)")
       ->group(group);
   app.add_option("--rho", config.rho, "share of a token's activated neurons that are its core neurons")
       ->capture_default_str()

@@ -131,6 +131,19 @@ TEST(llava, json_is_one_object_that_agrees_with_itself) {
   EXPECT_NE(result.err.find("kept after layer 1"), std::string::npos) << result.err;
 }
 
+TEST(llava, describes_the_demo_models_pictures_as_they_are) {
+  const fs::path list = demo() / "pictures.json";
+  for (const io::json& shown : io::parse_json(io::mapped_file::open(list).bytes(), list.string()))
+    for (const io::json& question : shown.at("questions")) {
+      const auto asked = question.at("question").get<std::string>();
+      if (asked != "Describe the image.") continue;
+      const fs::path file = demo() / "pictures" / shown.at("file").get<std::string>();
+      const auto result =
+          llava({"--model", demo().string(), "--image", file.string(), "--prompt", asked}, "64");
+      EXPECT_EQ(result.out, question.at("answer").get<std::string>() + "\n") << result.err;
+    }
+}
+
 TEST(llava, dense_work_is_what_the_formula_says) {
   const auto result = ask(data("tiny_mha"), picture(), {"--json", "--sparsity", "none"});
   ASSERT_EQ(result.exit_code, 0) << result.err;
