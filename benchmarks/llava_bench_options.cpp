@@ -46,7 +46,7 @@ void add_model(CLI::App& app, options& o) {
           ->check(CLI::Range(0, 1023))
           ->type_name("N");
   app.add_flag("!--no-graph", o.graph, "there, start the kernels of a decoding step one by one")->needs(cuda);
-  app.add_option("--threads", o.threads, "threads of the CPU to work on (0: all)")
+  app.add_option("--threads", o.threads, "threads of the CPU to work on (0: as many as may run at once)")
       ->check(CLI::Range(0, 1024))
       ->capture_default_str();
 }

@@ -115,7 +115,10 @@ def main_table() -> list[Setting]:
         Setting("tokens", ("--sparsity", "tokens")),
         *neurons,
         *both,
-        Setting("both, projection, layer 3", ("--criterion", "projection", "--match-layers", "3")),
+        Setting(
+            "both, projection, layer 3",
+            ("--sparsity", "both", "--criterion", "projection", "--match-layers", "3"),
+        ),
     ]
 
 

@@ -21,11 +21,10 @@
 #include "llava/console.hpp"
 #include "llava/dump.hpp"
 #include "llava/loaded_model.hpp"
-#include "llava/option_checks.hpp"
 #include "llava/options.hpp"
 #include "llava/picture_file.hpp"
-#include "llava/prompt.hpp"
 #include "llava/report.hpp"
+#include "llava/request.hpp"
 #include "llava/stopwatch.hpp"
 #include "llava/token_picture.hpp"
 #include "llava/tokenizer.hpp"
@@ -38,9 +37,10 @@ class conversation {
   conversation(B& be, const options& o, console& terminal) : be_(be), options_(o), terminal_(terminal) {}
 
   run_report run(const std::function<void(const std::string&)>& on_text) {
+    read();
     load();
     look();
-    const multimodal_prompt prompt = read_prompt();
+    const multimodal_prompt& prompt = asked_.prompt;
     // Room for a long answer is taken as it grows.
     sequence<B> seq = model_->language().start(be_, std::min<index>(max_new_tokens_, 1024), cache_type());
     std::vector<float> logits = prefill(seq, prompt);
@@ -50,22 +50,33 @@ class conversation {
   }
 
  private:
+  // All that can be refused without the weights.
+  void read() {
+    {
+      const stopwatch watch(report_.load_seconds);
+      asked_ = read_request(options_);
+    }
+    if (!options_.image.empty()) {
+      const stopwatch watch(report_.vision_seconds);
+      seen_ = read_seen_picture(options_, asked_.config);
+    }
+    const multimodal_prompt& prompt = asked_.prompt;
+    report_.prompt_tokens = prompt.size();
+    report_.image_tokens = prompt.image_tokens();
+    report_.image_position = std::ranges::find(prompt.kinds, token_kind::image) - prompt.kinds.begin();
+    // The last token of an answer is never read, so it needs no place.
+    max_new_tokens_ = std::min(options_.max_new_tokens, asked_.config.text().context() - prompt.size() + 1);
+  }
+
   void load() {
     const stopwatch watch(report_.load_seconds);
-    model_config described = read_model_config(options_.model);
-    if (is_sparse())
-      check_sparsity(options_.sparsity, described.text().layers, described.text().intermediate_size);
     model_.emplace(
-        be_, options_.model, std::move(described), options_.weights,
+        be_, options_.model, asked_.config, options_.weights,
         [this](std::uint64_t done, std::uint64_t total) {
           terminal_.progress("loading", static_cast<double>(done), static_cast<double>(total));
         },
         [this](const std::string& text) { terminal_.notice(text); });
-    const std::filesystem::path file = options_.model / "tokenizer.model";
-    if (std::filesystem::exists(file)) tokenizer_ = tokenizer::open(options_.model);
     terminal_.clear();
-    require(tokenizer_ || !options_.prompt_ids.empty(), file.string(),
-            ": no such file; without a SentencePiece tokenizer give the prompt with --prompt-ids");
     const llama_config& config = model_->language().config();
     report_.layers = config.layers;
     report_.all_neurons = config.intermediate_size;
@@ -75,14 +86,9 @@ class conversation {
   void look() {
     if (options_.image.empty()) return;
     const llava<B>* model = model_->multimodal();
-    require(model != nullptr, options_.model.string(), ": a text model cannot look at a picture (--image)");
     terminal_.progress("looking", 0, 1);
     const stopwatch watch(report_.vision_seconds);
-    image_processor_options how = model_->config().image;
-    how.fit = options_.fit.value_or(how.fit);
-    const image_processor process(how);
-    seen_ = process.resize_and_crop(read_picture(options_.image));
-    std::vector<float> pixels = process.normalise(seen_);
+    std::vector<float> pixels = image_processor(image_options(options_, asked_.config)).normalise(seen_);
     features_ = model->encode_image(be_, pixels);
     if (dumps()) {
       const index side = model->config().vision.image_size;
@@ -92,36 +98,9 @@ class conversation {
     terminal_.clear();
   }
 
-  multimodal_prompt read_prompt() {
-    const llava<B>* model = model_->multimodal();
-    const std::int32_t image_token = model ? model->config().image_token_index : -1;
-    std::vector<std::int32_t> ids;
-    if (!options_.prompt_ids.empty()) {
-      ids = parse_ids(options_.prompt_ids);
-    } else {
-      const auto format = model ? prompt_format::vicuna : prompt_format::plain;
-      ids = encode_prompt(*tokenizer_,
-                          {options_.prompt, options_.system, format, !options_.image.empty(), image_token})
-                .ids;
-    }
-    const auto images = std::ranges::count(ids, image_token);
-    require(images == (options_.image.empty() ? 0 : 1), "the prompt names ", images, " images, but ",
-            options_.image.empty() ? "none is" : "one is", " given (the image token is ", image_token, ")");
-    multimodal_prompt prompt = expand_images(ids, image_token, model ? model->config().image_tokens() : 0);
-    report_.prompt_tokens = prompt.size();
-    report_.image_tokens = prompt.image_tokens();
-    const index context = model_->language().context();
-    require(prompt.size() <= context, "the prompt of ", prompt.size(),
-            " tokens does not fit the model's context of ", context);
-    // The last token of an answer is never read, so it needs no place.
-    max_new_tokens_ = std::min(options_.max_new_tokens, context - prompt.size() + 1);
-    report_.image_position = std::ranges::find(prompt.kinds, token_kind::image) - prompt.kinds.begin();
-    return prompt;
-  }
-
   std::vector<float> prefill(sequence<B>& seq, const multimodal_prompt& prompt) {
     const llama<B>& language = model_->language();
-    if (is_sparse()) {
+    if (is_sparse(options_)) {
       sparsity_.emplace(be_, options_.sparsity, report_.layers, shape_of(language.config()));
       sparsity_->begin_prompt(seq.next_position, prompt.kinds);
     }
@@ -181,7 +160,7 @@ class conversation {
     sampling.vocabulary_limit = answer_ids();
     sampler choose(sampling);
     std::optional<detokenizer> text;
-    if (tokenizer_) text.emplace(*tokenizer_);
+    if (asked_.words) text.emplace(*asked_.words);
     const auto emit = [&](const std::string& piece) {
       report_.answer += piece;
       on_text(piece);
@@ -196,8 +175,8 @@ class conversation {
       if (text) emit(text->push(id));
     };
     stop_rule stop{max_new_tokens_, model_->language().config().eos_token_ids};
-    if (stop.stop_ids.empty() && tokenizer_ && tokenizer_->eos() >= 0)
-      stop.stop_ids.push_back(tokenizer_->eos());
+    if (stop.stop_ids.empty() && asked_.words && asked_.words->eos() >= 0)
+      stop.stop_ids.push_back(asked_.words->eos());
     const work_counters before = be_.counters();
     const std::uint64_t streamed = model_->language().streamed_weight_bytes();
     const std::int32_t first = seq.next_position;
@@ -253,7 +232,7 @@ class conversation {
   // was padded with.
   index answer_ids() const {
     index limit = model_->language().config().vocab_size;
-    if (tokenizer_) limit = std::min<index>(limit, tokenizer_->size());
+    if (asked_.words) limit = std::min<index>(limit, asked_.words->size());
     if (model_->multimodal())
       limit = std::min<index>(limit, model_->multimodal()->config().image_token_index);
     return limit;
@@ -274,7 +253,6 @@ class conversation {
     write_png(draw_token_figure(figure), options_.show_tokens);
   }
 
-  bool is_sparse() const { return options_.sparsity.sparse_neurons || options_.sparsity.sparse_tokens; }
   bool dumps() const { return !options_.dump.empty(); }
   void add_to_dump(const char* name, const matrix<B>& m) {
     std::vector<float> values;
@@ -286,8 +264,8 @@ class conversation {
   const options& options_;
   console& terminal_;
   run_report report_;
+  request asked_;
   std::optional<loaded_model<B>> model_;
-  std::optional<tokenizer> tokenizer_;
   std::optional<core_matching<B>> sparsity_;
   picture seen_;        // what the model sees of the picture
   matrix<B> features_;  // the image's tokens

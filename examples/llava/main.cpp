@@ -5,6 +5,7 @@
 #include <exception>
 #include <iostream>
 #include <new>
+#include <string>
 #include <string_view>
 
 #include "llava/pack_command.hpp"
@@ -14,6 +15,30 @@ namespace {
 
 using namespace corematching::driver;
 
+/// The answer on standard output, piece by piece. Its line ends before anything is said on standard error, be
+/// it statistics or why the rest of the answer is missing: both often go to the same place.
+class answer_line {
+ public:
+  answer_line() = default;
+  answer_line(const answer_line&) = delete;
+  answer_line& operator=(const answer_line&) = delete;
+  ~answer_line() {
+    if (open_) end();
+  }
+
+  void add(const std::string& piece) {
+    std::cout << piece << std::flush;
+    open_ = open_ || !piece.empty();
+  }
+  void end() {
+    std::cout << '\n' << std::flush;
+    open_ = false;
+  }
+
+ private:
+  bool open_ = false;  // something stands on it
+};
+
 int run_program(int argc, char** argv) {
   console terminal;
   if (argc > 1 && argv[1] == std::string_view("pack")) {
@@ -21,18 +46,19 @@ int run_program(int argc, char** argv) {
     return 0;
   }
   const options o = parse_options(argc, argv);
+  answer_line answer;
   const run_report report = run(o, terminal, [&](const std::string& piece) {
-    if (!o.json) std::cout << piece << std::flush;
+    if (!o.json) answer.add(piece);
   });
   if (o.json) {
     print_json(report, std::cout);
+    std::cout.flush();
   } else {
-    if (report.answer.empty() && !report.generated_ids.empty())
+    if (report.answer.empty())
       for (const auto id : report.generated_ids) std::cout << id << ' ';
-    std::cout << '\n';
+    answer.end();
   }
   if (o.stats) print_statistics(report, std::cerr);
-  std::cout.flush();
   if (!std::cout) {
     std::cerr << "llava: the answer could not be written to standard output\n";
     return 1;

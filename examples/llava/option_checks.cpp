@@ -57,6 +57,11 @@ void refuse_unread(const options& o, const std::function<bool(const std::string&
   const bool anchor = s.reference == reference_set::anchor;
   const bool core_neurons = s.sparse_neurons || (s.sparse_tokens && overlap && !anchor);
   const std::vector<unread_options> rules{
+      {!s.sparse_tokens && !s.sparse_neurons,
+       {"--rho", "--beta", "--match-layers", "--keep", "--min-tokens", "--max-tokens", "--criterion",
+        "--reference", "--anchor", "--count-over", "--core-count", "--neuron-layers", "--pruning",
+        "--positions", "--selection-seed"},
+       "with --sparsity none, which is the default"},
       {!s.sparse_tokens,
        {"--match-layers", "--keep", "--min-tokens", "--max-tokens", "--criterion", "--reference", "--anchor",
         "--pruning", "--positions", "--selection-seed"},
@@ -64,7 +69,7 @@ void refuse_unread(const options& o, const std::function<bool(const std::string&
       {!s.sparse_neurons, {"--neuron-layers"}, "where --sparsity leaves no neurons out"},
       {!core_neurons,
        {"--rho", "--beta", "--count-over", "--core-count"},
-       "where core neurons are used neither for decoding nor for matching"},
+       "where --sparsity leaves no neurons out and tokens are not matched with core neurons"},
       {!overlap, {"--reference", "--anchor"}, "without --criterion overlap"},
       {!anchor, {"--anchor"}, "without --reference anchor"},
       {s.criterion != token_criterion::random, {"--selection-seed"}, "without --criterion random"},

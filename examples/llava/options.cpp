@@ -126,7 +126,7 @@ void add_sparsity(CLI::App& app, options& o) {
         config.sparse_neurons = text == "neurons" || text == "both";
         config.sparse_tokens = text == "tokens" || text == "both";
       },
-      "none|neurons|tokens|both", "what is left out (default: both)")
+      "none|neurons|tokens|both", "what is left out; the paper leaves out both (default: none)")
       ->group(group);
   app.add_option("--rho", config.rho, "share of a token's activated neurons that are its core neurons")
       ->capture_default_str()
@@ -214,7 +214,7 @@ void add_generation(CLI::App& app, options& o) {
       app, "--device", [&o](const std::string& text) { o.cuda_device = cuda_device(text); },
       "cpu|cuda|cuda:N", "what computes: the CPU, or a CUDA device by its number (default: cpu)")
       ->group(group);
-  app.add_option("--threads", o.threads, "threads of the CPU to work on (0: all)")
+  app.add_option("--threads", o.threads, "threads of the CPU to work on (0: as many as may run at once)")
       ->capture_default_str()
       ->check(CLI::Range(0, 1024))
       ->group(group);

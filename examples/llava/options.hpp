@@ -30,11 +30,12 @@ struct options {
   std::string system;            // goes in front of the prompt
   std::optional<image_fit> fit;  // nothing: what the model's files say
 
-  core_matching_config sparsity;
+  // The library's default leaves out what the paper does; which models stand that, their users must find out.
+  core_matching_config sparsity{.sparse_neurons = false, .sparse_tokens = false};
   sampling_options sampling;
   index max_new_tokens = 256;
   std::optional<int> cuda_device;   // its number; nothing: the CPU
-  int threads = 0;                  // of the CPU; 0: all that the system has
+  int threads = 0;                  // of the CPU; 0: as many as may run at once
   std::optional<dtype> cache_type;  // of keys and values; nothing: what fits the weights
 
   bool stats = false;

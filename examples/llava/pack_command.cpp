@@ -37,7 +37,8 @@ pack_options parse(int argc, const char* const* argv) {
   auto* type = app.add_option("--weights", o.weights, "type of the weights")->type_name(weights_types);
   add_file(app, "--output", o.output, "file to write (default: DIR/corematching-T.packed)")
       ->type_name("FILE");
-  app.add_option("--threads", o.threads, "threads to work on (0: all)")->check(CLI::Range(0, 1024));
+  app.add_option("--threads", o.threads, "threads to work on (0: as many as may run at once)")
+      ->check(CLI::Range(0, 1024));
   add_file(app, "--verify", o.verify,
            "read this packed file and say whether its data are whole; pack nothing")
       ->type_name("FILE")

@@ -3,9 +3,16 @@
 
 #include <sys/resource.h>
 
+#include <algorithm>
+#include <charconv>
+#include <fstream>
 #include <iomanip>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <sstream>
+#include <string>
+#include <string_view>
+#include <system_error>
 
 namespace corematching::driver {
 namespace {
@@ -90,9 +97,24 @@ void kept_rows(std::ostream& out, const run_report& report) {
           std::to_string(report.layers) + " layers");
 }
 
+// VmHWM of /proc/self/status, where there is such a file: "VmHWM:\t  1234 kB", in units of 1024.
+std::optional<std::uint64_t> resident_peak() {
+  constexpr std::string_view key = "VmHWM:";
+  std::ifstream status("/proc/self/status");
+  for (std::string line; std::getline(status, line);) {
+    if (!line.starts_with(key)) continue;
+    const auto digits = std::min(line.find_first_not_of(" \t", key.size()), line.size());
+    std::uint64_t kibibytes = 0;
+    const auto parsed = std::from_chars(line.data() + digits, line.data() + line.size(), kibibytes);
+    if (parsed.ec == std::errc()) return kibibytes * 1024;
+  }
+  return std::nullopt;
+}
+
 }  // namespace
 
 std::uint64_t peak_memory() {
+  if (const auto peak = resident_peak()) return *peak;
   rusage usage{};
   getrusage(RUSAGE_SELF, &usage);
   return static_cast<std::uint64_t>(usage.ru_maxrss) * 1024;

@@ -52,7 +52,8 @@ struct run_report {
   }
 };
 
-/// Largest resident size of this process so far, in bytes.
+/// Largest resident size of this program so far, in bytes. Not getrusage's where there is a /proc: that one
+/// goes on counting from what the process was before it became this program.
 std::uint64_t peak_memory();
 
 /// One JSON object on one line.

@@ -139,8 +139,8 @@ TEST_P(pool_of, what_threads_wrote_is_visible_after_the_region) {
   }
 }
 
-TEST(thread_pool, zero_threads_means_those_of_the_system) {
-  EXPECT_EQ(thread_pool(0).size(), std::max(1, static_cast<int>(std::thread::hardware_concurrency())));
+TEST(thread_pool, zero_threads_means_as_many_as_may_run_at_once) {
+  EXPECT_EQ(thread_pool(0).size(), default_threads());
 }
 
 TEST(thread_pool, refuses_a_number_of_threads_that_cannot_be_meant) {

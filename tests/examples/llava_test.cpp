@@ -3,12 +3,15 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cstddef>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <string>
+#include <thread>
 #include <vector>
 
+#include "corematching/backend/cpu/default_threads.hpp"
 #include "corematching/io/json.hpp"
 #include "corematching/io/safetensors.hpp"
 #include "corematching/io/safetensors_writer.hpp"
@@ -27,12 +30,15 @@ const std::string text_ids = "1,182,235,220,129,235,244";
 fs::path data(const std::string& name) {
   return test::reference_directory(name);
 }
+fs::path demo() {
+  return fs::path(COREMATCHING_SOURCE_DIR) / "models" / "demo";
+}
 fs::path picture() {
   return data("tiny_mha") / "picture_0.png";
 }
 
-program_result llava(std::vector<std::string> arguments) {
-  arguments.insert(arguments.end(), {"--threads", "1", "--max-new-tokens", "4"});
+program_result llava(std::vector<std::string> arguments, const std::string& new_tokens = "4") {
+  arguments.insert(arguments.end(), {"--threads", "1", "--max-new-tokens", new_tokens});
   return test::run_program(COREMATCHING_LLAVA, arguments);
 }
 
@@ -55,8 +61,10 @@ void expect_refused(const program_result& result, const std::vector<std::string>
 class model_copy {
  public:
   explicit model_copy(const std::string& name) {
-    for (const char* file : {"config.json", "preprocessor_config.json", "model.safetensors"})
-      if (fs::exists(data(name) / file)) fs::copy(data(name) / file, path() / file);
+    const fs::path from = name == "demo" ? demo() : data(name);
+    for (const char* file : {"config.json", "preprocessor_config.json", "model.safetensors",
+                             "tokenizer.model", "tokenizer_config.json"})
+      if (fs::exists(from / file)) fs::copy(from / file, path() / file);
   }
   fs::path path() const { return directory_.path(); }
   fs::path weights() const { return path() / "model.safetensors"; }
@@ -101,7 +109,8 @@ TEST(llava, answers_with_ids_where_there_is_no_tokenizer) {
 }
 
 TEST(llava, json_is_one_object_that_agrees_with_itself) {
-  const auto result = ask(data("tiny_mha"), picture(), {"--json", "--match-layers", "1", "--stats"});
+  const auto result =
+      ask(data("tiny_mha"), picture(), {"--json", "--sparsity", "both", "--match-layers", "1", "--stats"});
   ASSERT_EQ(result.exit_code, 0) << result.err;
   const io::json object = io::json::parse(result.out);
   EXPECT_EQ(object.at("generated_ids").size(), 4u);
@@ -122,6 +131,19 @@ TEST(llava, json_is_one_object_that_agrees_with_itself) {
   EXPECT_NE(result.err.find("kept after layer 1"), std::string::npos) << result.err;
 }
 
+TEST(llava, describes_the_demo_models_pictures_as_they_are) {
+  const fs::path list = demo() / "pictures.json";
+  for (const io::json& shown : io::parse_json(io::mapped_file::open(list).bytes(), list.string()))
+    for (const io::json& question : shown.at("questions")) {
+      const auto asked = question.at("question").get<std::string>();
+      if (asked != "Describe the image.") continue;
+      const fs::path file = demo() / "pictures" / shown.at("file").get<std::string>();
+      const auto result =
+          llava({"--model", demo().string(), "--image", file.string(), "--prompt", asked}, "64");
+      EXPECT_EQ(result.out, question.at("answer").get<std::string>() + "\n") << result.err;
+    }
+}
+
 TEST(llava, dense_work_is_what_the_formula_says) {
   const auto result = ask(data("tiny_mha"), picture(), {"--json", "--sparsity", "none"});
   ASSERT_EQ(result.exit_code, 0) << result.err;
@@ -133,7 +155,7 @@ TEST(llava, dense_work_is_what_the_formula_says) {
 
 TEST(llava, takes_pictures_of_every_kind) {
   for (const char* name : {"landscape.png", "portrait.png", "grey.png", "rgba.png", "one_pixel.png"}) {
-    const auto result = ask(data("tiny_mha"), data("preprocess") / name);
+    const auto result = ask(data("tiny_mha"), data("preprocess") / name, {"--sparsity", "both"});
     EXPECT_EQ(result.exit_code, 0) << name << ": " << result.err;
   }
   for (const auto& entry : fs::directory_iterator(data("preprocess"))) {
@@ -145,15 +167,19 @@ TEST(llava, takes_pictures_of_every_kind) {
 
 TEST(llava, reads_text_models) {
   for (const char* name : {"tiny_llama", "tiny_mistral", "tiny_qwen2"}) {
-    const auto result = llava({"--model", data(name).string(), "--prompt-ids", text_ids});
-    EXPECT_EQ(result.exit_code, 0) << name << ": " << result.err;
+    for (const char* sparsity : {"none", "both"}) {
+      const auto result =
+          llava({"--model", data(name).string(), "--prompt-ids", text_ids, "--sparsity", sparsity});
+      EXPECT_EQ(result.exit_code, 0) << name << ": " << result.err;
+    }
   }
 }
 
 TEST(llava, dumps_what_it_computed) {
   const support::temporary_directory directory;
   const auto file = directory.path() / "dump.safetensors";
-  const auto result = ask(data("tiny_mha"), picture(), {"--match-layers", "1", "--dump", file.string()});
+  const auto result = ask(data("tiny_mha"), picture(),
+                          {"--sparsity", "both", "--match-layers", "1", "--dump", file.string()});
   ASSERT_EQ(result.exit_code, 0) << result.err;
   const auto dump = io::checkpoint::open(file);
   EXPECT_EQ(dump.at("pixel_values").shape, (std::vector<std::int64_t>{3, 70, 70}));
@@ -169,8 +195,8 @@ TEST(llava, dumps_what_it_computed) {
 TEST(llava, draws_the_tokens_it_kept) {
   const support::temporary_directory directory;
   const auto file = directory.path() / "tokens.png";
-  const auto result =
-      ask(data("tiny_mha"), picture(), {"--match-layers", "0,2", "--show-tokens", file.string()});
+  const auto result = ask(data("tiny_mha"), picture(),
+                          {"--sparsity", "both", "--match-layers", "0,2", "--show-tokens", file.string()});
   EXPECT_EQ(result.exit_code, 0) << result.err;
   EXPECT_GT(fs::file_size(file), 1000u);
 }
@@ -215,7 +241,7 @@ TEST(llava, refuses_activations_that_are_not_finite) {
     if (t.name.ends_with("language_model.model.layers.1.mlp.up_proj.weight"))
       std::fill_n(bytes.begin(), 4, std::byte{0xff});  // a NaN
   });
-  expect_refused(ask(model.path(), picture()), {"layer 1", "NaN"});
+  expect_refused(ask(model.path(), picture(), {"--sparsity", "both"}), {"layer 1", "NaN"});
   expect_refused(ask(model.path(), picture(), {"--sparsity", "none"}), {"NaN"});
 }
 
@@ -232,14 +258,15 @@ TEST(llava, refuses_options_out_of_range) {
       {"--keep", "most"},
       {"--keep", "top_k:0"},
       {"--keep", "ratio:2"},
-      {"--sparsity", "some"},
       {"--temperature", "-1"},
       {"--top-p", "0"},
       {"--neuron-layers", "3:9"},
       {"--anchor", "100", "--reference", "anchor"},
       {"--positions", "contiguous", "--pruning", "later_layers"},
       {"--no-such-option"}};
-  for (const auto& options : cases) {
+  expect_refused(ask(data("tiny_mha"), picture(), {"--sparsity", "some"}), {"--sparsity: \"some\""});
+  for (auto options : cases) {
+    options.insert(options.end(), {"--sparsity", "both"});
     const auto result = ask(data("tiny_mha"), picture(), options);
     EXPECT_GT(result.exit_code, 0) << options[0];
     EXPECT_LT(result.exit_code, 128) << options[0];
@@ -261,15 +288,116 @@ TEST(llava, names_the_sparsity_option_that_is_out_of_range) {
       {"--keep: ", "ratio must lie in (0, 1], got 2", "--keep", "ratio:2"},
       {"--min-tokens: ", "at least 1", "--min-tokens", "0"},
       {"--max-tokens: ", "below min_tokens = 5, got 3", "--max-tokens", "3", "--min-tokens", "5"}};
-  for (const auto& c : cases)
-    expect_refused(ask(data("tiny_mha"), picture(), {c.begin() + 2, c.end()}), {"llava: " + c[0], c[1]});
+  for (const auto& c : cases) {
+    std::vector<std::string> options{c.begin() + 2, c.end()};
+    options.insert(options.end(), {"--sparsity", "both"});
+    expect_refused(ask(data("tiny_mha"), picture(), options), {"llava: " + c[0], c[1]});
+  }
 }
 
 TEST(llava, refuses_settings_before_it_reads_weights) {
   const model_copy model("tiny_mha");
   fs::remove(model.weights());
-  expect_refused(ask(model.path(), picture(), {"--match-layers", "9"}), {"--match-layers: "});
+  expect_refused(ask(model.path(), picture(), {"--sparsity", "both", "--match-layers", "9"}),
+                 {"--match-layers: "});
 }
+
+TEST(llava, refuses_pictures_before_it_reads_weights) {
+  const model_copy model("tiny_mha");
+  fs::remove(model.weights());
+  const support::temporary_directory directory;
+  expect_refused(ask(model.path(), picture()), {"holds neither model.safetensors"});
+  expect_refused(ask(model.path(), directory.path() / "none.png"), {"none.png"});
+  expect_refused(ask(model.path(), directory.write("text.png", "not a picture")),
+                 {"text.png", "PNG or JPEG"});
+  std::ifstream whole(picture(), std::ios::binary);
+  std::string half(fs::file_size(picture()) / 2, '\0');
+  whole.read(half.data(), std::ssize(half));
+  expect_refused(ask(model.path(), directory.write("half.png", half)), {"half.png"});
+}
+
+TEST(llava, refuses_prompts_before_it_reads_weights) {
+  const model_copy model("demo");
+  fs::remove(model.weights());
+  const std::vector<std::string> seen{"--model", model.path().string(), "--image", picture().string()};
+  const auto expect = [&](std::vector<std::string> command, const std::vector<std::string>& prompt,
+                          const std::vector<std::string>& parts) {
+    command.insert(command.end(), prompt.begin(), prompt.end());
+    expect_refused(llava(command), parts);
+  };
+  const std::vector<std::string> unseen{seen.begin(), seen.begin() + 2};
+  expect(seen, {"--prompt", "Why?"}, {"holds neither model.safetensors"});
+  expect(seen, {"--prompt", "Is <image> like <image>?"}, {"<image> 2 times"});
+  expect(unseen, {"--prompt", "Is <image> red?"}, {"<image>", "no picture is given"});
+  expect(seen, {"--prompt", " "}, {"the prompt is empty"});
+  expect(seen, {"--prompt-ids", "1,x"}, {"\"x\"", "not a token id"});
+  expect(seen, {"--prompt-ids", "1,2,"}, {"not a token id"});
+  expect(seen, {"--prompt-ids", "1,539,576"}, {"token id 576 lies outside the vocabulary of 576"});
+  expect(seen, {"--prompt-ids", "1,2"}, {"0 images", "one is given"});
+  expect(seen, {"--prompt-ids", "1,539,539,2"}, {"2 images", "one is given"});
+  expect(unseen, {"--prompt-ids", "1,539"}, {"1 images", "none is given"});
+}
+
+TEST(llava, ends_the_answer_before_the_statistics_begin) {
+  const auto asked = [](const std::string& redirection) {
+    return test::run_program(
+        "/bin/sh", {"-c", "exec \"$0\" \"$@\" " + redirection, COREMATCHING_LLAVA, "--model", demo().string(),
+                    "--image", picture().string(), "--prompt", "How many objects are there?", "--stats"});
+  };
+  const auto apart = asked("");
+  ASSERT_EQ(apart.exit_code, 0) << apart.err;
+  ASSERT_EQ(std::ranges::count(apart.out, '\n'), 1) << apart.out;
+  ASSERT_GT(apart.out.size(), 5u);
+  const auto together = asked("2>&1");
+  EXPECT_TRUE(together.out.starts_with(apart.out + "tokens and neurons\n")) << together.out;
+}
+
+TEST(llava, ends_the_line_of_an_answer_that_it_cannot_go_on_with) {
+  const support::temporary_directory directory;
+  const auto file = directory.path() / "dump.safetensors";  // larger than is allowed
+  const auto result =
+      test::run_program("/bin/sh", {"-c", "ulimit -f 8; exec \"$0\" \"$@\" 2>&1", COREMATCHING_LLAVA,
+                                    "--model", demo().string(), "--image", picture().string(), "--prompt",
+                                    "How many objects are there?", "--dump", file.string()});
+  EXPECT_EQ(result.exit_code, 1);
+  EXPECT_NE(result.out.find("\nllava: "), std::string::npos) << result.out;
+}
+
+TEST(llava, reports_its_own_peak_memory_and_not_that_of_who_started_it) {
+  std::vector<char> much(std::size_t{512} << 20);
+  for (std::size_t i = 0; i < much.size(); i += 1024) static_cast<volatile char*>(much.data())[i] = 1;
+  const auto result = ask(data("tiny_mha"), picture(), {"--json"});
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  const auto peak = io::json::parse(result.out).at("peak_memory_bytes").get<double>();
+  EXPECT_LT(peak, static_cast<double>(much.size()) / 2);
+  EXPECT_GT(peak, 1e6);
+}
+
+#if defined(__linux__)
+TEST(llava, works_on_as_many_threads_as_its_affinity_mask_has) {
+  const auto threads = [] {
+    const auto result = test::run_program(
+        COREMATCHING_LLAVA, {"--model", data("tiny_mha").string(), "--image", picture().string(),
+                             "--prompt-ids", ids, "--max-new-tokens", "1", "--json"});
+    EXPECT_EQ(result.exit_code, 0) << result.err;
+    return result.exit_code == 0 ? io::json::parse(result.out).at("threads").get<int>() : 0;
+  };
+  int on_one = 0;
+  // A mask is a thread's, and programs that it starts inherit it.
+  std::thread([&] {
+    cpu_set_t mask;
+    ASSERT_EQ(::sched_getaffinity(0, sizeof mask, &mask), 0);
+    int first = 0;
+    while (!CPU_ISSET(first, &mask)) ++first;
+    CPU_ZERO(&mask);
+    CPU_SET(first, &mask);
+    ASSERT_EQ(::sched_setaffinity(0, sizeof mask, &mask), 0);
+    on_one = threads();
+  }).join();
+  EXPECT_EQ(on_one, 1);
+  EXPECT_EQ(threads(), cpu::default_threads());
+}
+#endif
 
 TEST(llava, fails_where_answer_or_statistics_cannot_be_written) {
   const auto ask_into = [](const std::string& redirection, const std::string& option) {
@@ -301,7 +429,8 @@ TEST(llava, refuses_prompts_that_cannot_be_run) {
   expect_refused(llava({"--model", model, "--prompt-ids", ids}), {"1 images"});
   expect_refused(llava({"--model", model, "--prompt-ids", "1,99999"}), {"99999", "vocabulary"});
   expect_refused(llava({"--model", model, "--prompt-ids", "1,x"}), {"x"});
-  expect_refused(llava({"--model", model, "--image", image, "--prompt-ids", "1,250"}), {"image token"});
+  expect_refused(llava({"--model", model, "--image", image, "--prompt-ids", "1,250", "--sparsity", "both"}),
+                 {"image token"});
   expect_refused(llava({"--model", data("tiny_llama").string(), "--image", image, "--prompt-ids", "1,2"}),
                  {"--image"});
 }

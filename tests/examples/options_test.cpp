@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -33,9 +34,9 @@ std::string usage_error(const arguments& more) {
 TEST(options, read_every_seed_that_there_is) {
   EXPECT_EQ(parse(with_picture).sampling.seed, 0u);
   EXPECT_EQ(parse(with_picture, {"--temperature", "1", "--seed", "7"}).sampling.seed, 7u);
-  EXPECT_EQ(parse(with_picture, {"--criterion", "random", "--selection-seed", "18446744073709551615"})
-                .sparsity.seed,
-            UINT64_MAX);
+  const arguments seeded{"--sparsity",          "both", "--criterion", "random", "--selection-seed",
+                         "18446744073709551615"};
+  EXPECT_EQ(parse(with_picture, seeded).sparsity.seed, UINT64_MAX);
 }
 
 TEST(options, refuse_what_is_no_seed) {
@@ -92,15 +93,44 @@ void expect_reading(const arguments& option, const std::vector<reader>& readers)
   }
 }
 
+/// `first` and `more`; everything is left out that can be, unless `more` has it otherwise.
+arguments sparse(arguments first, const arguments& more) {
+  if (std::ranges::count(more, "--sparsity") == 0) first.insert(first.end(), {"--sparsity", "both"});
+  first.insert(first.end(), more.begin(), more.end());
+  return first;
+}
 arguments seen(const arguments& more) {
-  arguments all = with_picture;
-  all.insert(all.end(), more.begin(), more.end());
-  return all;
+  return sparse(with_picture, more);
 }
 arguments unseen(const arguments& more) {
-  arguments all{"--prompt", "Why?"};
-  all.insert(all.end(), more.begin(), more.end());
-  return all;
+  return sparse({"--prompt", "Why?"}, more);
+}
+
+TEST(options, leave_nothing_out_unless_they_say_so) {
+  const core_matching_config by_default = parse(with_picture).sparsity;
+  EXPECT_FALSE(by_default.sparse_neurons || by_default.sparse_tokens);
+  const core_matching_config both = parse(with_picture, {"--sparsity", "both"}).sparsity;
+  EXPECT_TRUE(both.sparse_neurons && both.sparse_tokens);
+}
+
+TEST(options, of_sparsity_are_refused_by_default_and_say_what_they_need) {
+  for (const arguments& option : std::vector<arguments>{{"--rho", "0.3"},
+                                                        {"--beta", "0.3"},
+                                                        {"--match-layers", "1"},
+                                                        {"--keep", "strict"},
+                                                        {"--min-tokens", "2"},
+                                                        {"--max-tokens", "2"},
+                                                        {"--criterion", "overlap"},
+                                                        {"--reference", "anchor"},
+                                                        {"--anchor", "-2"},
+                                                        {"--count-over", "text"},
+                                                        {"--core-count", "mean_count"},
+                                                        {"--neuron-layers", "0:2"},
+                                                        {"--pruning", "everywhere"},
+                                                        {"--positions", "original"},
+                                                        {"--selection-seed", "1"}})
+    support::expect_parts(support::error_text([&] { parse(with_picture, option); }),
+                          option[0] + ": is not read ", "--sparsity none");
 }
 
 TEST(options, of_core_neurons_are_refused_where_nothing_needs_core_neurons) {

@@ -85,14 +85,15 @@ TEST_F(demo_model, answers_alike_with_weights_of_every_type) {
 
 TEST_F(demo_model, answers_alike_from_a_packed_file) {
   for (const char* type : {"f16", "q4_0"}) {
-    const io::json converted = answer({"--weights", type});
+    const io::json converted = answer({"--sparsity", "both", "--weights", type});
     pack(type);
-    const program_result found = ask({"--weights", type});
+    const program_result found = ask({"--sparsity", "both", "--weights", type});
     EXPECT_NE(found.err.find("using " + packed(type).string()), std::string::npos) << found.err;
     const io::json loaded = io::json::parse(found.out);
     for (const char* key : {"generated_ids", "core_neurons", "matches", "decode", "weight_bytes_held"})
       EXPECT_EQ(loaded.at(key), converted.at(key)) << key;
-    EXPECT_EQ(answer({"--packed", packed(type).string()}).at("generated_ids"), converted.at("generated_ids"));
+    const io::json named = answer({"--sparsity", "both", "--packed", packed(type).string()});
+    EXPECT_EQ(named.at("generated_ids"), converted.at("generated_ids"));
   }
 }
 

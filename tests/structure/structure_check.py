@@ -1,12 +1,15 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Holds the tree to the layering that CONTRIBUTING.md describes. Prints one line per breach; exits 1 if there is one.
+"""Holds the tree to the layering that CONTRIBUTING.md describes, and its root to what belongs there. Prints one line per
+breach; exits 1 if there is one.
 
     structure_check.py [ROOT]
 """
 
 import re
+import subprocess
 import sys
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 # Who may include whom: core <- {select, io, backend.hpp} <- {backend/cpu, backend/cuda, nn} <- {hooks, model} <-
@@ -31,6 +34,13 @@ CUDA_PARTS = {"core", "select", "backend/cuda"}
 # Code that must be the same on every backend: no compile-time switches, and no backend by name.
 BACKEND_FREE = {"nn", "hooks", "model"}
 
+# What the root of the repository holds; notes, logs and outputs that somebody left there are easily committed.
+ROOT_ENTRIES = {
+    ".ci", ".clang-format", ".clang-tidy", ".gitignore", "CHANGELOG.md", "CMakeLists.txt", "CMakePresets.json",
+    "CONTRIBUTING.md", "LICENSE", "README.md", "benchmarks", "cmake", "docs", "examples", "include", "models", "scripts",
+    "tests", "tools",
+}
+
 SOURCE_DIRS = ("include", "examples", "tests", "benchmarks", "tools", "cmake", "scripts", ".ci")
 CODE_SUFFIXES = {".h", ".hpp", ".cpp", ".cuh", ".cu"}
 SOURCE_SUFFIXES = CODE_SUFFIXES | {".py", ".sh", ".cmake"}
@@ -54,6 +64,34 @@ def without_comments(text):
     """`text` with comments blanked out, line numbers kept."""
     pattern = r'//[^\n]*|/\*.*?\*/|("(?:\\.|[^"\\\n])*")'
     return re.sub(pattern, lambda m: m[1] or re.sub(r"[^\n]", " ", m[0]), text, flags=re.S)
+
+
+def ignored_names(root):
+    """The entries of the root that .gitignore keeps out of commits."""
+    file = root / ".gitignore"
+    lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
+    patterns = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+    for path in root.iterdir():
+        for pattern in patterns:
+            if fnmatchcase(path.name, pattern.strip("/")) and (path.is_dir() or not pattern.endswith("/")):
+                yield path.name
+
+
+def tracked_names(root):
+    """The entries of the root that git knows; none where there is no git."""
+    if not (root / ".git").exists():
+        return set()
+    try:
+        listing = subprocess.run(["git", "-C", str(root), "ls-files", "-z"], capture_output=True, text=True).stdout
+    except FileNotFoundError:
+        return set()
+    return {name.partition("/")[0] for name in listing.split("\0") if name}
+
+
+def check_root(root):
+    present = {path.name for path in root.iterdir()} - {".git", "build", ".cache"} - set(ignored_names(root))
+    for name in sorted((present | tracked_names(root)) - ROOT_ENTRIES):
+        yield f"{name}:1: does not belong in the root of the repository, which ROOT_ENTRIES lists"
 
 
 def source_files(root):
@@ -142,6 +180,7 @@ def check_cycles(codes):
 
 
 def breaches(root):
+    yield from check_root(root)
     include = root / "include" / "corematching"
     headers = {str(p.relative_to(include)) for p in include.rglob("*") if p.suffix in {".hpp", ".cuh"}}
     codes = {}

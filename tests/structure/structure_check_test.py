@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """structure_check.py must accept a good tree and name each kind of breach in a bad one."""
 
+import shutil
+import subprocess
 import sys
 import tempfile
 import unittest
@@ -104,6 +106,37 @@ class StructureCheck(unittest.TestCase):
         header = f"{structure_check.FOREIGN_NAMES}/include/cuda_runtime.h"
         self.assertEqual(self.breaches(outside=[(header, f"{SPDX}#define __shared__\n")]), [])
         self.assertEqual(len(self.breaches(outside=[(header, "#pragma once\n")])), 1)
+
+    def test_refuses_what_does_not_belong_in_the_root(self):
+        for name in ("PLAN.md", ".notes", "out/log.txt", "compile_commands.json", "x.pyc", "CMakeLists.txt.orig"):
+            with self.subTest(name=name):
+                found = self.breaches(outside=[(name, "")])
+                self.assertEqual(len(found), 1)
+                self.assertTrue(found[0].startswith(name.partition("/")[0] + ":1: "), found)
+                self.assertIn("root", found[0])
+
+    def test_accepts_what_belongs_in_the_root_and_what_git_ignores(self):
+        files = ("LICENSE", "README.md", "CMakePresets.json", ".clang-format", "models/demo/x", "docs/x.md", ".git/config",
+                 "build/release/x", ".cache/x")
+        self.assertEqual(self.breaches(outside=[(name, "") for name in files]), [])
+        ignored = (".gitignore", "# outputs\n\n/out/\n*.pyc\ncompile_commands.json\n")
+        files = ("out/log.txt", "x.pyc", "compile_commands.json")
+        self.assertEqual(self.breaches(outside=[ignored, *((name, "") for name in files)]), [])
+        found = self.breaches(outside=[ignored, ("out", "a file, where a directory is ignored")])
+        self.assertEqual(len(found), 1)
+
+    @unittest.skipUnless(shutil.which("git"), "needs git")
+    def test_refuses_what_is_tracked_although_it_is_ignored(self):
+        with tempfile.TemporaryDirectory() as directory:
+            root = Path(directory)
+            (root / ".gitignore").write_text("*.log\n")
+            for name in ("kept.log", "other.log"):
+                (root / name).write_text("")
+            for command in (["init", "-q"], ["add", "-f", "kept.log", ".gitignore"]):
+                subprocess.run(["git", "-C", directory, *command], check=True, capture_output=True)
+            found = list(structure_check.check_root(root))
+        self.assertEqual(len(found), 1)
+        self.assertTrue(found[0].startswith("kept.log:1: "), found)
 
     def test_refuses_files_without_licence_line(self):
         for name, text in (("scripts/run.sh", "#!/bin/sh\ntrue\n"), (".ci/run", ""), ("examples/main.cpp", "int x;\n"),

@@ -84,6 +84,7 @@ class reference_run {
   std::vector<std::int32_t> prompt_ids() const { return description_.at("prompt_ids"); }
   std::vector<std::int32_t> generated_ids() const { return description_.at("generated_ids"); }
 
+  auto tensor_names() const { return tensors_.names(); }
   bool has(const std::string& tensor) const { return tensors_.contains(tensor); }
   template <class T>
   std::vector<T> values(const std::string& tensor) const {

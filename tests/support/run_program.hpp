@@ -41,7 +41,7 @@ inline std::string shell_word(std::string_view argument) {
 inline program_result run_program(const std::string& program, const std::vector<std::string>& arguments) {
   const support::temporary_directory directory;
   const auto err = directory.path() / "stderr";
-  std::string command = shell_word(program);
+  std::string command = "exec " + shell_word(program);  // without a process of the shell's in between
   for (const std::string& argument : arguments) command.append(" ").append(shell_word(argument));
   command.append(" 2>").append(shell_word(err.string())).append(" </dev/null");
   program_result result;

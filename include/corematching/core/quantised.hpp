@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // The block formats q8_0 and q4_0: 32 consecutive weights of a row share one binary16 scale. Values and
 // rounding are ggml's (https://github.com/ggml-org/ggml, ggml-quants.c), so that figures compare type by
-// type. The layout is not: a row holds all its quants first and all its scales behind them, so that a kernel
-// loads eight scales at once and quants stay aligned. In a q4_0 block, byte i holds weight i in its low half
-// and weight i + 16 in its high half, each 8 too large.
+// type. The layout is not: blocks stand in groups of eight, the last of a row may be smaller, and of each
+// group first all scales, then all quants (`row_layout`). So a kernel loads eight scales at once, reads a row
+// as one stream, and finds the quants of whole groups at multiples of 16 bytes. In a q4_0 block, byte i holds
+// weight i in its low half and weight i + 16 in its high half, each 8 too large.
 #pragma once
 
 #include <algorithm>

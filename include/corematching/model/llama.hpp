@@ -89,11 +89,8 @@ class llama {
   std::uint64_t head_weight_bytes() const { return stored_bytes(head_.view); }
   dtype weight_type() const { return head_.view.type; }
 
-  /// Positions that a sequence may use. A window of attention is not implemented, so a model that has one is
-  /// used up to its length, where both are the same.
-  index context() const {
-    return std::min(config_.max_positions, config_.sliding_window.value_or(config_.max_positions));
-  }
+  /// Positions that a sequence may use.
+  index context() const { return config_.context(); }
 
   /// An empty sequence that sets aside cache rows for `headroom` tokens beyond each prompt and stores keys
   /// and values as `cache_type`: f32, f16 or bf16.
@@ -110,7 +107,7 @@ class llama {
 
   /// x[i] = embedding of ids[i]; x [T, D]. Throws `error` for an id outside the vocabulary.
   void embed(B& be, view x, std::span<const std::int32_t> ids) const {
-    require_known(ids);
+    config_.require_known(ids);
     if (streams_embedding()) return stream_->embed(be, x, ids);
     be.embed(x, embedding_.view, placed_indices(be, {ids.data(), std::ssize(ids)}).view());
   }
@@ -149,7 +146,7 @@ class llama {
   template <hook_of<B> H = no_hook>
   void step(B& be, sequence<B>& seq, std::int32_t id, H&& hook = {}) const {
     require_room(seq, 1);
-    require_known({&id, 1});
+    config_.require_known({&id, 1});
     const std::int32_t input[] = {id, seq.next_position};
     be.upload(seq.input.view(), {input, 2});
     const auto layers = [&](auto& by) { run_layers(be, seq, id, by); };
@@ -180,12 +177,6 @@ class llama {
   }
 
   bool streams_embedding() const { return stream_ && !config_.tie_word_embeddings; }
-
-  void require_known(std::span<const std::int32_t> ids) const {
-    for (const std::int32_t id : ids)
-      require(id >= 0 && id < config_.vocab_size, "token id ", id, " lies outside the vocabulary of ",
-              config_.vocab_size);
-  }
 
   void require_room(const sequence<B>& seq, index tokens) const {
     require(seq.next_position + tokens <= context(), tokens, " tokens behind position ", seq.next_position,

@@ -4,9 +4,11 @@
 // a config.json leaves out take the values those files give them.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -52,6 +54,16 @@ struct llama_config {
   std::optional<index> sliding_window;  // tokens that each query sees, itself included
   std::optional<std::int32_t> bos_token_id = 1;
   std::vector<std::int32_t> eos_token_ids = {2};
+
+  /// Positions that a sequence may use. A window of attention is not implemented, so a model that has one is
+  /// used up to its length, where both are the same.
+  index context() const { return std::min(max_positions, sliding_window.value_or(max_positions)); }
+
+  /// Throws `error` for an id outside the vocabulary.
+  void require_known(std::span<const std::int32_t> ids) const {
+    for (const std::int32_t id : ids)
+      require(id >= 0 && id < vocab_size, "token id ", id, " lies outside the vocabulary of ", vocab_size);
+  }
 
   friend bool operator==(const llama_config&, const llama_config&) = default;
 };

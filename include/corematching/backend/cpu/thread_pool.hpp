@@ -13,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include "corematching/backend/cpu/default_threads.hpp"
 #include "corematching/core/error.hpp"
 #include "corematching/core/view.hpp"
 
@@ -24,11 +25,12 @@ namespace corematching::cpu {
 
 class thread_pool {
  public:
-  /// `threads` >= 1; 0 takes what the system reports.
+  /// `threads` >= 1; 0 takes as many as may run at once (default_threads.hpp).
   explicit thread_pool(int threads = 0) {
     require(threads >= 0 && threads <= 1024, "threads must lie in 0..1024, not ", threads);
-    if (threads == 0) threads = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
-    if (static_cast<unsigned>(threads) > std::thread::hardware_concurrency()) spins_ = 0;
+    const int at_once = default_threads();
+    if (threads == 0) threads = at_once;
+    if (threads > at_once) spins_ = 0;
     workers_.reserve(static_cast<std::size_t>(threads - 1));
     try {
       for (int thread = 1; thread < threads; ++thread)
@@ -114,7 +116,7 @@ class thread_pool {
   }
 
   // Regions follow each other within microseconds during decode, so a short spin avoids most futex calls.
-  // With more threads than processors a spin only keeps from work whoever is waited for.
+  // With more threads than may run at once a spin only keeps from work whoever is waited for.
   template <class Done, class Value>
   void await(Done&& done, std::atomic<Value>& value) const {
     for (int spin = 0; spin < spins_; ++spin) {

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "llava/request.hpp"
+
+#include <algorithm>
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "corematching/core/error.hpp"
+#include "llava/option_checks.hpp"
+#include "llava/picture_file.hpp"
+#include "llava/prompt.hpp"
+
+namespace corematching::driver {
+namespace {
+
+std::int32_t image_token_of(const model_config& config) {
+  return config.llava() != nullptr ? config.llava()->image_token_index : -1;
+}
+
+/// The ids that the options ask for; the image token stands for the picture.
+std::vector<std::int32_t> asked_ids(const options& o, const request& r) {
+  if (!o.prompt_ids.empty()) return parse_ids(o.prompt_ids);
+  const auto format = r.config.llava() != nullptr ? prompt_format::vicuna : prompt_format::plain;
+  return encode_prompt(*r.words, {o.prompt, o.system, format, !o.image.empty(), image_token_of(r.config)})
+      .ids;
+}
+
+multimodal_prompt read_prompt(const options& o, const request& r) {
+  const std::int32_t image_token = image_token_of(r.config);
+  const std::vector<std::int32_t> ids = asked_ids(o, r);
+  const auto images = std::ranges::count(ids, image_token);
+  require(images == (o.image.empty() ? 0 : 1), "the prompt names ", images, " images, but ",
+          o.image.empty() ? "none is" : "one is", " given (the image token is ", image_token, ")");
+  for (const std::int32_t id : ids)
+    if (id != image_token) r.config.text().require_known({&id, 1});
+  const auto* described = r.config.llava();
+  multimodal_prompt prompt =
+      expand_images(ids, image_token, described != nullptr ? described->image_tokens() : 0);
+  const index context = r.config.text().context();
+  require(prompt.size() <= context, "the prompt of ", prompt.size(),
+          " tokens does not fit the model's context of ", context);
+  return prompt;
+}
+
+}  // namespace
+
+request read_request(const options& o) {
+  request r{read_model_config(o.model), std::nullopt, {}};
+  if (is_sparse(o)) check_sparsity(o.sparsity, r.config.text().layers, r.config.text().intermediate_size);
+  const std::filesystem::path file = o.model / "tokenizer.model";
+  if (std::filesystem::exists(file)) r.words = tokenizer::open(o.model);
+  require(r.words || !o.prompt_ids.empty(), file.string(),
+          ": no such file; without a SentencePiece tokenizer give the prompt with --prompt-ids");
+  require(o.image.empty() || r.config.llava() != nullptr, o.model.string(),
+          ": a text model cannot look at a picture (--image)");
+  r.prompt = read_prompt(o, r);
+  return r;
+}
+
+image_processor_options image_options(const options& o, const model_config& config) {
+  image_processor_options how = config.image;
+  how.fit = o.fit.value_or(how.fit);
+  return how;
+}
+
+picture read_seen_picture(const options& o, const model_config& config) {
+  return image_processor(image_options(o, config)).resize_and_crop(read_picture(o.image));
+}
+
+}  // namespace corematching::driver
