@@ -30,6 +30,7 @@ endif()
 get_target_property(corematching_include_dir corematching::core INTERFACE_INCLUDE_DIRECTORIES)
 string(REGEX REPLACE "^\\$<BUILD_INTERFACE:([^>]*)>.*$" "\\1" corematching_include_dir "${corematching_include_dir}")
 set(corematching_cmake_dir ${CMAKE_CURRENT_LIST_DIR})
+set(corematching_body_dir ${CMAKE_CURRENT_BINARY_DIR})
 
 # corematching_compiles_for(<result> <set> <flag>...): whether the compiler makes kernels for `set` of these flags.
 function(corematching_compiles_for result set)
@@ -114,7 +115,7 @@ function(corematching_body set)
     target_compile_options(${objects} PRIVATE -fno-gnu-unique -Wno-maybe-uninitialized -Wno-uninitialized)
   endif()
   if(corematching_isolates)
-    set(object ${CMAKE_CURRENT_BINARY_DIR}/corematching_body_${set}.o)
+    set(object ${corematching_body_dir}/corematching_body_${set}.o)
     add_custom_command(OUTPUT ${object}
       COMMAND ${CMAKE_LINKER} -r --force-group-allocation $<TARGET_OBJECTS:${objects}> -o ${object}.linked
       COMMAND ${CMAKE_OBJCOPY} --keep-global-symbol=corematching_cpu_body_${set} ${object}.linked ${object}
@@ -142,7 +143,7 @@ function(corematching_link_bodies target)
   foreach(set IN LISTS ARGN)
     corematching_body(${set})
     if(corematching_isolates)
-      set(object ${CMAKE_CURRENT_BINARY_DIR}/corematching_body_${set}.o)
+      set(object ${corematching_body_dir}/corematching_body_${set}.o)
       set_source_files_properties(${object} PROPERTIES EXTERNAL_OBJECT TRUE GENERATED TRUE)
       target_sources(${target} PRIVATE ${object})
       add_dependencies(${target} corematching_body_${set})

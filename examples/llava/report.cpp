@@ -160,8 +160,7 @@ void print_statistics(const run_report& r, std::ostream& out) {
   out << "tokens and neurons\n";
   kept_rows(out, r);
   out << "time\n";
-  row(out, "load", amount(r.load_seconds, 1, "s", 3),
-      r.weights + " weights, " + text_of(r.computed_by));
+  row(out, "load", amount(r.load_seconds, 1, "s", 3), r.weights + " weights, " + text_of(r.computed_by));
   row(out, "vision", amount(r.vision_seconds, 1, "s", 3));
   row(out, "prefill", amount(r.prefill_seconds, 1, "s", 3),
       amount(ratio(static_cast<double>(r.prompt_tokens), r.prefill_seconds), 1, "tokens/s", 1));

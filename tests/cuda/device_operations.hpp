@@ -10,6 +10,7 @@
 #include <random>
 #include <vector>
 
+#include "corematching/backend/cuda/backend.cuh"
 #include "support/backend_data.hpp"
 
 namespace support {
@@ -17,6 +18,8 @@ namespace support {
 using corematching::device_space;
 using corematching::dtype;
 using device_matrix = placed_matrix<corematching::cuda::backend>;
+
+static_assert(exact_tokens == corematching::cuda::detail::few_tokens);
 
 inline constexpr dtype element_types[] = {dtype::f32, dtype::f16, dtype::bf16};
 

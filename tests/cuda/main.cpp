@@ -4,13 +4,13 @@
 
 #include <iostream>
 
-#include "corematching/backend/cuda/device.cuh"
+#include "support/test_backend.hpp"
 
 int main(int argc, char** argv) {
   testing::InitGoogleTest(&argc, argv);
   if (GTEST_FLAG_GET(list_tests)) return RUN_ALL_TESTS();
   try {
-    std::cout << "on " << corematching::cuda::use_device(0).name << '\n';
+    std::cout << "on " << support::make_backend(1).describe().device << '\n';
   } catch (const corematching::error& problem) {
     std::cout << "all tests skipped: " << problem.what() << '\n';
     return 0;

@@ -78,8 +78,8 @@ class device_recordings : public testing::Test {
     EXPECT_EQ(seen.logits, expected.logits);
     EXPECT_EQ(seen.work, expected.work);
     EXPECT_EQ(plain.be.recordings().recorded + plain.be.recordings().replayed, 0u);
-    const recording_counts counts = recording.be.recordings();
-    return {static_cast<index>(counts.recorded), static_cast<index>(counts.replayed)};
+    const recording_counts made = recording.be.recordings();
+    return {static_cast<index>(made.recorded), static_cast<index>(made.replayed)};
   }
   using counts = std::pair<index, index>;
 };
@@ -276,8 +276,9 @@ TEST_F(device_recording, that_is_given_up_leaves_the_backend_as_it_was) {
 }
 
 TEST_F(device_recording, refuses_to_wait) {
-  expect_parts(error_text([&] { be.record(made, counter.view(), 3, [&] { be.download(vector_view<float>{}, {}); }); }),
-               "backend.cuh", "cudaStreamSynchronize");
+  expect_parts(
+      error_text([&] { be.record(made, counter.view(), 3, [&] { be.download(vector_view<float>{}, {}); }); }),
+      "backend.cuh", "cudaStreamSynchronize");
   be.add(x.view(), more.view());
   EXPECT_EQ(first_of(x), 11);
 }

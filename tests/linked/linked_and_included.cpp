@@ -10,9 +10,8 @@
 #include "corematching/backend/cpu/backend.hpp"
 #include "corematching/backend/linked/cpu.hpp"
 
+namespace corematching {
 namespace {
-
-using namespace corematching;
 
 constexpr index tokens = 9, hidden = 64, neurons = 96;
 
@@ -65,9 +64,7 @@ double distance(const std::vector<float>& a, const std::vector<float>& b) {
   return std::sqrt(difference / norm);
 }
 
-}  // namespace
-
-int main() {
+bool all_agree() {
   std::mt19937 random(4);
   const layer_data data{random_numbers(random, tokens * hidden), random_numbers(random, neurons * hidden),
                         random_numbers(random, neurons * hidden), random_numbers(random, neurons * hidden)};
@@ -89,5 +86,12 @@ int main() {
       agree &= std::string(problem.what()).starts_with("out of memory");
     }
   }
-  return agree ? 0 : 1;
+  return agree;
+}
+
+}  // namespace
+}  // namespace corematching
+
+int main() {
+  return corematching::all_agree() ? 0 : 1;
 }

@@ -100,7 +100,8 @@ TEST(linked_backend_of_the_cpu, keeps_working_behind_a_refusal) {
   auto be = support::make_backend(2);
   EXPECT_NE(error_text([&] { be.allocate<float>(index{1} << 60); }), "");
   auto memory = be.allocate<float>(3);
-  be.upload(memory.view(), vector_view<const float>(vector_view<float>{std::array<float, 3>{1, 2, 3}.data(), 3}));
+  const std::array<float, 3> values{1, 2, 3};
+  be.upload(memory.view(), {values.data(), 3});
   EXPECT_EQ(memory.data()[2], 3);
 }
 

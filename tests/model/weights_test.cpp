@@ -154,7 +154,7 @@ TEST(weight_reader, copies_a_tensor_that_lies_misaligned_in_its_file) {
   const support::temporary_directory directory;
   const auto from = io::checkpoint::open(directory.write("odd.safetensors", file));
   ASSERT_FALSE(from.at("m").is_aligned());
-  B be(1);
+  B be = support::make_backend(1);
   weight_reader<B> reader(be, from);
   const auto w = reader.matrix("m", {2, 2});
   EXPECT_EQ(typed_row<float>(w.view, 1)[0], 3.5f);
@@ -185,7 +185,7 @@ TEST(weight_reader, converts_matrices_and_their_transposed) {
   for (const int threads : {1, 3})
     for (const dtype type : all_types) {
       SCOPED_TRACE(name_of(type));
-      B be(threads);
+      B be = support::make_backend(threads);
       weight_reader<B> reader(be, from, {}, type);
       const auto m = reader.matrix("m", {96, 160}), t = reader.transposed("m", 96, 160);
       EXPECT_EQ(m.view.type, type);
@@ -197,7 +197,7 @@ TEST(weight_reader, converts_matrices_and_their_transposed) {
 
 TEST(weight_reader, keeps_what_looks_at_pictures_out_of_block_formats) {
   const io::checkpoint from = one_matrix(real_matrix(2, 33));
-  B be(1);
+  B be = support::make_backend(1);
   for (const dtype type : all_types) {
     weight_reader<B> reader(be, from, {}, type);
     EXPECT_EQ(reader.vision_matrix("m", {2, 33}).view.type, is_quantised(type) ? dtype::f32 : type);
@@ -206,7 +206,7 @@ TEST(weight_reader, keeps_what_looks_at_pictures_out_of_block_formats) {
 
 TEST(weight_reader, refuses_rows_that_are_no_whole_blocks) {
   const io::checkpoint from = one_matrix(real_matrix(64, 33));
-  B be(2);
+  B be = support::make_backend(2);
   weight_reader<B> reader(be, from, {}, dtype::q4_0);
   expect_parts(error_text([&] {
                  reader.matrix("m", {64, 33});
@@ -220,7 +220,7 @@ TEST(weight_reader, refuses_numbers_that_the_type_cannot_hold) {
     real_matrix m(3, 32);
     m(1, 7) = value;
     const io::checkpoint from = one_matrix(m);
-    B be(1);
+    B be = support::make_backend(1);
     weight_reader<B> reader(be, from, {}, type);
     return error_text([&] { reader.transposed("m", 3, 32); });
   };
@@ -235,7 +235,7 @@ TEST(weight_reader, refuses_parameters_that_are_no_finite_numbers) {
     real_matrix m(1, 32);
     m(0, 31) = value;
     const io::checkpoint from = one_matrix(m);
-    B be(1);
+    B be = support::make_backend(1);
     weight_reader<B> reader(be, from);
     expect_parts(error_text([&] {
                    reader.values("m", {1, 32});
@@ -249,7 +249,7 @@ TEST(weight_reader, refuses_a_scale_that_overflows) {
     real_matrix m(1, 32);
     m(0, 31) = value;
     const io::checkpoint from = one_matrix(m);
-    B be(1);
+    B be = support::make_backend(1);
     weight_reader<B> reader(be, from, {}, type);
     expect_parts(error_text([&] { reader.matrix("m", {1, 32}); }), "\"m\" [1, 32]", name_of(type), "beyond");
   }

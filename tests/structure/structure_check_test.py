@@ -22,6 +22,9 @@ GOOD = {
     "backend/backend.hpp": '#include "corematching/core/view.hpp"\n',
     "backend/cpu/matmul.hpp": '#include <Eigen/Core>\n#include "corematching/backend/backend.hpp"\n',
     "backend/cuda/matmul.cuh": '#include <cublas_v2.h>\n#include "corematching/backend/backend.hpp"\n',
+    "backend/linked/backend.hpp": '#include "corematching/backend/backend.hpp"\n',
+    "backend/cpu/body.cpp":
+        '#include "corematching/backend/cpu/matmul.hpp"\n#include "corematching/backend/linked/backend.hpp"\n',
     "nn/attention.hpp": '#include "corematching/backend/backend.hpp"\n// cpu::matmul and Eigen:: in a comment\n',
     "hooks/core_matching.hpp":
         '#include "corematching/nn/attention.hpp"\n#include "corematching/select/core_tokens.hpp"\n',

@@ -21,14 +21,13 @@
 
 namespace corematching {
 
-/// By rising speed, of one architecture: `baseline`, code that every x86-64 or other CPU runs, up to amx; neon
-/// and neon_dotprod on AArch64.
+/// By rising speed, of one architecture: `baseline`, code that every x86-64 or other CPU runs, up to amx;
+/// neon and neon_dotprod on AArch64.
 enum class instruction_set : std::uint8_t { baseline, avx2, avx2_vnni, avx512, amx, neon, neon_dotprod };
 
 inline constexpr instruction_set instruction_sets[] = {
-    instruction_set::baseline, instruction_set::avx2, instruction_set::avx2_vnni,
-    instruction_set::avx512,   instruction_set::amx,  instruction_set::neon,
-    instruction_set::neon_dotprod};
+    instruction_set::baseline, instruction_set::avx2, instruction_set::avx2_vnni,   instruction_set::avx512,
+    instruction_set::amx,      instruction_set::neon, instruction_set::neon_dotprod};
 
 constexpr const char* name_of(instruction_set set) {
   switch (set) {

@@ -22,9 +22,9 @@
 #include "corematching/core/instruction_set.hpp"
 
 #if defined(__x86_64__) && !COREMATCHING_HAS_AVX2 && !defined(COREMATCHING_NO_SIMD)
-#pragma message( \
+#pragma message(                                                                                                 \
     "CoreMatching: these flags leave the CPU backend without vector kernels, many times slower than with them. " \
-    "Compile with -march=native or -march=x86-64-v3, or link corematching::cpu_linked, which chooses when the " \
+    "Compile with -march=native or -march=x86-64-v3, or link corematching::cpu_linked, which chooses when the "  \
     "program runs. COREMATCHING_NO_SIMD says that it is meant so.")
 #endif
 

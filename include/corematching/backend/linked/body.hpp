@@ -109,13 +109,11 @@ class operations_of {
     t.allocate = as_entry(
         [](B& be, index bytes) { return detail::owned_buffer(be.template allocate<std::byte>(bytes)); });
     t.release = &detail::release<byte_buffer>;
-    t.place_vector = as_entry([](B& be, vector_view<const float> values) {
-      return detail::owned_buffer(be.place_vector(values));
-    });
+    t.place_vector = as_entry(
+        [](B& be, vector_view<const float> values) { return detail::owned_buffer(be.place_vector(values)); });
     t.release_vector = &detail::release<float_buffer>;
     t.weight_memory = as_entry([](B& be, std::size_t bytes) { return be.weight_memory(bytes); });
-    t.place_weight =
-        as_entry([](B& be, const weight<host_space>& host) { return be.place_weight(host); });
+    t.place_weight = as_entry([](B& be, const weight<host_space>& host) { return be.place_weight(host); });
     t.convert_weight = as_entry([](B& be, const weight_view<>& w, dtype target, bool transposed) {
       return be.convert_weight(w, target, transposed);
     });
@@ -131,20 +129,19 @@ class operations_of {
   static constexpr void set_layer(table& t) {
     t.embed = as_entry([](B& be, out y, stored rows, ids which) { be.embed(y, rows, which); });
     t.rms_norm = as_entry([](B& be, out y, in x, vec w, float eps) { be.rms_norm(y, x, w, eps); });
-    t.layer_norm = as_entry(
-        [](B& be, out y, in x, vec w, vec bias, float eps) { be.layer_norm(y, x, w, bias, eps); });
+    t.layer_norm =
+        as_entry([](B& be, out y, in x, vec w, vec bias, float eps) { be.layer_norm(y, x, w, bias, eps); });
     t.matmul = as_entry([](B& be, out y, in x, stored w, vec bias) { be.matmul(y, x, w, bias); });
-    t.gated_up =
-        as_entry([](B& be, out y, in x, stored gate, stored up, activation act, neurons which) {
-          be.gated_up(y, x, gate, up, act, which);
-        });
+    t.gated_up = as_entry([](B& be, out y, in x, stored gate, stored up, activation act, neurons which) {
+      be.gated_up(y, x, gate, up, act, which);
+    });
     t.weighted_rows =
         as_entry([](B& be, out y, in x, stored w, neurons which) { be.weighted_rows(y, x, w, which); });
     t.rotary = as_entry([](B& be, out x, ids positions, vec frequencies, index heads) {
       be.rotary(x, positions, frequencies, heads);
     });
-    t.attention = as_entry(
-        [](B& be, out y, in q, stored k, stored v, shape how) { be.attention(y, q, k, v, how); });
+    t.attention =
+        as_entry([](B& be, out y, in q, stored k, stored v, shape how) { be.attention(y, q, k, v, how); });
     t.attention_probabilities = as_entry([](B& be, out probabilities, in q, stored k, shape how) {
       be.attention_probabilities(probabilities, q, k, how);
     });
@@ -158,26 +155,23 @@ class operations_of {
     t.store_rows = as_entry([](B& be, cached y, in x) { be.store_rows(y, x); });
     t.load_rows = as_entry([](B& be, out y, stored x) { be.load_rows(y, x); });
     t.copy_rows = as_entry([](B& be, cached y, stored x) { be.copy_rows(y, x); });
-    t.gather_cached_rows =
-        as_entry([](B& be, cached y, stored x, ids rows) { be.gather_rows(y, x, rows); });
+    t.gather_cached_rows = as_entry([](B& be, cached y, stored x, ids rows) { be.gather_rows(y, x, rows); });
     t.zero_rows = as_entry([](B& be, cached x, ids rows) { be.zero_rows(x, rows); });
   }
 
   static constexpr void set_selection(table& t) {
-    t.activated_neurons = as_entry(
-        [](B& be, words bits, counts sizes, in x) { be.activated_neurons(bits, sizes, x); });
-    t.count_core_neurons = as_entry([](B& be, counts frequency, in x, const_counts sizes, double rho,
-                                       core_count rule, typename table::some_rows rows) {
-      be.count_core_neurons(frequency, x, sizes, rho, rule, rows);
+    t.activated_neurons =
+        as_entry([](B& be, words bits, counts sizes, in x) { be.activated_neurons(bits, sizes, x); });
+    t.count_core_neurons = as_entry(
+        [](B& be, counts frequency, in x, const_counts sizes, double rho, core_count rule,
+           typename table::some_rows rows) { be.count_core_neurons(frequency, x, sizes, rho, rule, rows); });
+    t.core_neurons = as_entry([](B& be, const_counts frequency, double beta) -> std::shared_ptr<const void> {
+      return std::make_shared<neuron_set>(be.core_neurons(frequency, beta));
     });
-    t.core_neurons =
-        as_entry([](B& be, const_counts frequency, double beta) -> std::shared_ptr<const void> {
-          return std::make_shared<neuron_set>(be.core_neurons(frequency, beta));
-        });
-    t.indices_of_set = as_entry(
-        [](B&, const void* set) -> ids { return static_cast<const neuron_set*>(set)->indices(); });
-    t.bits_of_set = as_entry(
-        [](B&, const void* set) -> word_set { return static_cast<const neuron_set*>(set)->bits(); });
+    t.indices_of_set =
+        as_entry([](B&, const void* set) -> ids { return static_cast<const neuron_set*>(set)->indices(); });
+    t.bits_of_set =
+        as_entry([](B&, const void* set) -> word_set { return static_cast<const neuron_set*>(set)->bits(); });
     t.overlap = as_entry([](B& be, counts scores, typename table::const_words bits, word_set set) {
       be.overlap(scores, bits, set);
     });
@@ -185,31 +179,29 @@ class operations_of {
 
   static constexpr void set_fused(table& t) {
     namespace fused = corematching::detail;
-    t.add_matmul = as_entry([](B& be, out y, in x, stored w, vec bias, out room) {
-      fused::add_matmul(be, y, x, w, bias, room);
-    });
+    t.add_matmul = as_entry(
+        [](B& be, out y, in x, stored w, vec bias, out room) { fused::add_matmul(be, y, x, w, bias, room); });
     t.add_weighted_rows = as_entry([](B& be, out y, in x, stored w, neurons which, out room) {
       fused::add_weighted_rows(be, y, x, w, which, room);
     });
     t.rotary_of_two = as_entry([](B& be, out x, out other, ids positions, vec frequencies) {
       fused::rotate(be, x, other, positions, frequencies);
     });
-    t.store_rows_of_two = as_entry([](B& be, cached y, cached other_y, in x, in other_x) {
-      fused::store(be, y, other_y, x, other_x);
-    });
+    t.store_rows_of_two = as_entry(
+        [](B& be, cached y, cached other_y, in x, in other_x) { fused::store(be, y, other_y, x, other_x); });
   }
 
   static constexpr void set_replaying(table& t) requires replaying_backend<B> {
-    using recording = typename B::recording;
-    t.make_recording = as_entry([](B&) -> void* { return new recording; });
-    t.release_recording = &detail::release<recording>;
+    using made = typename B::recording;
+    t.make_recording = as_entry([](B&) -> void* { return new made; });
+    t.release_recording = &detail::release<made>;
     t.record = as_entry([](B& be, void* to, ids counter, std::int32_t count, recorded_operations which) {
-      be.record(*static_cast<recording*>(to), counter, count, [&] {
+      be.record(*static_cast<made*>(to), counter, count, [&] {
         if (!which.run(which.context)) throw detail::recording_stopped();
       });
     });
-    t.replay = as_entry([](B& be, const void* made, std::int32_t count) {
-      return be.replay(*static_cast<const recording*>(made), count);
+    t.replay = as_entry([](B& be, const void* which, std::int32_t count) {
+      return be.replay(*static_cast<const made*>(which), count);
     });
     t.set_recording = as_entry([](B& be, bool records) { be.set_recording(records); });
     t.recordings = as_entry([](B& be) { return be.recordings(); });

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The CPU backend of the target corematching::cpu_linked: kernels for several instruction sets are linked, and
-// the best set that this CPU has and the system grants is taken when a backend is made. The environment
+// The CPU backend of the target corematching::cpu_linked: kernels for several instruction sets are linked,
+// and the best set that this CPU has and the system grants is taken when a backend is made. The environment
 // variable COREMATCHING_ISA names another one, as config.hpp does: baseline, avx2, avx2_vnni, avx512, amx,
 // neon, neon_dotprod.
 #pragma once
@@ -38,8 +38,8 @@ inline const linked_body* body_named(std::span<const linked_body* const> bodies,
 }  // namespace linking
 
 /// The body to take of `bodies` on a CPU with `has`: the best one that is granted, or the one that `wanted`
-/// names, if it names any. Throws `error` for a name that nobody knows, a set that this program lacks, and one
-/// that this CPU lacks or the system does not grant.
+/// names, if it names any. Throws `error` for a name that nobody knows, a set that this program lacks, and
+/// one that this CPU lacks or the system does not grant.
 inline const linked_body& choose_body(std::span<const linked_body* const> bodies, const cpu_features& has,
                                       std::string_view wanted) {
   if (!wanted.empty()) {
@@ -62,12 +62,12 @@ inline const linked_body& choose_body(std::span<const linked_body* const> bodies
   return *best;
 }
 
-/// A backend on `threads` threads, the caller's included; 0 takes as many as the system grants. Throws `error`
-/// where COREMATCHING_ISA asks for what is not to be had.
+/// A backend on `threads` threads, the caller's included; 0 takes as many as the system grants. Throws
+/// `error` where COREMATCHING_ISA asks for what is not to be had.
 inline linked_backend<host_space> make_linked_backend(int threads = 0) {
   const char* const wanted = std::getenv("COREMATCHING_ISA");
-  return linked_backend<host_space>(
-      choose_body(linked_bodies(), this_cpu(), wanted == nullptr ? "" : wanted), threads);
+  return linked_backend<host_space>(choose_body(linked_bodies(), this_cpu(), wanted == nullptr ? "" : wanted),
+                                    threads);
 }
 
 }  // namespace corematching::cpu

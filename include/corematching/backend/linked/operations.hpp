@@ -3,9 +3,9 @@
 // compiler driver: a table of operations, one function for each operation of the concept `backend`. An
 // operation is coarse, so one indirect call for each costs nothing that can be measured.
 //
-// Program and backend share no symbols, so no exception crosses: a function says in `failure` what went wrong,
-// and linked_backend throws it. What does cross are views, numbers, and the standard library's string and
-// shared_ptr; so both sides are compiled against the same standard library.
+// Program and backend share no symbols, so no exception crosses: a function says in `failure` what went
+// wrong, and linked_backend throws it. What does cross are views, numbers, and the standard library's string
+// and shared_ptr; so both sides are compiled against the same standard library.
 #pragma once
 
 #include <cstddef>
