@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "corematching/backend/cpu/backend.hpp"
+#include "corematching/backend/linked/cpu.hpp"
 #include "measure.hpp"
 #include "measure_model.hpp"
 #include "memory_probe.hpp"
@@ -9,9 +9,10 @@ namespace corematching::bench {
 measurement measure_on_cpu(const options& o) {
   cpu::thread_pool pool(o.threads);
   memory_probe probe(pool);
-  cpu::backend be(o.threads);
+  auto be = cpu::make_linked_backend(o.threads);
   measurement result = measure_model(be, o, [&] { return machine_rates{probe.read_bytes_per_second(), 0}; });
-  result.device = "CPU, " + std::to_string(be.threads()) + " threads";
+  const linked::description told = be.describe();
+  result.device = told.device + " with " + told.instruction_set + ", " + std::to_string(told.threads) + " threads";
   return result;
 }
 

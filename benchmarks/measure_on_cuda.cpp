@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "corematching/backend/linked/cuda.hpp"
+#include "device_probe.hpp"
+#include "measure.hpp"
+#include "measure_model.hpp"
+
+namespace corematching::bench {
+
+measurement measure_on_cuda(const options& o) {
+  auto be = cuda::make_linked_backend(o.cuda_device.value());
+  be.set_recording(o.graph);
+  device_probe probe(*o.cuda_device);
+  measurement result = measure_model(be, o, [&] { return probe.rates(); });
+  result.device = be.describe().device;
+  return result;
+}
+
+machine_rates probe_cuda(const options& o) {
+  return device_probe(o.cuda_device.value()).rates();
+}
+
+}  // namespace corematching::bench
