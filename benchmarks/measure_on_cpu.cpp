@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "corematching/backend/linked/cpu.hpp"
+#include "corematching/cpu_linked.hpp"
 #include "measure.hpp"
 #include "measure_model.hpp"
 #include "memory_probe.hpp"

@@ -66,6 +66,7 @@ if("cpu" IN_LIST wanted)
   set(THREADS_PREFER_PTHREAD_FLAG ON)
   find_package(Threads REQUIRED)
   corematching_component(cpu HEADERS backend/cpu/*.hpp backend/cpu/body.cpp cpu.hpp cpu_linked.hpp
+    linked_models.hpp
     LINK corematching_model Eigen3::Eigen Threads::Threads)
 endif()
 if("cpu_linked" IN_LIST wanted)
@@ -73,7 +74,8 @@ if("cpu_linked" IN_LIST wanted)
 endif()
 if("cuda" IN_LIST wanted)
   corematching_component(cuda
-    HEADERS core/*.cuh select/*.cuh backend/cuda/*.cuh backend/cuda/body.cu cuda.cuh cuda_linked.hpp
+    HEADERS core/*.cuh select/*.cuh backend/cuda/*.cuh backend/cuda/body.cu cuda.cuh
+    cuda_linked.hpp linked_models.hpp
     LINK corematching_model CUDA::cudart CUDA::cublas)
   if("cuda_std_20" IN_LIST CMAKE_CUDA_COMPILE_FEATURES)
     target_compile_features(corematching_cuda INTERFACE cuda_std_20)

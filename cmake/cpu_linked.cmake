@@ -7,6 +7,7 @@
 # even an inline function of the standard library: each is linked by itself, its groups of mergeable sections dissolved,
 # and then all of its symbols but the entry are made local.
 include(CheckCXXSourceCompiles)
+include(${CMAKE_CURRENT_LIST_DIR}/linked_models.cmake)
 
 set(COREMATCHING_CPU_BODIES all CACHE STRING
   "Instruction sets to build the CPU backend for: all, native (this CPU's best and the baseline), or a list")
@@ -139,7 +140,8 @@ function(corematching_link_bodies target)
   configure_file(${corematching_cmake_dir}/cpu_bodies.cpp.in ${target}.cpp @ONLY)
   add_library(${target} STATIC EXCLUDE_FROM_ALL ${CMAKE_CURRENT_BINARY_DIR}/${target}.cpp)
   set_target_properties(${target} PROPERTIES POSITION_INDEPENDENT_CODE ON)
-  target_link_libraries(${target} PUBLIC corematching::model Threads::Threads)
+  corematching_models_on(corematching_host_models host_space)
+  target_link_libraries(${target} PUBLIC corematching::model corematching_host_models Threads::Threads)
   foreach(set IN LISTS ARGN)
     corematching_body(${set})
     if(corematching_isolates)

@@ -8,7 +8,7 @@
 #include <string>
 #include <system_error>
 
-#include "corematching/backend/linked/cpu.hpp"
+#include "corematching/cpu_linked.hpp"
 #include "corematching/model/config.hpp"
 #include "corematching/model/pack.hpp"
 #include "corematching/model/packed_checksums.hpp"

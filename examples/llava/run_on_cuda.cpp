@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "corematching/backend/linked/cuda.hpp"
+#include "corematching/cuda_linked.hpp"
 #include "llava/conversation.hpp"
 #include "llava/run.hpp"
 

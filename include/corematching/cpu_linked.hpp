@@ -4,4 +4,4 @@
 #pragma once
 
 #include "corematching/backend/linked/cpu.hpp"
-#include "corematching/models.hpp"
+#include "corematching/linked_models.hpp"

@@ -4,4 +4,4 @@
 #pragma once
 
 #include "corematching/backend/linked/cuda.hpp"
-#include "corematching/models.hpp"
+#include "corematching/linked_models.hpp"
