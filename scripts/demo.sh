@@ -13,7 +13,12 @@ prompt=${2:-"Where is the white star?"}
 drawing=build/core_tokens.png
 
 scripts/setup.sh
-cmake --preset release >/dev/null
+cuda=AUTO
+if ! nvidia-smi -L >/dev/null 2>&1; then
+  echo "No NVIDIA GPU was found, so the driver is built for the CPU alone."
+  cuda=OFF
+fi
+cmake --preset release -DCOREMATCHING_CUDA="$cuda" >/dev/null
 cmake --build --preset release --target llava
 llava=build/release/examples/llava/llava
 

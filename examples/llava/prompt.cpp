@@ -10,7 +10,7 @@
 namespace corematching::driver {
 namespace {
 
-constexpr std::string_view white_space = " \t\n\r\v\f";
+constexpr std::string_view blank_characters = " \t\n\r\v\f";
 
 std::size_t count_markers(std::string_view text) {
   std::size_t count = 0;
@@ -21,9 +21,9 @@ std::size_t count_markers(std::string_view text) {
 }
 
 std::string_view trimmed(std::string_view text) {
-  const std::size_t first = text.find_first_not_of(white_space);
+  const std::size_t first = text.find_first_not_of(blank_characters);
   if (first == text.npos) return {};
-  return text.substr(first, text.find_last_not_of(white_space) - first + 1);
+  return text.substr(first, text.find_last_not_of(blank_characters) - first + 1);
 }
 
 void append(std::vector<std::int32_t>& ids, const std::vector<std::int32_t>& more) {
