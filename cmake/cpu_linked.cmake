@@ -6,6 +6,9 @@
 # Bodies are compiled with flags that the program is not, so they may share no symbol with it or with each other, not
 # even an inline function of the standard library: each is linked by itself, its groups of mergeable sections dissolved,
 # and then all of its symbols but the entry are made local.
+if(TARGET corematching::cpu_linked)
+  return()
+endif()
 include(CheckCXXSourceCompiles)
 include(${CMAKE_CURRENT_LIST_DIR}/linked_models.cmake)
 

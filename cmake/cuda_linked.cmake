@@ -2,6 +2,9 @@
 # corematching::cuda_linked: the CUDA backend as one translation unit that nvcc compiles, for programs in plain C++.
 # Used inside the project and, installed, by find_package; then it builds in the project of whoever asked, for the
 # architectures of that project. Nothing is built unless a target links it.
+if(TARGET corematching::cuda_linked)
+  return()
+endif()
 include(${CMAKE_CURRENT_LIST_DIR}/linked_models.cmake)
 
 get_target_property(corematching_include_dir corematching::core INTERFACE_INCLUDE_DIRECTORIES)

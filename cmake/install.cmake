@@ -17,3 +17,11 @@ write_basic_package_version_file(${PROJECT_BINARY_DIR}/corematchingConfigVersion
   COMPATIBILITY SameMinorVersion ARCH_INDEPENDENT)
 install(FILES ${PROJECT_BINARY_DIR}/corematchingConfig.cmake ${PROJECT_BINARY_DIR}/corematchingConfigVersion.cmake
   DESTINATION ${package_dir})
+# What builds the linked components in the project of whoever asks for them.
+install(FILES cmake/linked_models.cmake cmake/linked_models.cpp.in DESTINATION ${package_dir})
+if(TARGET corematching::cpu_linked)
+  install(FILES cmake/cpu_linked.cmake cmake/cpu_bodies.cpp.in DESTINATION ${package_dir})
+endif()
+if(TARGET corematching::cuda_linked)
+  install(FILES cmake/cuda_linked.cmake DESTINATION ${package_dir})
+endif()
