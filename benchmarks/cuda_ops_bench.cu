@@ -36,7 +36,7 @@ class turns {
     const index bytes = rows * cols * 2;
     for (index i = 0; i < beyond_caches / bytes + 2; ++i) {
       copies_.push_back(be.allocate<uint4>(bytes / 16));
-      fill_with_numbers(be, copies_.back());
+      fill_with_numbers(be.stream(), be.device().processors, copies_.back());
     }
   }
   weight_view<device_space> next() {
@@ -71,7 +71,7 @@ cuda::buffer<std::int32_t> core_of(B& be) {
 
 class decode_operations {
  public:
-  explicit decode_operations(B& be) : be_(be), probe_(be), limit_(probe_.read_bytes_per_second()) {}
+  explicit decode_operations(B& be) : be_(be), probe_(be.stream(), be.device().processors), limit_(probe_.read_bytes_per_second()) {}
 
   void run() {
     std::cout << be_.device().name << ", " << std::fixed << std::setprecision(1) << limit_ / 1e9

@@ -8,7 +8,8 @@
 
 #include <vector>
 
-#include "corematching/backend/cuda/backend.cuh"
+#include "corematching/backend/cuda/buffer.cuh"
+#include "corematching/backend/cuda/device.cuh"
 #include "corematching/core/launch.cuh"
 #include "corematching/core/warp.cuh"
 #include "measured_passes.hpp"
@@ -52,25 +53,27 @@ __global__ void read_all(const uint4* from, index count, unsigned* sink) {
 
 }  // namespace detail
 
-inline dim3 probe_grid(const cuda::backend& be) {
-  return dim3(static_cast<unsigned>(4 * be.device().processors));
+inline dim3 probe_grid(int processors) {
+  return dim3(static_cast<unsigned>(4 * processors));
 }
 
-inline void fill_with_numbers(const cuda::backend& be, cuda::buffer<uint4>& block) {
-  cuda::detail::launch(be.stream(), probe_grid(be), dim3(detail::probe_threads),
+inline void fill_with_numbers(cudaStream_t stream, int processors, cuda::buffer<uint4>& block) {
+  cuda::detail::launch(stream, probe_grid(processors), dim3(detail::probe_threads),
                        detail::fill_with_numbers<detail::probe_threads>, block.data(), block.size());
 }
 
 class cuda_probe {
  public:
-  explicit cuda_probe(cuda::backend& be)
-      : be_(be),
-        block_(be.allocate<uint4>(elements)),
-        sink_(be.allocate<unsigned>(1)),
+  /// On `stream` of a device with so many processors, which the calling thread uses.
+  cuda_probe(cudaStream_t stream, int processors)
+      : stream_(stream),
+        processors_(processors),
+        block_(stream, elements),
+        sink_(stream, 1),
         start_(cuda::make_event()),
         end_(cuda::make_event()),
-        cublas_(cuda::make_cublas(be.stream())) {
-    fill_with_numbers(be, block_);
+        cublas_(cuda::make_cublas(stream)) {
+    fill_with_numbers(stream, processors, block_);
   }
 
   machine_rates operator()() { return {read_bytes_per_second(), product_flops_per_second()}; }
@@ -78,11 +81,11 @@ class cuda_probe {
   /// Median of some passes over a block far larger than any cache.
   double read_bytes_per_second() {
     constexpr int loads = 8;
-    const dim3 grid = probe_grid(be_);
+    const dim3 grid = probe_grid(processors_);
     const index round = index{loads} * grid.x * detail::probe_threads, count = elements / round * round;
     return median_rate(static_cast<double>(count) * sizeof(uint4), [&] {
-      cuda::detail::launch(be_.stream(), grid, dim3(detail::probe_threads), detail::read_all<loads>,
-                           block_.data(), count, sink_.data());
+      cuda::detail::launch(stream_, grid, dim3(detail::probe_threads), detail::read_all<loads>, block_.data(),
+                           count, sink_.data());
     });
   }
 
@@ -107,9 +110,9 @@ class cuda_probe {
     constexpr int warm_up = 3, passes = 11;
     std::vector<double> rates;
     for (int i = 0; i < warm_up + passes; ++i) {
-      COREMATCHING_CUDA_CHECK(cudaEventRecord(start_.get(), be_.stream()));
+      COREMATCHING_CUDA_CHECK(cudaEventRecord(start_.get(), stream_));
       queue();
-      COREMATCHING_CUDA_CHECK(cudaEventRecord(end_.get(), be_.stream()));
+      COREMATCHING_CUDA_CHECK(cudaEventRecord(end_.get(), stream_));
       COREMATCHING_CUDA_CHECK(cudaEventSynchronize(end_.get()));
       float milliseconds = 0;
       COREMATCHING_CUDA_CHECK(cudaEventElapsedTime(&milliseconds, start_.get(), end_.get()));
@@ -121,7 +124,8 @@ class cuda_probe {
  private:
   static constexpr index elements = index{64} << 20;  // 1 GiB
 
-  cuda::backend& be_;
+  cudaStream_t stream_;
+  int processors_;
   cuda::buffer<uint4> block_;
   cuda::buffer<unsigned> sink_;
   cuda::event_handle start_, end_;

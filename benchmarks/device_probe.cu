@@ -6,8 +6,10 @@
 namespace corematching::bench {
 
 struct device_probe::parts {
-  explicit parts(int device) : be(device), probe(be) {}
-  cuda::backend be;
+  explicit parts(int device)
+      : processors(cuda::use_device(device).processors), probe(stream.get(), processors) {}
+  int processors;
+  cuda::stream_handle stream = cuda::make_stream();
   cuda_probe probe;
 };
 

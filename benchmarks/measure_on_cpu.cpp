@@ -12,7 +12,8 @@ measurement measure_on_cpu(const options& o) {
   auto be = cpu::make_linked_backend(o.threads);
   measurement result = measure_model(be, o, [&] { return machine_rates{probe.read_bytes_per_second(), 0}; });
   const linked::description told = be.describe();
-  result.device = told.device + " with " + told.instruction_set + ", " + std::to_string(told.threads) + " threads";
+  result.device =
+      told.device + " with " + told.instruction_set + ", " + std::to_string(told.threads) + " threads";
   return result;
 }
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// The CPU backend's operations at the sizes of a 7B model: products of one token (decode) with all or a random
-// 40% of the neurons, products of a prompt (prefill), attention, pointwise operations and selection. Rates are
-// bytes of weights or cache read per second, and operations per second. Copies of the weights, together larger
-// than any cache, take turns, as layers do. The second argument is the number of threads. On a machine that is
-// not quiet:
+// The CPU backend's operations at the sizes of a 7B model: products of one token (decode) with all or a
+// random 40% of the neurons, products of a prompt (prefill), attention, pointwise operations and selection.
+// Rates are bytes of weights or cache read per second, and operations per second. Copies of the weights,
+// together larger than any cache, take turns, as layers do. The second argument is the number of threads. On
+// a machine that is not quiet:
 //   ops_bench --benchmark_enable_random_interleaving=true --benchmark_repetitions=9
 //
 // ops_bench computes with linked kernels, those that COREMATCHING_ISA names; ops_bench_included with the same
@@ -227,7 +227,8 @@ void activate(benchmark::State& state, index tokens, activation act) {
 
 void store_rows(benchmark::State& state, index tokens) {
   std::vector<std::uint16_t> stored(static_cast<std::size_t>(tokens * hidden));
-  const cache_view<> cache{reinterpret_cast<std::byte*>(stored.data()), dtype::f16, tokens, hidden, 2 * hidden};
+  const cache_view<> cache{reinterpret_cast<std::byte*>(stored.data()), dtype::f16, tokens, hidden,
+                           2 * hidden};
   pointwise(state, tokens, hidden,
             [&](B& be, matrix_view<float>, matrix_view<const float> x) { be.store_rows(cache, x); });
 }
@@ -281,7 +282,8 @@ void core_neurons(benchmark::State& state) {
 void overlap(benchmark::State& state) {
   std::vector<std::int32_t> scores(static_cast<std::size_t>(prompt));
   selection(state, [&](B& be, prompt_activation& seen) {
-    be.overlap({scores.data(), prompt}, std::as_const(seen.bits).view(), std::as_const(seen.bits).view().row(0));
+    be.overlap({scores.data(), prompt}, std::as_const(seen.bits).view(),
+               std::as_const(seen.bits).view().row(0));
   });
 }
 

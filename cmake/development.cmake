@@ -26,6 +26,19 @@ if(COREMATCHING_NATIVE)
   target_compile_options(corematching_native INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-march=native>)
 endif()
 
+# Tests and benchmarks for a device on a machine without one: compiled, so that they are known to compile, and quickly,
+# since nobody runs them.
+add_library(corematching_device_programs INTERFACE)
+if(TARGET corematching::cuda AND NOT corematching_has_device)
+  include(CheckCompilerFlag)
+  check_compiler_flag(CUDA --Ofast-compile=max COREMATCHING_CUDA_COMPILES_FAST)
+  if(COREMATCHING_CUDA_COMPILES_FAST)
+    set(corematching_fast_cuda --Ofast-compile=max)
+    target_compile_options(corematching_device_programs INTERFACE
+      $<$<COMPILE_LANGUAGE:CUDA>:${corematching_fast_cuda}>)
+  endif()
+endif()
+
 # corematching_tool(<what> <package> <target> <Debian package>): a dependency of our executables, not of the library.
 macro(corematching_tool what package target debian)
   find_package(${package} QUIET)
