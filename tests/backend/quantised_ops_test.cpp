@@ -24,7 +24,7 @@ constexpr dtype formats[] = {dtype::q8_0, dtype::q4_0};
 /// One block, around the eight blocks whose scales are loaded at once, and around the panels of many tokens.
 const std::vector<index> lengths = {32, 64, 224, 256, 288, 544, 1056};
 const std::vector<index> row_counts = {1, 3, 4, 5, 16, 17, 33, 70};
-const std::vector<index> token_counts = {1, 2, 4, 5, 6, 9, 37};
+const std::vector<index> block_token_counts = {1, 2, 4, 5, 6, 9, 37};
 
 /// Tokens of dot products become multiples of 1/32767 or 1/127 of their block's largest element.
 double token_unit(dtype format, index tokens) {
@@ -42,7 +42,7 @@ double coefficient_unit(dtype format, index tokens) {
 template <class Body>
 void for_each_shape(Body&& body) {
   for (const dtype format : formats)
-    for (const index tokens : token_counts)
+    for (const index tokens : block_token_counts)
       for (std::size_t i = 0; i < std::max(lengths.size(), row_counts.size()); ++i) {
         const index rows = row_counts[i % row_counts.size()];
         const index length = lengths[(i + static_cast<std::size_t>(tokens)) % lengths.size()];

@@ -33,7 +33,7 @@ fs::path data(const std::string& name) {
 fs::path demo() {
   return fs::path(COREMATCHING_SOURCE_DIR) / "models" / "demo";
 }
-fs::path picture() {
+fs::path picture_path() {
   return data("tiny_mha") / "picture_0.png";
 }
 
@@ -102,15 +102,15 @@ class model_copy {
 };
 
 TEST(llava, answers_with_ids_where_there_is_no_tokenizer) {
-  const auto result = ask(data("tiny_mha"), picture(), {"--sparsity", "none"});
+  const auto result = ask(data("tiny_mha"), picture_path(), {"--sparsity", "none"});
   EXPECT_EQ(result.exit_code, 0) << result.err;
   EXPECT_EQ(std::ranges::count(result.out, ' '), 4) << result.out;
   EXPECT_EQ(result.err, "") << "progress is for terminals";
 }
 
 TEST(llava, json_is_one_object_that_agrees_with_itself) {
-  const auto result =
-      ask(data("tiny_mha"), picture(), {"--json", "--sparsity", "both", "--match-layers", "1", "--stats"});
+  const auto result = ask(data("tiny_mha"), picture_path(),
+                          {"--json", "--sparsity", "both", "--match-layers", "1", "--stats"});
   ASSERT_EQ(result.exit_code, 0) << result.err;
   const io::json object = io::json::parse(result.out);
   EXPECT_EQ(object.at("generated_ids").size(), 4u);
@@ -145,7 +145,7 @@ TEST(llava, describes_the_demo_models_pictures_as_they_are) {
 }
 
 TEST(llava, dense_work_is_what_the_formula_says) {
-  const auto result = ask(data("tiny_mha"), picture(), {"--json", "--sparsity", "none"});
+  const auto result = ask(data("tiny_mha"), picture_path(), {"--json", "--sparsity", "none"});
   ASSERT_EQ(result.exit_code, 0) << result.err;
   const io::json object = io::json::parse(result.out);
   EXPECT_EQ(object.at("prefill"), object.at("dense_prefill"));
@@ -178,7 +178,7 @@ TEST(llava, reads_text_models) {
 TEST(llava, dumps_what_it_computed) {
   const support::temporary_directory directory;
   const auto file = directory.path() / "dump.safetensors";
-  const auto result = ask(data("tiny_mha"), picture(),
+  const auto result = ask(data("tiny_mha"), picture_path(),
                           {"--sparsity", "both", "--match-layers", "1", "--dump", file.string()});
   ASSERT_EQ(result.exit_code, 0) << result.err;
   const auto dump = io::checkpoint::open(file);
@@ -195,14 +195,14 @@ TEST(llava, dumps_what_it_computed) {
 TEST(llava, draws_the_tokens_it_kept) {
   const support::temporary_directory directory;
   const auto file = directory.path() / "tokens.png";
-  const auto result = ask(data("tiny_mha"), picture(),
+  const auto result = ask(data("tiny_mha"), picture_path(),
                           {"--sparsity", "both", "--match-layers", "0,2", "--show-tokens", file.string()});
   EXPECT_EQ(result.exit_code, 0) << result.err;
   EXPECT_GT(fs::file_size(file), 1000u);
 }
 
 TEST(llava, refuses_a_directory_without_a_model) {
-  expect_refused(ask("/nowhere", picture()), {"/nowhere", "config.json"});
+  expect_refused(ask("/nowhere", picture_path()), {"/nowhere", "config.json"});
 }
 
 TEST(llava, refuses_what_is_no_picture) {
@@ -218,7 +218,7 @@ TEST(llava, refuses_what_is_no_picture) {
 TEST(llava, refuses_truncated_weights) {
   const model_copy model("tiny_mha");
   fs::resize_file(model.weights(), fs::file_size(model.weights()) / 2);
-  expect_refused(ask(model.path(), picture()), {"model.safetensors"});
+  expect_refused(ask(model.path(), picture_path()), {"model.safetensors"});
 }
 
 TEST(llava, refuses_a_missing_tensor) {
@@ -226,13 +226,13 @@ TEST(llava, refuses_a_missing_tensor) {
   model.rewrite_weights([](io::named_tensor& t, auto&) {
     if (t.name.ends_with("layers.2.mlp.up_proj.weight")) t.name.clear();
   });
-  expect_refused(ask(model.path(), picture()), {"layers.2.mlp.up_proj.weight"});
+  expect_refused(ask(model.path(), picture_path()), {"layers.2.mlp.up_proj.weight"});
 }
 
 TEST(llava, refuses_a_wrong_shape_and_says_both) {
   const model_copy model("tiny_mha");
   model.replace_in_config("\"intermediate_size\": 176", "\"intermediate_size\": 160");
-  expect_refused(ask(model.path(), picture()), {"gate_proj.weight", "[176, 64]", "[160, 64]"});
+  expect_refused(ask(model.path(), picture_path()), {"gate_proj.weight", "[176, 64]", "[160, 64]"});
 }
 
 TEST(llava, refuses_activations_that_are_not_finite) {
@@ -241,8 +241,8 @@ TEST(llava, refuses_activations_that_are_not_finite) {
     if (t.name.ends_with("language_model.model.layers.1.mlp.up_proj.weight"))
       std::fill_n(bytes.begin(), 4, std::byte{0xff});  // a NaN
   });
-  expect_refused(ask(model.path(), picture(), {"--sparsity", "both"}), {"layer 1", "NaN"});
-  expect_refused(ask(model.path(), picture(), {"--sparsity", "none"}), {"NaN"});
+  expect_refused(ask(model.path(), picture_path(), {"--sparsity", "both"}), {"layer 1", "NaN"});
+  expect_refused(ask(model.path(), picture_path(), {"--sparsity", "none"}), {"NaN"});
 }
 
 TEST(llava, refuses_options_out_of_range) {
@@ -264,10 +264,10 @@ TEST(llava, refuses_options_out_of_range) {
       {"--anchor", "100", "--reference", "anchor"},
       {"--positions", "contiguous", "--pruning", "later_layers"},
       {"--no-such-option"}};
-  expect_refused(ask(data("tiny_mha"), picture(), {"--sparsity", "some"}), {"--sparsity: \"some\""});
+  expect_refused(ask(data("tiny_mha"), picture_path(), {"--sparsity", "some"}), {"--sparsity: \"some\""});
   for (auto options : cases) {
     options.insert(options.end(), {"--sparsity", "both"});
-    const auto result = ask(data("tiny_mha"), picture(), options);
+    const auto result = ask(data("tiny_mha"), picture_path(), options);
     EXPECT_GT(result.exit_code, 0) << options[0];
     EXPECT_LT(result.exit_code, 128) << options[0];
     EXPECT_EQ(result.out, "") << options[0];
@@ -291,14 +291,14 @@ TEST(llava, names_the_sparsity_option_that_is_out_of_range) {
   for (const auto& c : cases) {
     std::vector<std::string> options{c.begin() + 2, c.end()};
     options.insert(options.end(), {"--sparsity", "both"});
-    expect_refused(ask(data("tiny_mha"), picture(), options), {"llava: " + c[0], c[1]});
+    expect_refused(ask(data("tiny_mha"), picture_path(), options), {"llava: " + c[0], c[1]});
   }
 }
 
 TEST(llava, refuses_settings_before_it_reads_weights) {
   const model_copy model("tiny_mha");
   fs::remove(model.weights());
-  expect_refused(ask(model.path(), picture(), {"--sparsity", "both", "--match-layers", "9"}),
+  expect_refused(ask(model.path(), picture_path(), {"--sparsity", "both", "--match-layers", "9"}),
                  {"--match-layers: "});
 }
 
@@ -306,12 +306,12 @@ TEST(llava, refuses_pictures_before_it_reads_weights) {
   const model_copy model("tiny_mha");
   fs::remove(model.weights());
   const support::temporary_directory directory;
-  expect_refused(ask(model.path(), picture()), {"holds neither model.safetensors"});
+  expect_refused(ask(model.path(), picture_path()), {"holds neither model.safetensors"});
   expect_refused(ask(model.path(), directory.path() / "none.png"), {"none.png"});
   expect_refused(ask(model.path(), directory.write("text.png", "not a picture")),
                  {"text.png", "PNG or JPEG"});
-  std::ifstream whole(picture(), std::ios::binary);
-  std::string half(fs::file_size(picture()) / 2, '\0');
+  std::ifstream whole(picture_path(), std::ios::binary);
+  std::string half(fs::file_size(picture_path()) / 2, '\0');
   whole.read(half.data(), std::ssize(half));
   expect_refused(ask(model.path(), directory.write("half.png", half)), {"half.png"});
 }
@@ -319,7 +319,7 @@ TEST(llava, refuses_pictures_before_it_reads_weights) {
 TEST(llava, refuses_prompts_before_it_reads_weights) {
   const model_copy model("demo");
   fs::remove(model.weights());
-  const std::vector<std::string> seen{"--model", model.path().string(), "--image", picture().string()};
+  const std::vector<std::string> seen{"--model", model.path().string(), "--image", picture_path().string()};
   const auto expect = [&](std::vector<std::string> command, const std::vector<std::string>& prompt,
                           const std::vector<std::string>& parts) {
     command.insert(command.end(), prompt.begin(), prompt.end());
@@ -340,9 +340,9 @@ TEST(llava, refuses_prompts_before_it_reads_weights) {
 
 TEST(llava, ends_the_answer_before_the_statistics_begin) {
   const auto asked = [](const std::string& redirection) {
-    return test::run_program(
-        "/bin/sh", {"-c", "exec \"$0\" \"$@\" " + redirection, COREMATCHING_LLAVA, "--model", demo().string(),
-                    "--image", picture().string(), "--prompt", "How many objects are there?", "--stats"});
+    return test::run_program("/bin/sh", {"-c", "exec \"$0\" \"$@\" " + redirection, COREMATCHING_LLAVA,
+                                         "--model", demo().string(), "--image", picture_path().string(),
+                                         "--prompt", "How many objects are there?", "--stats"});
   };
   const auto apart = asked("");
   ASSERT_EQ(apart.exit_code, 0) << apart.err;
@@ -357,8 +357,8 @@ TEST(llava, ends_the_line_of_an_answer_that_it_cannot_go_on_with) {
   const auto file = directory.path() / "dump.safetensors";  // larger than is allowed
   const auto result =
       test::run_program("/bin/sh", {"-c", "ulimit -f 8; exec \"$0\" \"$@\" 2>&1", COREMATCHING_LLAVA,
-                                    "--model", demo().string(), "--image", picture().string(), "--prompt",
-                                    "How many objects are there?", "--dump", file.string()});
+                                    "--model", demo().string(), "--image", picture_path().string(),
+                                    "--prompt", "How many objects are there?", "--dump", file.string()});
   EXPECT_EQ(result.exit_code, 1);
   EXPECT_NE(result.out.find("\nllava: "), std::string::npos) << result.out;
 }
@@ -366,7 +366,7 @@ TEST(llava, ends_the_line_of_an_answer_that_it_cannot_go_on_with) {
 TEST(llava, reports_its_own_peak_memory_and_not_that_of_who_started_it) {
   std::vector<char> much(std::size_t{512} << 20);
   for (std::size_t i = 0; i < much.size(); i += 1024) static_cast<volatile char*>(much.data())[i] = 1;
-  const auto result = ask(data("tiny_mha"), picture(), {"--json"});
+  const auto result = ask(data("tiny_mha"), picture_path(), {"--json"});
   ASSERT_EQ(result.exit_code, 0) << result.err;
   const auto peak = io::json::parse(result.out).at("peak_memory_bytes").get<double>();
   EXPECT_LT(peak, static_cast<double>(much.size()) / 2);
@@ -377,7 +377,7 @@ TEST(llava, reports_its_own_peak_memory_and_not_that_of_who_started_it) {
 TEST(llava, works_on_as_many_threads_as_its_affinity_mask_has) {
   const auto threads = [] {
     const auto result = test::run_program(
-        COREMATCHING_LLAVA, {"--model", data("tiny_mha").string(), "--image", picture().string(),
+        COREMATCHING_LLAVA, {"--model", data("tiny_mha").string(), "--image", picture_path().string(),
                              "--prompt-ids", ids, "--max-new-tokens", "1", "--json"});
     EXPECT_EQ(result.exit_code, 0) << result.err;
     return result.exit_code == 0 ? io::json::parse(result.out).at("threads").get<int>() : 0;
@@ -401,9 +401,10 @@ TEST(llava, works_on_as_many_threads_as_its_affinity_mask_has) {
 
 TEST(llava, fails_where_answer_or_statistics_cannot_be_written) {
   const auto ask_into = [](const std::string& redirection, const std::string& option) {
-    return test::run_program("/bin/sh", {"-c", "exec \"$0\" \"$@\" " + redirection, COREMATCHING_LLAVA,
-                                         "--model", data("tiny_mha").string(), "--image", picture().string(),
-                                         "--prompt-ids", ids, "--max-new-tokens", "1", option});
+    return test::run_program(
+        "/bin/sh",
+        {"-c", "exec \"$0\" \"$@\" " + redirection, COREMATCHING_LLAVA, "--model", data("tiny_mha").string(),
+         "--image", picture_path().string(), "--prompt-ids", ids, "--max-new-tokens", "1", option});
   };
   const auto fine = ask_into("", "--stats");
   ASSERT_EQ(fine.exit_code, 0) << fine.err;
@@ -420,7 +421,7 @@ TEST(llava, fails_where_answer_or_statistics_cannot_be_written) {
 }
 
 TEST(llava, refuses_prompts_that_cannot_be_run) {
-  const std::string model = data("tiny_mha").string(), image = picture().string();
+  const std::string model = data("tiny_mha").string(), image = picture_path().string();
   expect_refused(llava({"--model", model, "--image", image}), {"prompt"});
   expect_refused(llava({"--model", model, "--image", image, "--prompt", ""}), {"prompt"});
   expect_refused(llava({"--model", model, "--image", image, "--prompt", "Why?"}), {"tokenizer.model"});
@@ -450,23 +451,26 @@ TEST(llava, does_not_overwrite_what_is_no_plain_file_or_what_it_reads) {
   const support::temporary_directory directory;
   const auto target = directory.write("target", "kept"), link = directory.path() / "link.png";
   fs::create_symlink(target, link);
-  expect_refused(ask(data("tiny_mha"), picture(), {"--show-tokens", link.string()}), {"link.png", "regular"});
+  expect_refused(ask(data("tiny_mha"), picture_path(), {"--show-tokens", link.string()}),
+                 {"link.png", "regular"});
   EXPECT_TRUE(fs::is_symlink(link));
-  expect_refused(ask(data("tiny_mha"), picture(), {"--dump", directory.path().string()}),
+  expect_refused(ask(data("tiny_mha"), picture_path(), {"--dump", directory.path().string()}),
                  {"--dump", "regular"});
   const auto copy = directory.path() / "picture.png";
-  fs::copy(picture(), copy);
+  fs::copy(picture_path(), copy);
   expect_refused(ask(data("tiny_mha"), copy, {"--show-tokens", copy.string()}), {"--image"});
   const model_copy model("tiny_mha");
-  expect_refused(ask(model.path(), picture(), {"--dump", model.weights().string()}), {"file of the model"});
+  expect_refused(ask(model.path(), picture_path(), {"--dump", model.weights().string()}),
+                 {"file of the model"});
   const auto same = (directory.path() / "same").string();
-  expect_refused(ask(data("tiny_mha"), picture(), {"--dump", same, "--show-tokens", same}), {"same file"});
+  expect_refused(ask(data("tiny_mha"), picture_path(), {"--dump", same, "--show-tokens", same}),
+                 {"same file"});
 }
 
 TEST(llava, leaves_nothing_behind_where_it_cannot_write) {
   const support::temporary_directory directory;
   const auto missing = directory.path() / "none" / "dump.safetensors";
-  const auto result = ask(data("tiny_mha"), picture(), {"--dump", missing.string()});
+  const auto result = ask(data("tiny_mha"), picture_path(), {"--dump", missing.string()});
   EXPECT_GT(result.exit_code, 0);
   EXPECT_NE(result.err.find(missing.string()), std::string::npos) << result.err;
   EXPECT_TRUE(fs::is_empty(directory.path()));

@@ -17,6 +17,7 @@
 #include <string_view>
 #include <vector>
 
+#include "io/raw_safetensors.hpp"
 #include "support/error_text.hpp"
 #include "support/file_size_limit.hpp"
 #include "support/temporary_directory.hpp"
@@ -25,14 +26,11 @@ namespace {
 
 using corematching::io::output_file;
 using corematching::io::refuse_special_file;
+using support::bytes_of;
 using support::error_text;
 using support::expect_parts;
 
 constexpr const char* refused_as_special = ": is not a regular file, so it is not overwritten";
-
-std::span<const std::byte> bytes_of(std::string_view text) {
-  return std::as_bytes(std::span(text));
-}
 
 class output_files : public testing::Test {
  protected:

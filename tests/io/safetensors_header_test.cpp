@@ -24,7 +24,7 @@ using support::error_text;
 using support::expect_parts;
 using support::raw_safetensors;
 
-safetensors_header parse(std::string_view file) {
+safetensors_header parse_header(std::string_view file) {
   return parse_safetensors_header(bytes_of(file), "some.safetensors");
 }
 
@@ -35,7 +35,7 @@ std::string with_length(std::uint64_t length, std::string_view rest) {
 }
 
 TEST(safetensors_header, lists_tensors_in_the_order_of_their_data) {
-  const auto header = parse(raw_safetensors(
+  const auto header = parse_header(raw_safetensors(
       R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[6,14]},"__metadata__":{"format":"pt"},)"
       R"("b":{"dtype":"BF16","shape":[1,3],"data_offsets":[0,6],"unknown":1}}  )",
       std::string(14, '\0')));
@@ -49,63 +49,66 @@ TEST(safetensors_header, lists_tensors_in_the_order_of_their_data) {
 }
 
 TEST(safetensors_header, accepts_scalars_empty_tensors_and_no_tensors) {
-  const auto header = parse(raw_safetensors(
+  const auto header = parse_header(raw_safetensors(
       R"({"e":{"dtype":"I64","shape":[0,7],"data_offsets":[0,0]},"s":{"dtype":"U8","shape":[],"data_offsets":[0,1]},)"
       R"("z":{"dtype":"F16","shape":[0],"data_offsets":[1,1]}})",
       "x"));
   EXPECT_EQ(header.tensors.size(), 3u);
-  EXPECT_TRUE(parse(raw_safetensors("{}", "")).tensors.empty());
+  EXPECT_TRUE(parse_header(raw_safetensors("{}", "")).tensors.empty());
 }
 
 TEST(safetensors_header, knows_every_element_type_by_name_and_size) {
   for (const auto& [name, size] : corematching::io::detail::element_table) {
     const std::string header = R"({"t":{"dtype":")" + std::string(name) +
                                R"(","shape":[3],"data_offsets":[0,)" + std::to_string(3 * size) + "]}}";
-    const auto parsed = parse(raw_safetensors(header, std::string(3 * size, '\0')));
+    const auto parsed = parse_header(raw_safetensors(header, std::string(3 * size, '\0')));
     EXPECT_EQ(name_of(parsed.tensors.at(0).type), name);
     EXPECT_EQ(size_of(parsed.tensors.at(0).type), size);
   }
 }
 
 TEST(safetensors_header, refuses_files_that_end_before_their_header) {
-  expect_parts(error_text([] { parse(""); }), "some.safetensors", "0 bytes, too short");
-  expect_parts(error_text([] { parse(std::string(7, '\0')); }), "7 bytes, too short");
-  expect_parts(error_text([] { parse(with_length(3, "{}")); }),
+  expect_parts(error_text([] { parse_header(""); }), "some.safetensors", "0 bytes, too short");
+  expect_parts(error_text([] { parse_header(std::string(7, '\0')); }), "7 bytes, too short");
+  expect_parts(error_text([] { parse_header(with_length(3, "{}")); }),
                "truncated: header of 3 bytes in a file of 10");
 }
 
 TEST(safetensors_header, refuses_lengths_that_no_header_has) {
-  expect_parts(error_text([] { parse(with_length(0, "")); }), "not a safetensors file");
-  expect_parts(error_text([] { parse(with_length(100'000'001, "{}")); }), "100000001 bytes, more than");
-  expect_parts(error_text([] { parse(with_length(std::numeric_limits<std::uint64_t>::max(), "{}")); }),
+  expect_parts(error_text([] { parse_header(with_length(0, "")); }), "not a safetensors file");
+  expect_parts(error_text([] { parse_header(with_length(100'000'001, "{}")); }),
+               "100000001 bytes, more than");
+  expect_parts(error_text([] { parse_header(with_length(std::numeric_limits<std::uint64_t>::max(), "{}")); }),
                "more than the format's limit");
   // A gzip or zip archive: its first bytes read as a length.
-  expect_parts(error_text([] { parse("PK\x03\x04\x14\x10\x10\x10\x10\x10"); }), "not a safetensors file");
+  expect_parts(error_text([] { parse_header("PK\x03\x04\x14\x10\x10\x10\x10\x10"); }),
+               "not a safetensors file");
 }
 
 TEST(safetensors_header, refuses_a_header_that_is_not_a_json_object) {
   for (const char* text : {"[]", " {}", "null", "\xEF\xBB\xBF{}"})
-    expect_parts(error_text([&] { parse(raw_safetensors(text, "")); }), "no JSON object at byte 8");
+    expect_parts(error_text([&] { parse_header(raw_safetensors(text, "")); }), "no JSON object at byte 8");
   for (const char* text : {"{", "{\"a\"}", "{} {}", "{]"})
-    expect_parts(error_text([&] { parse(raw_safetensors(text, "")); }),
+    expect_parts(error_text([&] { parse_header(raw_safetensors(text, "")); }),
                  "some.safetensors: not valid JSON at byte");
 }
 
 TEST(safetensors_header, refuses_json_bombs) {
-  expect_parts(error_text([] { parse(raw_safetensors("{\"a\":" + std::string(5'000'000, '['), "")); }),
+  expect_parts(error_text([] { parse_header(raw_safetensors("{\"a\":" + std::string(5'000'000, '['), "")); }),
                "nested deeper than");
 }
 
 TEST(safetensors_header, refuses_one_name_twice) {
   const std::string entry = R"(:{"dtype":"U8","shape":[0],"data_offsets":[0,0]})";
-  expect_parts(error_text([&] { parse(raw_safetensors("{\"a\"" + entry + ",\"a\"" + entry + "}", "")); }),
-               "some.safetensors", "duplicate key \"a\"");
+  expect_parts(
+      error_text([&] { parse_header(raw_safetensors("{\"a\"" + entry + ",\"a\"" + entry + "}", "")); }),
+      "some.safetensors", "duplicate key \"a\"");
 }
 
 TEST(safetensors_header, refuses_metadata_that_is_not_text_to_text) {
-  expect_parts(error_text([] { parse(raw_safetensors(R"({"__metadata__":[]})", "")); }),
+  expect_parts(error_text([] { parse_header(raw_safetensors(R"({"__metadata__":[]})", "")); }),
                "some.safetensors: __metadata__ is not an object");
-  expect_parts(error_text([] { parse(raw_safetensors(R"({"__metadata__":{"k":1}})", "")); }),
+  expect_parts(error_text([] { parse_header(raw_safetensors(R"({"__metadata__":{"k":1}})", "")); }),
                "__metadata__ \"k\" is not a string");
 }
 
@@ -123,7 +126,7 @@ class malformed_entry : public testing::TestWithParam<bad_entry> {};
 
 TEST_P(malformed_entry, is_refused_with_file_and_tensor) {
   const std::string header = std::string(R"({"layer.weight":)") + GetParam().entry + "}";
-  const auto text = error_text([&] { parse(raw_safetensors(header, "12345678")); });
+  const auto text = error_text([&] { parse_header(raw_safetensors(header, "12345678")); });
   expect_parts(text, "some.safetensors: tensor \"layer.weight\": ", GetParam().complaint);
 }
 
@@ -179,28 +182,28 @@ TEST(safetensors_header, refuses_overlaps_and_gaps) {
         std::string(R"({"a":{"dtype":"U8","shape":[4],"data_offsets":[0,4]},"b":)") + second + "}",
         "12345678");
   };
-  expect_parts(error_text([&] { parse(file(R"({"dtype":"U8","shape":[6],"data_offsets":[2,8]})")); }),
+  expect_parts(error_text([&] { parse_header(file(R"({"dtype":"U8","shape":[6],"data_offsets":[2,8]})")); }),
                "some.safetensors: tensor \"b\": overlaps the tensor before it by 2 bytes");
-  expect_parts(error_text([&] { parse(file(R"({"dtype":"U8","shape":[4],"data_offsets":[0,4]})")); }),
+  expect_parts(error_text([&] { parse_header(file(R"({"dtype":"U8","shape":[4],"data_offsets":[0,4]})")); }),
                "overlaps");
-  expect_parts(error_text([&] { parse(file(R"({"dtype":"U8","shape":[3],"data_offsets":[5,8]})")); }),
+  expect_parts(error_text([&] { parse_header(file(R"({"dtype":"U8","shape":[3],"data_offsets":[5,8]})")); }),
                "tensor \"b\": 1 bytes before it belong to no tensor");
-  expect_parts(error_text([&] { parse(file(R"({"dtype":"U8","shape":[3],"data_offsets":[4,7]})")); }),
+  expect_parts(error_text([&] { parse_header(file(R"({"dtype":"U8","shape":[3],"data_offsets":[4,7]})")); }),
                "some.safetensors: the last 1 bytes belong to no tensor");
 }
 
 TEST(safetensors_header, refuses_more_dimensions_than_anything_has) {
   std::string shape = "1";
   for (int i = 0; i < 64; ++i) shape += ",1";
-  expect_parts(
-      error_text([&] {
-        parse(raw_safetensors(R"({"t":{"dtype":"U8","data_offsets":[0,1],"shape":[)" + shape + "]}}", "x"));
-      }),
-      "tensor \"t\"", "at most 64 integers");
+  expect_parts(error_text([&] {
+                 parse_header(raw_safetensors(
+                     R"({"t":{"dtype":"U8","data_offsets":[0,1],"shape":[)" + shape + "]}}", "x"));
+               }),
+               "tensor \"t\"", "at most 64 integers");
 }
 
 TEST(safetensors_header, escapes_names_in_messages) {
-  const auto text = error_text([] { parse(raw_safetensors(R"({"a\nb\u001b":1})", "")); });
+  const auto text = error_text([] { parse_header(raw_safetensors(R"({"a\nb\u001b":1})", "")); });
   expect_parts(text, R"(tensor "a\nb\u001b")");
 }
 
@@ -216,7 +219,8 @@ std::string valid_file() {
 std::size_t touch_everything(const std::string& file) {
   // A copy of the exact size, so that a read beyond the end is one beyond an allocation.
   const std::vector<char> copy(file.begin(), file.end());
-  const auto parsed = corematching::io::safetensors_file::parse(std::as_bytes(std::span(copy)), "f", nullptr);
+  const auto parsed =
+      corematching::io::safetensors_file::parse(std::as_bytes(std::span(copy)), "f", nullptr);
   std::size_t sum = 0;
   for (const auto& t : parsed.tensors())
     for (const std::byte b : t.bytes) sum += std::to_integer<std::size_t>(b);
