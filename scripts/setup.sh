@@ -10,7 +10,7 @@ packages=(g++ cmake ninja-build pkg-config python3
   libeigen3-dev nlohmann-json3-dev libgtest-dev libbenchmark-dev
   libcli11-dev libsentencepiece-dev libpng-dev libjpeg-dev libboost-context-dev)
 if [[ "${1:-}" == --ci ]]; then
-  packages+=(clang libclang-rt-14-dev clang-format-14 ccache g++-aarch64-linux-gnu)
+  packages+=(clang libclang-rt-14-dev clang-format-14 ccache g++-aarch64-linux-gnu qemu-user)
 fi
 
 if ! command -v dpkg-query >/dev/null; then
@@ -21,7 +21,7 @@ fi
 # A tool may also have been installed by other means than its package.
 declare -A tools=([g++]=g++ [cmake]=cmake [ninja-build]=ninja [pkg-config]=pkg-config [python3]=python3
   [clang]=clang++ [clang-format-14]=clang-format-14 [ccache]=ccache
-  [g++-aarch64-linux-gnu]=aarch64-linux-gnu-g++)
+  [g++-aarch64-linux-gnu]=aarch64-linux-gnu-g++ [qemu-user]=qemu-x86_64)
 installed() {
   if [[ -n "${tools[$1]:-}" ]] && command -v "${tools[$1]}" >/dev/null; then return 0; fi
   [[ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null || true)" == installed ]]
