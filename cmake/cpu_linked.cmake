@@ -36,10 +36,14 @@ string(REGEX REPLACE "^\\$<BUILD_INTERFACE:([^>]*)>.*$" "\\1" corematching_inclu
 set(corematching_cmake_dir ${CMAKE_CURRENT_LIST_DIR})
 set(corematching_body_dir ${CMAKE_CURRENT_BINARY_DIR})
 
+# What the compiler can make depends on the flags of the project, which may change between two configurations.
+string(MD5 corematching_flags_hash "${CMAKE_CXX_COMPILER} ${CMAKE_CXX_FLAGS}")
+string(SUBSTRING ${corematching_flags_hash} 0 8 corematching_flags_hash)
+
 # corematching_compiles_for(<result> <set> <flag>...): whether the compiler makes kernels for `set` of these flags.
 function(corematching_compiles_for result set)
   list(JOIN ARGN " " flags)
-  set(CMAKE_REQUIRED_FLAGS "-std=c++20 ${flags}")
+  set(CMAKE_REQUIRED_FLAGS "-std=c++20 -w ${flags}")  # a warning is no reason to do without kernels
   set(CMAKE_REQUIRED_INCLUDES ${corematching_include_dir})
   set(CMAKE_REQUIRED_QUIET ON)
   check_cxx_source_compiles("#include \"corematching/core/instruction_set.hpp\"
@@ -48,15 +52,21 @@ function(corematching_compiles_for result set)
     #if defined(COREMATCHING_NO_SIMD) && defined(__AVX__)
     #error
     #endif
-    int main() {}" ${result})
-  set(${result} ${${result}} PARENT_SCOPE)
+    int main() {}" ${result}_${corematching_flags_hash})
+  set(${result} ${${result}_${corematching_flags_hash}} PARENT_SCOPE)
 endfunction()
 
 # corematching_wanted_bodies(<result>): the sets that COREMATCHING_CPU_BODIES asks for and the compiler can do.
 function(corematching_wanted_bodies result)
   set(wanted ${COREMATCHING_CPU_BODIES})
-  if(wanted STREQUAL "native")
-    set(wanted "")
+  set(all FALSE)
+  if("all" IN_LIST wanted)
+    set(all TRUE)
+    set(wanted ${corematching_known_bodies})
+  endif()
+  list(GET corematching_known_bodies 0 baseline)
+  if("native" IN_LIST wanted)
+    list(REMOVE_ITEM wanted native)
     foreach(set IN LISTS corematching_known_bodies)
       corematching_compiles_for(corematching_native_is_${set} ${set} -march=native)
       if(corematching_native_is_${set})
@@ -66,41 +76,54 @@ function(corematching_wanted_bodies result)
     if("amx" IN_LIST wanted)  # which a system may refuse
       list(PREPEND wanted avx512)
     endif()
-    list(GET corematching_known_bodies 0 baseline)
     list(PREPEND wanted ${baseline})
-    list(REMOVE_DUPLICATES wanted)
   endif()
   set(bodies "")
   foreach(set IN LISTS corematching_known_bodies)
-    if(NOT wanted STREQUAL "all" AND NOT set IN_LIST wanted)
+    if(NOT set IN_LIST wanted)
       continue()
     endif()
     corematching_compiles_for(corematching_can_make_${set} ${set} ${corematching_flags_of_${set}})
     if(corematching_can_make_${set})
       list(APPEND bodies ${set})
-    elseif(NOT wanted STREQUAL "all")
+    elseif(NOT all)
       message(FATAL_ERROR "corematching: ${CMAKE_CXX_COMPILER} with CMAKE_CXX_FLAGS '${CMAKE_CXX_FLAGS}' makes no "
         "kernels for ${set} (${corematching_flags_of_${set}}), which COREMATCHING_CPU_BODIES names.")
     else()
-      message(STATUS "corematching: no kernels for ${set}, which this compiler and its flags cannot make")
+      message(NOTICE "corematching: no kernels for ${set}, which this compiler and its flags cannot make")
     endif()
     list(REMOVE_ITEM wanted ${set})
   endforeach()
-  if(wanted AND NOT wanted STREQUAL "all")
+  if(NOT "${wanted}" STREQUAL "")
     list(JOIN corematching_known_bodies ", " known)
     message(FATAL_ERROR "COREMATCHING_CPU_BODIES names '${wanted}'; for ${CMAKE_SYSTEM_PROCESSOR} there are ${known}, "
       "and all and native.")
   endif()
+  if(NOT bodies)
+    message(FATAL_ERROR "corematching: COREMATCHING_CPU_BODIES is '${COREMATCHING_CPU_BODIES}', which leaves no kernels to "
+      "build cpu_linked of.")
+  endif()
   set(${result} ${bodies} PARENT_SCOPE)
 endfunction()
 
-# Whether the toolchain can make a body's symbols local.
-execute_process(COMMAND ${CMAKE_LINKER} --help OUTPUT_VARIABLE corematching_linker_help ERROR_QUIET)
-if(CMAKE_OBJCOPY AND corematching_linker_help MATCHES "force-group-allocation")
-  set(corematching_isolates TRUE)
-else()
-  set(corematching_isolates FALSE)
-endif()
+# What makes a body's symbols local: a linker that dissolves groups, which need not be the one that links programs.
+set(corematching_isolates FALSE)
+set(corematching_linkers ${CMAKE_LINKER})
+get_filename_component(corematching_tools "${CMAKE_OBJCOPY}" DIRECTORY)
+foreach(name IN ITEMS ld.bfd ld)
+  find_program(COREMATCHING_${name} NAMES ${CMAKE_CXX_COMPILER_TARGET}-${name} ${name} HINTS ${corematching_tools})
+  mark_as_advanced(COREMATCHING_${name})
+  if(NOT CMAKE_CROSSCOMPILING)
+    list(APPEND corematching_linkers ${COREMATCHING_${name}})
+  endif()
+endforeach()
+foreach(linker IN LISTS corematching_linkers)
+  execute_process(COMMAND ${linker} --help OUTPUT_VARIABLE help ERROR_QUIET)
+  if(CMAKE_OBJCOPY AND NOT corematching_isolates AND help MATCHES "force-group-allocation")
+    set(corematching_isolates TRUE)
+    set(corematching_linker ${linker})
+  endif()
+endforeach()
 
 # corematching_body(<set>): the target corematching_body_<set> that makes the object file of a body.
 function(corematching_body set)
@@ -121,7 +144,7 @@ function(corematching_body set)
   if(corematching_isolates)
     set(object ${corematching_body_dir}/corematching_body_${set}.o)
     add_custom_command(OUTPUT ${object}
-      COMMAND ${CMAKE_LINKER} -r --force-group-allocation $<TARGET_OBJECTS:${objects}> -o ${object}.linked
+      COMMAND ${corematching_linker} -r --force-group-allocation $<TARGET_OBJECTS:${objects}> -o ${object}.linked
       COMMAND ${CMAKE_OBJCOPY} --keep-global-symbol=corematching_cpu_body_${set} ${object}.linked ${object}
       COMMAND ${CMAKE_COMMAND} -E rm ${object}.linked
       DEPENDS ${objects} $<TARGET_OBJECTS:${objects}> VERBATIM COMMAND_EXPAND_LISTS
@@ -168,9 +191,9 @@ if(NOT corematching_isolates)
     else()
       list(GET corematching_bodies 0 corematching_bodies)
     endif()
-    message(NOTICE "corematching: ${CMAKE_LINKER} and objcopy cannot make symbols local, so cpu_linked has one "
-      "instruction set: ${corematching_bodies}")
   endif()
+  message(NOTICE "corematching: ${CMAKE_LINKER} and objcopy cannot make symbols local, so cpu_linked has one instruction "
+    "set, ${corematching_bodies}, and shares inline functions with the program.")
 endif()
 corematching_link_bodies(corematching_cpu_linked ${corematching_bodies})
 add_library(corematching::cpu_linked ALIAS corematching_cpu_linked)

@@ -5,6 +5,11 @@
 if(TARGET corematching::cuda_linked)
   return()
 endif()
+get_property(corematching_languages GLOBAL PROPERTY ENABLED_LANGUAGES)
+if(NOT "CUDA" IN_LIST corematching_languages)
+  message(FATAL_ERROR "corematching::cuda_linked builds one file with nvcc: the project that asks for it must enable the "
+    "language, as in project(... LANGUAGES CXX CUDA).")
+endif()
 include(${CMAKE_CURRENT_LIST_DIR}/linked_models.cmake)
 
 get_target_property(corematching_include_dir corematching::core INTERFACE_INCLUDE_DIRECTORIES)

@@ -219,8 +219,7 @@ std::string valid_file() {
 std::size_t touch_everything(const std::string& file) {
   // A copy of the exact size, so that a read beyond the end is one beyond an allocation.
   const std::vector<char> copy(file.begin(), file.end());
-  const auto parsed =
-      corematching::io::safetensors_file::parse(std::as_bytes(std::span(copy)), "f", nullptr);
+  const auto parsed = corematching::io::safetensors_file::parse(std::as_bytes(std::span(copy)), "f", nullptr);
   std::size_t sum = 0;
   for (const auto& t : parsed.tensors())
     for (const std::byte b : t.bytes) sum += std::to_integer<std::size_t>(b);

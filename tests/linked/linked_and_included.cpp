@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// One program with many bodies and kernels of its own flags: each that this CPU can run computes, and all agree.
+// One program with many bodies and kernels of its own flags: each that this CPU can run computes, and all
+// agree.
 #include <cmath>
 #include <cstdint>
 #include <iostream>

@@ -4,6 +4,7 @@
 
 #include <array>
 #include <cstdint>
+#include <limits>
 #include <new>
 #include <stdexcept>
 #include <string>
@@ -98,11 +99,19 @@ TEST(linked_backend_of_the_cpu, refuses_with_the_error_of_the_body) {
 
 TEST(linked_backend_of_the_cpu, keeps_working_behind_a_refusal) {
   auto be = support::make_backend(2);
-  EXPECT_NE(error_text([&] { be.allocate<float>(index{1} << 60); }), "");
+  EXPECT_NE(error_text([&] { be.weight_memory(std::size_t{1} << 62); }), "");
   auto memory = be.allocate<float>(3);
   const std::array<float, 3> values{1, 2, 3};
   be.upload(memory.view(), {values.data(), 3});
   EXPECT_EQ(memory.data()[2], 3);
+}
+
+TEST(linked_backend_of_the_cpu, refuses_sizes_that_no_memory_has) {
+  auto be = support::make_backend(1);
+  for (const index size : {index{-1}, index{1} << 62, std::numeric_limits<index>::max()})
+    expect_parts(error_text([&] { be.allocate<float>(size); }), "out of memory", std::to_string(size));
+  expect_parts(error_text([&] { be.weight_memory(std::numeric_limits<std::size_t>::max()); }),
+               "out of memory");
 }
 
 TEST(linked_backend_of_the_cpu, gives_memory_that_moves_and_may_be_empty) {
@@ -145,6 +154,12 @@ TEST(linked_sets_of_neurons, outlive_their_copies) {
   }
   const auto chosen = set.indices();
   EXPECT_EQ(std::vector<std::int32_t>(chosen.begin(), chosen.end()), (std::vector<std::int32_t>{1, 3}));
+}
+
+TEST(a_failure, of_whatever_kind_is_passed_on) {
+  linked::failure problem;
+  linked::detail::guarded<void>(problem, [] { throw 7; });
+  EXPECT_EQ(problem.what, linked::failure::kind::other);
 }
 
 TEST(a_failure, is_thrown_as_what_it_was_on_the_other_side) {

@@ -18,9 +18,8 @@ static_assert(std::string_view(COREMATCHING_NAME(COREMATCHING_BODY)) == name_of(
               "the compiler's flags are not those of the instruction set that COREMATCHING_BODY names");
 
 extern "C" {
-extern constinit const corematching::linked::body<corematching::host_space> COREMATCHING_ENTRY(
-    COREMATCHING_BODY);
-const corematching::linked::body<corematching::host_space> COREMATCHING_ENTRY(COREMATCHING_BODY) = {
+extern const corematching::linked::body<corematching::host_space> COREMATCHING_ENTRY(COREMATCHING_BODY);
+constinit const corematching::linked::body<corematching::host_space> COREMATCHING_ENTRY(COREMATCHING_BODY) = {
     COREMATCHING_NAME(COREMATCHING_BODY), &corematching::linked::make_backend<backend>,
     &corematching::linked::operations_of<backend>::value};
 }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdlib>
+#include <limits>
 #include <memory>
 #include <type_traits>
 
@@ -22,6 +23,8 @@ class buffer {
   explicit buffer(index size) : size_(size) {
     if (size == 0) return;
     constexpr std::size_t alignment = 64;
+    require(size > 0 && size <= (std::numeric_limits<index>::max() - index{alignment}) / index{sizeof(T)},
+            "out of memory: ", size, " elements of ", sizeof(T), " bytes asked for");
     const std::size_t bytes =
         (static_cast<std::size_t>(size) * sizeof(T) + alignment - 1) / alignment * alignment;
     memory_.reset(static_cast<T*>(std::aligned_alloc(alignment, bytes)));

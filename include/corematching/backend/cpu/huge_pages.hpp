@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
+#include <limits>
 #include <memory>
 
 #include "corematching/core/error.hpp"
@@ -40,6 +41,8 @@ inline std::shared_ptr<std::byte> mapped_memory(std::size_t bytes) {
 /// `bytes` of memory that goes back to the system with its last owner. Throws `error` if it is not to be had.
 inline std::shared_ptr<std::byte> weight_memory(std::size_t bytes) {
   constexpr std::size_t cache_line = 64;
+  require(bytes <= std::numeric_limits<std::size_t>::max() - huge_page, "out of memory: ", bytes,
+          " bytes asked for");
   const std::size_t rounded = (bytes + cache_line - 1) / cache_line * cache_line;
   std::shared_ptr<std::byte> memory;
   if (bytes >= huge_page) {

@@ -39,6 +39,9 @@ class thread_pool {
       const auto started = workers_.size();
       stop();
       fail("cannot start ", threads, " threads: the system allows ", started + 1, " (", problem.what(), ")");
+    } catch (...) {  // no memory for one more
+      stop();
+      throw;
     }
   }
 

@@ -7,10 +7,12 @@
 //   auto be = corematching::cuda::make_linked_backend();  // backend/linked/cuda.hpp
 #pragma once
 
+#include <cassert>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <exception>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <type_traits>
@@ -131,6 +133,8 @@ class linked_backend {
 
   template <class T>
   buffer<T> allocate(index size) {
+    require(size >= 0 && size <= std::numeric_limits<index>::max() / index{sizeof(T)},
+            "out of memory: ", size, " elements of ", sizeof(T), " bytes asked for");
     return {call(table_->allocate, size * index{sizeof(T)}), size, table_->release};
   }
   buffer<float> place_vector(vector_view<const float> host) {
@@ -261,6 +265,7 @@ class linked_backend {
 
   template <class Function, class... Arguments>
   auto call(Function function, const Arguments&... arguments) const {
+    assert(self_ != nullptr);  // moved away
     return linked::call(function, self_.get(), arguments...);
   }
 

@@ -19,19 +19,34 @@ namespace detail {
 /// What a recording ends with when one of its operations threw on the program's side, which keeps the cause.
 struct recording_stopped {};
 
+/// Says in `problem` what is being thrown; without memory for a text, that there is none.
+inline void describe_exception(failure& problem) noexcept {
+  try {
+    try {
+      throw;
+    } catch (const error& refusal) {
+      problem = {failure::kind::refused, refusal.what()};
+    } catch (const std::bad_alloc&) {
+      problem.what = failure::kind::out_of_memory;
+    } catch (const std::exception& other) {
+      problem = {failure::kind::other, other.what()};
+    } catch (const recording_stopped&) {
+      problem = {failure::kind::other, "an operation that was to be recorded failed"};
+    } catch (...) {
+      problem = {failure::kind::other, "the backend threw what is no std::exception"};
+    }
+  } catch (...) {
+    problem.what = failure::kind::out_of_memory;
+  }
+}
+
 /// Runs `body`; what it throws goes into `problem`, and the result is then empty.
 template <class Result, class Body>
 Result guarded(failure& problem, Body&& body) noexcept {
   try {
     return body();
-  } catch (const error& refusal) {
-    problem = {failure::kind::refused, refusal.what()};
-  } catch (const std::bad_alloc&) {
-    problem = {failure::kind::out_of_memory, {}};
-  } catch (const std::exception& other) {
-    problem = {failure::kind::other, other.what()};
-  } catch (const recording_stopped&) {
-    problem = {failure::kind::other, "an operation that was to be recorded failed"};
+  } catch (...) {
+    describe_exception(problem);
   }
   return Result();
 }

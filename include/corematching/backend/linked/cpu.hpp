@@ -49,8 +49,8 @@ inline const linked_body& choose_body(std::span<const linked_body* const> bodies
     const linked_body* const body = linking::body_named(bodies, wanted);
     require(body != nullptr, "COREMATCHING_ISA: this program was built without kernels for ", wanted,
             "; it has ", linking::names_of(bodies));
-    require(is_granted(has, *set), "COREMATCHING_ISA: this CPU cannot run ", wanted, "; its best is ",
-            name_of(best_instruction_set(has)));
+    require(is_granted(has, *set), "COREMATCHING_ISA: this CPU cannot run ", wanted,
+            ", or the system does not grant it; the best here is ", name_of(best_instruction_set(has)));
     return *body;
   }
   const linked_body* best = nullptr;
