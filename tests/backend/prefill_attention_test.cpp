@@ -6,6 +6,7 @@
 #include <limits>
 #include <random>
 
+#include "corematching/backend/cpu/attention_kernels.hpp"
 #include "support/backend_data.hpp"
 #include "support/scalar_twin.hpp"
 
@@ -13,8 +14,10 @@ namespace corematching {
 namespace {
 
 using namespace support;
-// As attention_kernels.hpp has them.
-constexpr index panel_queries = 16, attended_keys = 48, attended_elements = 128;
+// The same for every instruction set, so what this file is compiled for does not matter.
+using cpu::detail::attended_elements;
+using cpu::detail::attended_keys;
+using cpu::detail::panel_queries;
 
 class prefill_attention : public testing::Test {
  protected:
