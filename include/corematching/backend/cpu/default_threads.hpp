@@ -26,7 +26,8 @@
 
 namespace corematching::cpu {
 
-namespace detail {
+// Not `detail`: huge_pages.hpp says why.
+namespace quotas {
 
 // Nothing where the file cannot be read: it then says nothing.
 inline std::string text_of(const std::filesystem::path& file) {
@@ -51,7 +52,7 @@ inline std::optional<std::int64_t> whole_number(std::string_view text) {
   return value;
 }
 
-}  // namespace detail
+}  // namespace quotas
 
 /// Processors that `quota` microseconds in every `period` keep busy, rounded up; nothing where the two are no
 /// quota (-1 in cgroup v1, "max" in v2).
@@ -64,8 +65,8 @@ inline std::optional<int> quota_processors(std::optional<std::int64_t> quota,
 
 /// The same of the text of a cpu.max: "200000 100000" or "max 100000".
 inline std::optional<int> quota_in_cpu_max(std::string_view text) {
-  const std::string_view quota = detail::take_until(text, ' ');
-  return quota_processors(detail::whole_number(quota), detail::whole_number(text));
+  const std::string_view quota = quotas::take_until(text, ' ');
+  return quota_processors(quotas::whole_number(quota), quotas::whole_number(text));
 }
 
 /// One line of /proc/self/cgroup: "0::/a/b" for cgroup v2, "4:cpu,cpuacct:/a/b" for v1.
@@ -78,12 +79,12 @@ struct control_group {
 inline std::vector<control_group> cpu_groups(std::string_view text) {
   std::vector<control_group> groups;
   while (!text.empty()) {
-    std::string_view line = detail::take_until(text, '\n');
-    const std::string_view number = detail::take_until(line, ':');
-    const std::string_view controllers = detail::take_until(line, ':');
+    std::string_view line = quotas::take_until(text, '\n');
+    const std::string_view number = quotas::take_until(line, ':');
+    const std::string_view controllers = quotas::take_until(line, ':');
     bool counts = controllers.empty() && number == "0";
     for (std::string_view rest = controllers; !rest.empty();)
-      counts = detail::take_until(rest, ',') == "cpu" || counts;
+      counts = quotas::take_until(rest, ',') == "cpu" || counts;
     if (counts && line.starts_with('/')) groups.push_back({std::string(controllers), std::string(line)});
   }
   return groups;
@@ -99,9 +100,9 @@ inline std::optional<int> quota_of_group(const std::filesystem::path& mount, con
     const std::filesystem::path directory = mount / inside;
     const auto quota =
         group.controllers.empty()
-            ? quota_in_cpu_max(detail::text_of(directory / "cpu.max"))
-            : quota_processors(detail::whole_number(detail::text_of(directory / "cpu.cfs_quota_us")),
-                               detail::whole_number(detail::text_of(directory / "cpu.cfs_period_us")));
+            ? quota_in_cpu_max(quotas::text_of(directory / "cpu.max"))
+            : quota_processors(quotas::whole_number(quotas::text_of(directory / "cpu.cfs_quota_us")),
+                               quotas::whole_number(quotas::text_of(directory / "cpu.cfs_period_us")));
     if (quota && (!least || *quota < *least)) least = quota;
     if (inside.empty()) return least;
     inside = inside.parent_path();
@@ -112,7 +113,7 @@ inline std::optional<int> quota_of_group(const std::filesystem::path& mount, con
 inline std::optional<int> control_group_quota(const std::filesystem::path& root) {
   std::optional<int> least;
   const std::filesystem::path mounts = root / "sys/fs/cgroup";
-  for (const control_group& group : cpu_groups(detail::text_of(root / "proc/self/cgroup"))) {
+  for (const control_group& group : cpu_groups(quotas::text_of(root / "proc/self/cgroup"))) {
     // v2 beside v1 is mounted at unified; v1 at the names of its controllers, to which links lead.
     const bool v2 = group.controllers.empty();
     for (const std::filesystem::path& mount :
