@@ -43,6 +43,7 @@ string(SUBSTRING ${corematching_flags_hash} 0 8 corematching_flags_hash)
 # corematching_compiles_for(<result> <set> <flag>...): whether the compiler makes kernels for `set` of these flags.
 function(corematching_compiles_for result set)
   list(JOIN ARGN " " flags)
+  set(CMAKE_CXX_STANDARD 20)
   set(CMAKE_REQUIRED_FLAGS "-std=c++20 -w ${flags}")  # a warning is no reason to do without kernels
   set(CMAKE_REQUIRED_INCLUDES ${corematching_include_dir})
   set(CMAKE_REQUIRED_QUIET ON)
