@@ -72,8 +72,11 @@ void print_rates(std::ostream& out, const machine_rates& rates) {
 nlohmann::json json_of(const options& o, const measurement& m) {
   nlohmann::json result = json_of(m.main);
   result["device"] = m.device;
-  result["threads"] = o.threads;
-  if (o.cuda_device) result["graph"] = o.graph;
+  if (o.cuda_device) {
+    result["graph"] = o.graph;
+  } else {
+    result["threads"] = m.threads;
+  }
   result["text_tokens"] = o.load.text_tokens;
   result["image_tokens"] = o.load.image_tokens;
   result["new_tokens"] = o.load.new_tokens;

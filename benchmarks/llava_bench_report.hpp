@@ -17,6 +17,7 @@ struct measurement {
   measured_passes main;
   std::optional<measured_passes> dense;
   std::string device;
+  int threads = 0;  // of a CPU
 };
 
 nlohmann::json json_of(const options& o, const measurement& m);

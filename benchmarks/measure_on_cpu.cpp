@@ -14,6 +14,7 @@ measurement measure_on_cpu(const options& o) {
   const linked::description told = be.describe();
   result.device =
       told.device + " with " + told.instruction_set + ", " + std::to_string(told.threads) + " threads";
+  result.threads = told.threads;
   return result;
 }
 

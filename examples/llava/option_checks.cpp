@@ -88,7 +88,11 @@ void refuse_unread(const options& o, const std::function<bool(const std::string&
 void check_outputs(const options& o) {
   check_output(o, o.dump, "--dump");
   check_output(o, o.show_tokens, "--show-tokens");
-  if (!o.dump.empty() && o.dump == o.show_tokens)
+  // However each is spelled; both lie in directories that exist.
+  const auto whole = [](const std::filesystem::path& output) {
+    return std::filesystem::weakly_canonical(output);
+  };
+  if (!o.dump.empty() && !o.show_tokens.empty() && whole(o.dump) == whole(o.show_tokens))
     fail("--dump and --show-tokens name the same file, ", o.dump.string());
 }
 

@@ -124,6 +124,7 @@ TEST(linked_backend_of_the_cpu, gives_memory_that_moves_and_may_be_empty) {
   some.data()[3] = 7;
   none = std::move(some);
   EXPECT_EQ(none.data()[3], 7);
+  EXPECT_EQ(some.size(), 0) << "as its view would be read";
   EXPECT_EQ(be.place_vector({}).size(), 0);
   none = {};
 }

@@ -44,7 +44,7 @@ class buffer {
 
   T* data() { return memory_.get(); }
   const T* data() const { return memory_.get(); }
-  index size() const { return size_; }
+  index size() const { return memory_ ? size_ : 0; }  // of what was moved away, nothing
   vector_view<T, Space> view() { return {data(), size_}; }
   vector_view<const T, Space> view() const { return {data(), size_}; }
 

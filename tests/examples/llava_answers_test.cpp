@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+// The driver as its users meet it: a command line in, an answer out, and what is written beside it.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "corematching/io/json.hpp"
+#include "corematching/io/mapped_file.hpp"
+#include "corematching/io/safetensors.hpp"
+#include "support/driver_program.hpp"
+
+namespace corematching {
+namespace {
+
+namespace fs = std::filesystem;
+using namespace test::driver;
+
+TEST(llava, answers_with_ids_where_there_is_no_tokenizer) {
+  const auto result = ask(data("tiny_mha"), picture_path(), {"--sparsity", "none"});
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_EQ(std::ranges::count(result.out, ' '), 4) << result.out;
+  EXPECT_EQ(result.err, "") << "progress is for terminals";
+}
+
+TEST(llava, json_is_one_object_that_agrees_with_itself) {
+  const auto result = ask(data("tiny_mha"), picture_path(),
+                          {"--json", "--sparsity", "both", "--match-layers", "1", "--stats"});
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  const io::json object = io::json::parse(result.out);
+  EXPECT_EQ(object.at("generated_ids").size(), 4u);
+  EXPECT_EQ(object.at("prompt_tokens"), 12 + 25);
+  EXPECT_EQ(object.at("image_tokens"), 25);
+  const auto& match = object.at("matches").at(0);
+  EXPECT_EQ(match.at("layer"), 1);
+  EXPECT_EQ(match.at("kept_image_tokens"), match.at("kept_image_positions").size());
+  EXPECT_LT(match.at("kept_image_tokens"), 25);
+  EXPECT_EQ(object.at("core_neurons"), io::json(std::vector<int>(4, 70)));
+  // 4 layers of keys and values, 64 wide, for every token that is left: text, kept patches, and 3 decoded
+  // ones.
+  const auto rows = 12 + match.at("kept_image_tokens").get<int>() + 3;
+  EXPECT_EQ(object.at("kv_cache_bytes"), 2 * 4 * 64 * 4 * rows);
+  EXPECT_EQ(object.at("dense_kv_cache_bytes"), 2 * 4 * 64 * 4 * (12 + 25 + 3));
+  for (const char* pass : {"prefill", "decode"})
+    EXPECT_LT(object.at(pass).at("flops"), object.at(std::string("dense_") + pass).at("flops"));
+  EXPECT_NE(result.err.find("kept after layer 1"), std::string::npos) << result.err;
+}
+
+TEST(llava, describes_the_demo_models_pictures_as_they_are) {
+  const fs::path list = demo() / "pictures.json";
+  for (const io::json& shown : io::parse_json(io::mapped_file::open(list).bytes(), list.string()))
+    for (const io::json& question : shown.at("questions")) {
+      const auto asked = question.at("question").get<std::string>();
+      if (asked != "Describe the image.") continue;
+      const fs::path file = demo() / "pictures" / shown.at("file").get<std::string>();
+      const auto result =
+          llava({"--model", demo().string(), "--image", file.string(), "--prompt", asked}, "64");
+      EXPECT_EQ(result.out, question.at("answer").get<std::string>() + "\n") << result.err;
+    }
+}
+
+TEST(llava, dense_work_is_what_the_formula_says) {
+  const auto result = ask(data("tiny_mha"), picture_path(), {"--json", "--sparsity", "none"});
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  const io::json object = io::json::parse(result.out);
+  EXPECT_EQ(object.at("prefill"), object.at("dense_prefill"));
+  EXPECT_EQ(object.at("decode"), object.at("dense_decode"));
+  EXPECT_EQ(object.at("kv_cache_bytes"), object.at("dense_kv_cache_bytes"));
+}
+
+TEST(llava, takes_pictures_of_every_kind) {
+  for (const char* name : {"landscape.png", "portrait.png", "grey.png", "rgba.png", "one_pixel.png"}) {
+    const auto result = ask(data("tiny_mha"), data("preprocess") / name, {"--sparsity", "both"});
+    EXPECT_EQ(result.exit_code, 0) << name << ": " << result.err;
+  }
+  for (const auto& entry : fs::directory_iterator(data("preprocess"))) {
+    if (entry.path().extension() != ".jpg") continue;
+    const auto result = ask(data("tiny_mha"), entry.path(), {"--image-fit", "pad"});
+    EXPECT_EQ(result.exit_code, 0) << entry.path() << ": " << result.err;
+  }
+}
+
+TEST(llava, reads_text_models) {
+  for (const char* name : {"tiny_llama", "tiny_mistral", "tiny_qwen2"}) {
+    for (const char* sparsity : {"none", "both"}) {
+      const auto result =
+          llava({"--model", data(name).string(), "--prompt-ids", text_ids, "--sparsity", sparsity});
+      EXPECT_EQ(result.exit_code, 0) << name << ": " << result.err;
+    }
+  }
+}
+
+TEST(llava, dumps_what_it_computed) {
+  const support::temporary_directory directory;
+  const auto file = directory.path() / "dump.safetensors";
+  const auto result = ask(data("tiny_mha"), picture_path(),
+                          {"--sparsity", "both", "--match-layers", "1", "--dump", file.string()});
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  const auto dump = io::checkpoint::open(file);
+  EXPECT_EQ(dump.at("pixel_values").shape, (std::vector<std::int64_t>{3, 70, 70}));
+  EXPECT_EQ(dump.at("image_features").shape, (std::vector<std::int64_t>{25, 64}));
+  EXPECT_EQ(dump.at("inputs_embeds").shape, (std::vector<std::int64_t>{37, 64}));
+  EXPECT_EQ(dump.at("layers.1.output").shape, (std::vector<std::int64_t>{37, 64}));
+  EXPECT_EQ(dump.at("layers.1.ffn_activation").shape, (std::vector<std::int64_t>{37, 176}));
+  EXPECT_EQ(dump.at("layers.0.core_neurons").shape, (std::vector<std::int64_t>{70}));
+  EXPECT_EQ(dump.at("layers.2.output").shape.at(0), dump.at("layers.1.kept_positions").shape.at(0));
+  EXPECT_EQ(dump.at("logits").shape, (std::vector<std::int64_t>{4, 256}));
+}
+
+TEST(llava, draws_the_tokens_it_kept) {
+  const support::temporary_directory directory;
+  const auto file = directory.path() / "tokens.png";
+  const auto result = ask(data("tiny_mha"), picture_path(),
+                          {"--sparsity", "both", "--match-layers", "0,2", "--show-tokens", file.string()});
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_GT(fs::file_size(file), 1000u);
+}
+
+}  // namespace
+}  // namespace corematching

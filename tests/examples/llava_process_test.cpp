@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: Apache-2.0
+// The driver as a process among others: its streams, files, memory and processors.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstddef>
+#include <filesystem>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "corematching/backend/cpu/default_threads.hpp"
+#include "corematching/io/json.hpp"
+#include "support/driver_program.hpp"
+
+namespace corematching {
+namespace {
+
+namespace fs = std::filesystem;
+using namespace test::driver;
+
+TEST(llava, ends_the_answer_before_the_statistics_begin) {
+  const auto asked = [](const std::string& redirection) {
+    return test::run_program("/bin/sh", {"-c", "exec \"$0\" \"$@\" " + redirection, COREMATCHING_LLAVA,
+                                         "--model", demo().string(), "--image", picture_path().string(),
+                                         "--prompt", "How many objects are there?", "--stats"});
+  };
+  const auto apart = asked("");
+  ASSERT_EQ(apart.exit_code, 0) << apart.err;
+  ASSERT_EQ(std::ranges::count(apart.out, '\n'), 1) << apart.out;
+  ASSERT_GT(apart.out.size(), 5u);
+  const auto together = asked("2>&1");
+  EXPECT_TRUE(together.out.starts_with(apart.out + "tokens and neurons\n")) << together.out;
+}
+
+TEST(llava, ends_the_line_of_an_answer_that_it_cannot_go_on_with) {
+  const support::temporary_directory directory;
+  const auto file = directory.path() / "dump.safetensors";  // larger than is allowed
+  const auto result =
+      test::run_program("/bin/sh", {"-c", "ulimit -f 8; exec \"$0\" \"$@\" 2>&1", COREMATCHING_LLAVA,
+                                    "--model", demo().string(), "--image", picture_path().string(),
+                                    "--prompt", "How many objects are there?", "--dump", file.string()});
+  EXPECT_EQ(result.exit_code, 1);
+  EXPECT_NE(result.out.find("\nllava: "), std::string::npos) << result.out;
+}
+
+TEST(llava, reports_its_own_peak_memory_and_not_that_of_who_started_it) {
+  std::vector<char> much(std::size_t{512} << 20);
+  for (std::size_t i = 0; i < much.size(); i += 1024) static_cast<volatile char*>(much.data())[i] = 1;
+  const auto result = ask(data("tiny_mha"), picture_path(), {"--json"});
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  const auto peak = io::json::parse(result.out).at("peak_memory_bytes").get<double>();
+  EXPECT_LT(peak, static_cast<double>(much.size()) / 2);
+  EXPECT_GT(peak, 1e6);
+}
+
+#if defined(__linux__)
+TEST(llava, works_on_as_many_threads_as_its_affinity_mask_has) {
+  const auto threads = [] {
+    const auto result = test::run_program(
+        COREMATCHING_LLAVA, {"--model", data("tiny_mha").string(), "--image", picture_path().string(),
+                             "--prompt-ids", ids, "--max-new-tokens", "1", "--json"});
+    EXPECT_EQ(result.exit_code, 0) << result.err;
+    return result.exit_code == 0 ? io::json::parse(result.out).at("threads").get<int>() : 0;
+  };
+  int on_one = 0;
+  // A mask is a thread's, and programs that it starts inherit it.
+  std::thread([&] {
+    cpu_set_t mask;
+    ASSERT_EQ(::sched_getaffinity(0, sizeof mask, &mask), 0);
+    int first = 0;
+    while (!CPU_ISSET(first, &mask)) ++first;
+    CPU_ZERO(&mask);
+    CPU_SET(first, &mask);
+    ASSERT_EQ(::sched_setaffinity(0, sizeof mask, &mask), 0);
+    on_one = threads();
+  }).join();
+  EXPECT_EQ(on_one, 1);
+  EXPECT_EQ(threads(), cpu::default_threads());
+}
+#endif
+
+TEST(llava, fails_where_answer_or_statistics_cannot_be_written) {
+  const auto ask_into = [](const std::string& redirection, const std::string& option) {
+    return test::run_program(
+        "/bin/sh",
+        {"-c", "exec \"$0\" \"$@\" " + redirection, COREMATCHING_LLAVA, "--model", data("tiny_mha").string(),
+         "--image", picture_path().string(), "--prompt-ids", ids, "--max-new-tokens", "1", option});
+  };
+  const auto fine = ask_into("", "--stats");
+  ASSERT_EQ(fine.exit_code, 0) << fine.err;
+  const auto unheard = ask_into("2>/dev/full", "--stats");
+  EXPECT_EQ(unheard.exit_code, 1);
+  EXPECT_EQ(unheard.out, fine.out) << "the answer is worth having all the same";
+  EXPECT_EQ(ask_into("2>&-", "--stats").exit_code, 1);
+  EXPECT_EQ(ask_into("2>/dev/full", "--json").exit_code, 0) << "nothing was to be written there";
+  for (const char* option : {"--stats", "--json"}) {
+    const auto result = ask_into(">/dev/full", option);
+    EXPECT_EQ(result.exit_code, 1);
+    EXPECT_NE(result.err.find("could not be written to standard output"), std::string::npos) << result.err;
+  }
+}
+
+TEST(llava, does_not_overwrite_what_is_no_plain_file_or_what_it_reads) {
+  const support::temporary_directory directory;
+  const auto target = directory.write("target", "kept"), link = directory.path() / "link.png";
+  fs::create_symlink(target, link);
+  expect_refused(ask(data("tiny_mha"), picture_path(), {"--show-tokens", link.string()}),
+                 {"link.png", "regular"});
+  EXPECT_TRUE(fs::is_symlink(link));
+  expect_refused(ask(data("tiny_mha"), picture_path(), {"--dump", directory.path().string()}),
+                 {"--dump", "regular"});
+  const auto copy = directory.path() / "picture.png";
+  fs::copy(picture_path(), copy);
+  expect_refused(ask(data("tiny_mha"), copy, {"--show-tokens", copy.string()}), {"--image"});
+  const model_copy model("tiny_mha");
+  expect_refused(ask(model.path(), picture_path(), {"--dump", model.weights().string()}),
+                 {"file of the model"});
+  const auto same = (directory.path() / "same").string();
+  fs::create_directory_symlink(directory.path(), directory.path() / "link");
+  for (const fs::path& spelled : {"same", "./same", "link/same"}) {
+    const auto again = (directory.path() / spelled).string();
+    expect_refused(ask(data("tiny_mha"), picture_path(), {"--dump", same, "--show-tokens", again}),
+                   {"same file"});
+  }
+}
+
+TEST(llava, leaves_nothing_behind_where_it_cannot_write) {
+  const support::temporary_directory directory;
+  const auto missing = directory.path() / "none" / "dump.safetensors";
+  const auto result = ask(data("tiny_mha"), picture_path(), {"--dump", missing.string()});
+  EXPECT_GT(result.exit_code, 0);
+  EXPECT_NE(result.err.find(missing.string()), std::string::npos) << result.err;
+  EXPECT_TRUE(fs::is_empty(directory.path()));
+}
+
+}  // namespace
+}  // namespace corematching
