@@ -9,7 +9,8 @@
 Every question is asked alone, in a fresh prompt, and decoded greedily; an answer counts
 when it equals the true one to the letter. `describe` is scored by things: the share of
 (colour, shape, place) triples that the sentence names, and how many of those it names are
-there. Controls keep, question by question, as many image tokens as CoreMatching kept.
+there. Controls keep, question by question, as many image tokens as CoreMatching kept;
+chance is drawn five times.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ import numpy as np
 import demo_scenes as scenes
 
 ROOT = Path(__file__).resolve().parent.parent
+RANDOM_SEEDS = 5
 
 
 class Asked(NamedTuple):
@@ -52,11 +54,13 @@ class Reply(NamedTuple):
 
 @dataclass(frozen=True)
 class Setting:
-    """A row of a table: driver options, and the row whose kept tokens it must match."""
+    """A row of a table: driver options, the row whose kept tokens it must match, and how
+    many seeds of chance every question is asked with."""
 
     name: str
     options: tuple[str, ...] = ()
     as_many_as: str | None = None
+    seeds: int = 1
 
 
 @dataclass
@@ -146,8 +150,8 @@ def layer_table(layers: Iterable[int]) -> list[Setting]:
             name = f"layer {layer}, {rule}"
             rows.append(Setting(name, at + options))
             rows += [
-                Setting(f"{name}: {control}", at + ("--criterion", control), as_many_as=name)
-                for control in ("random", "attention", "projection")
+                Setting(f"{name}: {control}", at + ("--criterion", control), as_many_as=name, seeds=seeds)
+                for control, seeds in (("random", RANDOM_SEEDS), ("attention", 1), ("projection", 1))
             ]
     return rows
 
@@ -210,17 +214,23 @@ def write_pictures(folder: Path, seed: int, count: int, size: int, kinds: tuple[
 def run_setting(
     setting: Setting, listing: list[Asked], ask: Callable[[Asked, tuple[str, ...]], Reply],
     replies: dict[str, list[Reply]], pool: ThreadPoolExecutor,
-) -> Row:
-    """Asks every question; remembers the replies for the controls that refer to them."""
+) -> dict[str, object]:
+    """Asks every question; remembers the replies for the controls that refer to them. Of
+    several seeds the summary is that of all replies, and of each what share was right."""
     extra: list[tuple[str, ...]] = [()] * len(listing)
     if setting.as_many_as:
         extra = [("--keep", f"top_k:{reply.kept}") for reply in replies[setting.as_many_as]]
-    options = [setting.options + more for more in extra]
-    replies[setting.name] = list(pool.map(ask, listing, options))
-    row = Row()
-    for asked, reply in zip(listing, replies[setting.name]):
-        row.add(asked, reply)
-    return row
+    together, by_seed = Row(), []
+    for seed in range(setting.seeds):
+        chance = ("--selection-seed", str(seed)) if setting.seeds > 1 else ()
+        options = [setting.options + chance + more for more in extra]
+        replies[setting.name] = list(pool.map(ask, listing, options))
+        alone = Row()
+        for asked, reply in zip(listing, replies[setting.name]):
+            together.add(asked, reply)
+            alone.add(asked, reply)
+        by_seed.append(round(alone.summary().get("questions", 0.0), 3))
+    return together.summary() | ({"by_seed": by_seed} if setting.seeds > 1 else {})
 
 
 def main() -> None:
@@ -246,14 +256,14 @@ def main() -> None:
     if transformers and args.table != "dense":
         parser.error("transformers runs the dense model only")
     engine = Transformers(args.model, args.jobs) if transformers else Driver(args.driver, args.model)
-    results: dict[str, dict[str, float]] = {}
+    results: dict[str, dict[str, object]] = {}
     replies: dict[str, list[Reply]] = {}
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(1 if transformers else args.jobs) as pool:
         listing = write_pictures(Path(folder), args.seed, args.count, args.size, tuple(args.kinds))
         for setting in tables[args.table]:
-            row = run_setting(setting, listing, engine.ask, replies, pool)
-            results[setting.name] = row.summary()
-            shown = {key: round(value, 3) for key, value in results[setting.name].items()}
+            results[setting.name] = run_setting(setting, listing, engine.ask, replies, pool)
+            shown = {key: value if isinstance(value, list) else round(value, 3)
+                     for key, value in results[setting.name].items()}
             print(setting.name, json.dumps(shown), flush=True)
             if args.out:
                 args.out.write_text(json.dumps(results, indent=1) + "\n")
