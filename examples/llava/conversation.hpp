@@ -65,7 +65,9 @@ class conversation {
     report_.image_tokens = prompt.image_tokens();
     report_.image_position = std::ranges::find(prompt.kinds, token_kind::image) - prompt.kinds.begin();
     // The last token of an answer is never read, so it needs no place.
-    max_new_tokens_ = std::min(options_.max_new_tokens, asked_.config.text().context() - prompt.size() + 1);
+    const index context = context_of(options_, asked_.config.text());
+    max_new_tokens_ = std::min(options_.max_new_tokens, context - prompt.size() + 1);
+    report_.context = context;
   }
 
   void load() {
@@ -158,6 +160,7 @@ class conversation {
               const std::function<void(const std::string&)>& on_text) {
     sampling_options sampling = options_.sampling;
     sampling.vocabulary_limit = answer_ids();
+    sampling.never = no_answers();
     sampler choose(sampling);
     std::optional<detokenizer> text;
     if (asked_.words) text.emplace(*asked_.words);
@@ -182,8 +185,11 @@ class conversation {
     const std::int32_t first = seq.next_position;
     {
       const stopwatch watch(report_.decode_seconds);
-      report_.stopped = dumps() ? answer(seq, std::move(logits), choose_and_keep, stop, on_token)
-                                : answer(seq, std::move(logits), choose, stop, on_token);
+      const answer_end end = dumps() ? answer(seq, std::move(logits), choose_and_keep, stop, on_token)
+                                     : answer(seq, std::move(logits), choose, stop, on_token);
+      report_.finished = end != answer_end::length                   ? "stop"
+                         : max_new_tokens_ < options_.max_new_tokens ? "context"
+                                                                     : "length";
     }
     if (text) emit(text->finish());
     report_.decode = be_.counters() - before;
@@ -195,8 +201,8 @@ class conversation {
   }
 
   template <class Choose, class OnToken>
-  bool answer(sequence<B>& seq, std::vector<float> logits, Choose& choose, const stop_rule& stop,
-              const OnToken& on_token) {
+  answer_end answer(sequence<B>& seq, std::vector<float> logits, Choose& choose, const stop_rule& stop,
+                    const OnToken& on_token) {
     const auto with = [&](const auto& hook) {
       return generate(be_, model_->language(), seq, std::move(logits), choose, stop, hook, on_token);
     };
@@ -215,12 +221,13 @@ class conversation {
       report_.dense_decode +=
           forward_cost(language, dense_loads(language.config(), prompt.size() + step, 1), cache_type());
     for (index layer = 0; layer < report_.layers; ++layer) {
-      const bool sparse = sparsity_ && options_.sparsity.decodes_sparsely(layer, report_.layers);
-      report_.neurons.push_back(sparse ? sparsity_->core_neurons(layer).size : report_.all_neurons);
+      const auto neurons = sparsity_ ? sparsity_->decode_neurons(layer) : std::nullopt;
+      report_.neurons.push_back(neurons ? neurons->size : report_.all_neurons);
     }
     if (sparsity_) {
       report_.selection_seconds = sparsity_->selection_seconds();
       report_.matches = sparsity_->matches();
+      report_.silent_layers = sparsity_->silent_layers();
       if (dumps()) dump_.add_decisions(be_, *sparsity_, report_.layers);
     }
     report_.peak_memory_bytes = peak_memory();
@@ -228,14 +235,20 @@ class conversation {
     if (!options_.show_tokens.empty()) show_tokens();
   }
 
-  // Ids from here on cannot be an answer: the image token and the padding behind it; rows that the vocabulary
-  // was padded with.
+  // Ids from here on have no token: the vocabulary was padded with their rows.
   index answer_ids() const {
-    index limit = model_->language().config().vocab_size;
-    if (asked_.words) limit = std::min<index>(limit, asked_.words->size());
-    if (model_->multimodal())
-      limit = std::min<index>(limit, model_->multimodal()->config().image_token_index);
-    return limit;
+    const index rows = model_->language().config().vocab_size;
+    return asked_.words ? std::min<index>(rows, asked_.words->size()) : rows;
+  }
+
+  // What stands for a picture or fills batches is nothing to say, unless it is what ends answers.
+  std::vector<std::int32_t> no_answers() const {
+    std::vector<std::int32_t> ids;
+    const llama_config& config = model_->language().config();
+    if (model_->multimodal()) ids.push_back(model_->multimodal()->config().image_token_index);
+    if (config.pad_token_id && !std::ranges::count(config.eos_token_ids, *config.pad_token_id))
+      ids.push_back(*config.pad_token_id);
+    return ids;
   }
 
   void show_tokens() {

@@ -33,6 +33,9 @@ class loaded_model {
                const progress& report, const notice& say)
       : config_(std::move(config)) {
     const auto files = io::checkpoint::open(directory);
+    const word_embeddings named = stored_word_embeddings(config_.text(), files);
+    config_.text().tie_word_embeddings = named.tied();  // packed files are laid out by it
+    if (!named.notice.empty()) say(named.notice);
     const auto packed = find_packed(directory, files, weights, say);
     weight_reader<B> reader(
         be, files, [&](std::uint64_t done) { report(done, files.total_bytes()); }, weights.type);

@@ -57,6 +57,9 @@ int run_program(int argc, char** argv) {
     if (report.answer.empty())
       for (const auto id : report.generated_ids) std::cout << id << ' ';
     answer.end();
+    if (report.finished == "context")
+      terminal.notice("the answer ends where the model's context of " + std::to_string(report.context) +
+                      " tokens does");
   }
   if (o.stats) print_statistics(report, std::cerr);
   if (!std::cout) {

@@ -95,6 +95,9 @@ void kept_rows(std::ostream& out, const run_report& report) {
       percent(ratio(static_cast<double>(sum), static_cast<double>(report.layers * report.all_neurons))) +
           " of " + std::to_string(report.layers * report.all_neurons) + " in " +
           std::to_string(report.layers) + " layers");
+  for (const index layer : report.silent_layers)
+    row(out, ("core neurons of layer " + std::to_string(layer)).c_str(), "none",
+        "nothing is left out there and no token dropped");
 }
 
 // VmHWM of /proc/self/status, where there is such a file: "VmHWM:\t  1234 kB", in units of 1024.
@@ -124,13 +127,14 @@ void print_json(const run_report& r, std::ostream& out) {
   const json object{
       {"answer", r.answer},
       {"generated_ids", r.generated_ids},
-      {"finished", r.stopped ? "stop" : "length"},
+      {"finished", r.finished},
       {"prompt_tokens", r.prompt_tokens},
       {"image_tokens", r.image_tokens},
       {"image_position", r.image_position},
       {"matches", matches_json(r)},
       {"core_neurons", r.neurons},
       {"neurons_per_layer", r.all_neurons},
+      {"layers_without_core_neurons", r.silent_layers},
       {"seconds",
        {{"load", r.load_seconds},
         {"vision", r.vision_seconds},

@@ -16,15 +16,19 @@ namespace corematching::driver {
 struct run_report {
   std::string answer;  // empty without a tokenizer
   std::vector<std::int32_t> generated_ids;
-  bool stopped = false;  // by an end-of-sequence token, not by the limit
-  std::string weights;   // storage type
+  // What ended the answer: "stop", the model or a stop string; "length", the limit that was asked for;
+  // "context", that of the model.
+  std::string finished;
+  std::string weights;  // storage type
   linked::description computed_by;
 
+  index context = 0;        // positions that prompt and answer may use
   index prompt_tokens = 0;  // image tokens included
   index image_tokens = 0;
   index image_position = 0;          // of the first image token
   std::vector<token_match> matches;  // one for each matching layer
   std::vector<index> neurons;        // by layer: neurons that decoding computes
+  std::vector<index> silent_layers;  // layers in which no token has core neurons
   index all_neurons = 0;             // of one layer
   index layers = 0;
 

@@ -31,15 +31,18 @@ std::vector<std::int32_t> asked_ids(const options& o, const request& r) {
 multimodal_prompt read_prompt(const options& o, const request& r) {
   const std::int32_t image_token = image_token_of(r.config);
   const std::vector<std::int32_t> ids = asked_ids(o, r);
-  const auto images = std::ranges::count(ids, image_token);
+  const auto* described = r.config.llava();
+  const index tokens_per_image = described != nullptr ? described->image_tokens() : 0;
+  const index marked = std::ranges::count(ids, image_token);
+  // Processors of transformers expand the image token themselves, and their ids come as they are.
+  const bool expanded = !o.image.empty() && !o.prompt_ids.empty() && marked == tokens_per_image;
+  const index images = expanded ? 1 : marked;
   require(images == (o.image.empty() ? 0 : 1), "the prompt names ", images, " images, but ",
           o.image.empty() ? "none is" : "one is", " given (the image token is ", image_token, ")");
   for (const std::int32_t id : ids)
     if (id != image_token) r.config.text().require_known({&id, 1});
-  const auto* described = r.config.llava();
-  multimodal_prompt prompt =
-      expand_images(ids, image_token, described != nullptr ? described->image_tokens() : 0);
-  const index context = r.config.text().context();
+  multimodal_prompt prompt = expand_images(ids, image_token, expanded ? 1 : tokens_per_image);
+  const index context = context_of(o, r.config.text());
   require(prompt.size() <= context, "the prompt of ", prompt.size(),
           " tokens does not fit the model's context of ", context);
   return prompt;
@@ -58,6 +61,11 @@ request read_request(const options& o) {
           ": a text model cannot look at a picture (--image)");
   r.prompt = read_prompt(o, r);
   return r;
+}
+
+index context_of(const options& o, const llama_config& config) {
+  const bool drops = o.sparsity.sparse_tokens && !o.image.empty();
+  return drops ? config.context_when_dropping() : config.context();
 }
 
 image_processor_options image_options(const options& o, const model_config& config) {

@@ -28,6 +28,9 @@ inline bool is_sparse(const options& o) {
 /// cannot have and for a prompt that it cannot be given.
 request read_request(const options& o);
 
+/// How many positions a conversation may use.
+index context_of(const options& o, const llama_config& config);
+
 /// The picture of `o` as the model will see it: decoded, resized, and cut or padded to a square. Throws
 /// `error` where there is none to be had.
 picture read_seen_picture(const options& o, const model_config& config);

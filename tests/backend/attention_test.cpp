@@ -56,6 +56,28 @@ TYPED_TEST(backend_attention, weighs_values_by_the_softmax_of_the_visible_keys) 
       }
 }
 
+TYPED_TEST(backend_attention, sees_no_more_keys_than_a_window_shows) {
+  for (attention_shape shape : {scaled_attention(4, 2, 16), scaled_attention(6, 1, 10)})
+    for (const index window : {1, 20, 48, 1000})
+      for (const index queries : {1, 5, 70})
+        for (const index past : {0, 66}) {
+          SCOPED_TRACE(testing::Message() << queries << " queries behind " << past << ", window of " << window
+                                          << ", heads of " << shape.head_dim);
+          shape.window = window;
+          const index keys = queries + past;
+          const real_matrix q = random_matrix(queries, shape.query_size(), this->random);
+          const real_matrix k = random_matrix(keys, shape.kv_size(), this->random);
+          const real_matrix v = random_matrix(keys, shape.kv_size(), this->random);
+          TypeParam be = support::make_backend<TypeParam>(2);
+          placed_matrix<TypeParam> y(be, queries, shape.query_size()), placed_q(be, q), placed_k(be, k),
+              placed_v(be, v);
+          be.attention(y.view(), placed_q.in(), placed_k.in(), placed_v.in(), shape);
+          expect_near(y.values(), twin::attention(q, k, v, shape),
+                      attention_error(shape.head_dim, keys, double{shape.scale}));
+          if (this->HasFatalFailure()) return;
+        }
+}
+
 TYPED_TEST(backend_attention, reads_keys_and_values_as_they_are_stored) {
   for (const dtype type : {dtype::f16, dtype::bf16})
     for (const attention_shape& shape : shapes)

@@ -62,6 +62,24 @@ TEST(llava, describes_the_demo_models_pictures_as_they_are) {
     }
 }
 
+TEST(llava, takes_image_tokens_that_are_expanded_already) {
+  std::string expanded = ids;
+  const auto place = expanded.find("250,");
+  for (int i = 1; i < 25; ++i) expanded.insert(place, "250,");
+  const std::vector<std::string> common{"--model", data("tiny_mha").string(), "--image",
+                                        picture_path().string(), "--prompt-ids"};
+  const auto asked = [&](const std::string& prompt) {
+    auto command = common;
+    command.push_back(prompt);
+    return llava(command);
+  };
+  const auto result = asked(expanded);
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_EQ(result.out, asked(ids).out);
+  expanded.insert(place, "250,");
+  test::driver::expect_refused(asked(expanded), {"26 images", "one is given"});
+}
+
 TEST(llava, dense_work_is_what_the_formula_says) {
   const auto result = ask(data("tiny_mha"), picture_path(), {"--json", "--sparsity", "none"});
   ASSERT_EQ(result.exit_code, 0) << result.err;
@@ -84,7 +102,7 @@ TEST(llava, takes_pictures_of_every_kind) {
 }
 
 TEST(llava, reads_text_models) {
-  for (const char* name : {"tiny_llama", "tiny_mistral", "tiny_qwen2"}) {
+  for (const char* name : {"tiny_llama", "tiny_mistral", "tiny_qwen2", "tiny_window"}) {
     for (const char* sparsity : {"none", "both"}) {
       const auto result =
           llava({"--model", data(name).string(), "--prompt-ids", text_ids, "--sparsity", sparsity});

@@ -33,6 +33,22 @@ TEST(llava, ends_the_answer_before_the_statistics_begin) {
   EXPECT_TRUE(together.out.starts_with(apart.out + "tokens and neurons\n")) << together.out;
 }
 
+TEST(llava, says_that_the_context_and_not_the_model_ended_the_answer) {
+  const model_copy model("tiny_llama");
+  model.replace_in_config("\"max_position_embeddings\": ", "\"max_position_embeddings\": 9, \"unread\": ");
+  const auto asked = [&](const std::string& tokens, std::vector<std::string> more) {
+    more.insert(more.begin(), {"--model", model.path().string(), "--prompt-ids", text_ids});
+    return llava(more, tokens);
+  };
+  const auto text = asked("64", {});
+  EXPECT_EQ(text.exit_code, 0) << text.err;
+  EXPECT_EQ(text.err, "llava: the answer ends where the model's context of 9 tokens does\n");
+  const auto json = asked("64", {"--json"});
+  EXPECT_EQ(io::json::parse(json.out).at("finished"), "context");
+  EXPECT_EQ(json.err, "");
+  EXPECT_EQ(io::json::parse(asked("2", {"--json"}).out).at("finished"), "length");
+}
+
 TEST(llava, ends_the_line_of_an_answer_that_it_cannot_go_on_with) {
   const support::temporary_directory directory;
   const auto file = directory.path() / "dump.safetensors";  // larger than is allowed
@@ -118,7 +134,7 @@ TEST(llava, does_not_overwrite_what_is_no_plain_file_or_what_it_reads) {
                  {"file of the model"});
   const auto same = (directory.path() / "same").string();
   fs::create_directory_symlink(directory.path(), directory.path() / "link");
-  for (const fs::path& spelled : {"same", "./same", "link/same"}) {
+  for (const char* spelled : {"same", "./same", "link/same"}) {
     const auto again = (directory.path() / spelled).string();
     expect_refused(ask(data("tiny_mha"), picture_path(), {"--dump", same, "--show-tokens", again}),
                    {"same file"});

@@ -54,6 +54,29 @@ TEST_F(core_matching_runs, with_every_neuron_and_every_token_equal_dense_ones_bi
   EXPECT_EQ(t.sequence.cache.bytes(), dense.cache.bytes());
 }
 
+TEST_F(core_matching_runs, compute_all_of_a_layer_in_which_nothing_fires_and_match_nothing_there) {
+  auto tensors = support::random_tensors(model.config, 1);
+  for (double& value : tensors.at("model.layers.1.mlp.up_proj.weight").values) value = 0;
+  tiny silent(model.config, tensors);
+  talk t(silent, {.match_layers = {1, 2}, .keep = keep_five});
+  expect_prompt(t, question, 1);
+  expect_steps(t, {5});
+  EXPECT_EQ(t.state.silent_layers(), std::vector<index>{1});
+  EXPECT_TRUE(t.state.core_neurons(1).empty());
+  EXPECT_EQ(t.state.decode_neurons(1), std::nullopt);
+  ASSERT_EQ(t.state.matches().size(), 1u);
+  EXPECT_EQ(t.state.matches()[0].layer, 2);
+}
+
+TEST_F(core_matching_runs, are_dense_where_the_share_of_the_mean_is_no_neuron) {
+  talk t(model, {.rho = 1e-6, .count = core_count::mean_count, .match_layers = {1}, .keep = keep_five});
+  auto dense = model.model.start(model.be, 8);
+  auto x = support::embedded(model, support::random_ids(question_size, model.config.vocab_size, 1));
+  EXPECT_EQ(t.prompt(question), model.model.prefill(model.be, dense, x.view(), 1000));
+  EXPECT_EQ(t.decode(5), model.model.decode(model.be, dense, 5));
+  EXPECT_EQ(std::ssize(t.state.silent_layers()), model.config.layers);
+}
+
 TEST_F(core_matching_runs, without_sparsity_equal_the_twin) {
   expect_twin({.sparse_neurons = false, .sparse_tokens = false});
 }

@@ -99,12 +99,17 @@ TEST_F(json_fields, are_read_with_their_type) {
   EXPECT_EQ(fields.numbers("list", 0, 9, 2), (std::vector<double>{1, 2}));
 }
 
-TEST_F(json_fields, fall_back_only_when_absent) {
+TEST_F(json_fields, fall_back_when_absent_or_null) {
   EXPECT_EQ(fields.integer_or("absent", 7, 0, 9), 7);
   EXPECT_EQ(fields.number_or("absent", 0.25, 0, 9), 0.25);
   EXPECT_TRUE(fields.boolean_or("absent", true));
   EXPECT_EQ(fields.string_or("absent", "x"), "x");
-  expect_parts(error_text([&] { fields.integer_or("none", 7, 0, 9); }), "some.json: none is null");
+  EXPECT_EQ(fields.integer_or("none", 7, 0, 9), 7);
+  EXPECT_EQ(fields.number_or("none", 0.25, 0, 9), 0.25);
+  EXPECT_TRUE(fields.boolean_or("none", true));
+  EXPECT_EQ(fields.string_or("none", "x"), "x");
+  expect_parts(error_text([&] { fields.integer_or("text", 7, 0, 9); }), "some.json: text is \"t\"");
+  expect_parts(error_text([&] { fields.integer("none", 0, 9); }), "some.json: none is null");
 }
 
 TEST_F(json_fields, tell_null_from_absent) {

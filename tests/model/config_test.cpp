@@ -117,6 +117,20 @@ TEST_F(model_directory, finds_the_image_processor_in_either_file) {
   EXPECT_EQ(read().image.fit, image_fit::crop);
 }
 
+TEST_F(model_directory, takes_null_in_an_image_processor_for_what_is_absent) {
+  write("config.json", llava_7b);
+  const auto complete = processor;
+  write("preprocessor_config.json", complete);
+  const image_fit fit = read().image.fit;
+  for (const char* key : {"do_pad", "do_resize", "do_center_crop", "do_rescale", "do_normalize", "resample",
+                          "rescale_factor", "image_mean", "image_std"}) {
+    processor = complete;
+    processor[key] = nullptr;
+    write("preprocessor_config.json", processor);
+    EXPECT_EQ(read().image.fit, fit) << key;
+  }
+}
+
 TEST_F(model_directory, refuses_an_image_processor_of_another_size) {
   write("config.json", llava_7b);
   processor["crop_size"] = 224;

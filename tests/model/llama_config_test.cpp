@@ -46,7 +46,7 @@ TEST(llama_config, reads_every_field) {
       parse_text(json::parse(R"({"model_type": "llama", "vocab_size": 128256, "hidden_size": 64,
       "intermediate_size": 96, "num_hidden_layers": 3, "num_attention_heads": 8, "num_key_value_heads": 2,
       "head_dim": 16, "max_position_embeddings": 512, "rms_norm_eps": 1e-5, "hidden_act": "gelu_pytorch_tanh",
-      "attention_bias": true, "mlp_bias": true, "tie_word_embeddings": true, "bos_token_id": 128000,
+      "attention_bias": true, "mlp_bias": false, "pad_token_id": 128004, "tie_word_embeddings": true, "bos_token_id": 128000,
       "eos_token_id": [128001, 128009], "rope_theta": 500000.0})"));
   EXPECT_EQ(config.vocab_size, 128256);
   EXPECT_EQ(config.hidden_size, 64);
@@ -58,8 +58,9 @@ TEST(llama_config, reads_every_field) {
   EXPECT_EQ(config.max_positions, 512);
   EXPECT_EQ(config.rms_norm_eps, 1e-5);
   EXPECT_EQ(config.hidden_act, activation::gelu_tanh);
-  EXPECT_TRUE(config.qkv_bias && config.o_bias && config.mlp_bias && config.tie_word_embeddings);
+  EXPECT_TRUE(config.qkv_bias && config.o_bias && config.tie_word_embeddings);
   EXPECT_EQ(config.bos_token_id, 128000);
+  EXPECT_EQ(config.pad_token_id, 128004);
   EXPECT_EQ(config.eos_token_ids, (std::vector<std::int32_t>{128001, 128009}));
   EXPECT_EQ(config.rope.theta, 500000.0);
 }
@@ -79,7 +80,17 @@ TEST(llama_config, derives_heads_that_are_absent_or_null) {
 TEST(llama_config, gives_qwen2_biases_on_queries_keys_and_values_only) {
   const auto config = parse_text({{"model_type", "qwen2"}});
   EXPECT_TRUE(config.qkv_bias);
-  EXPECT_FALSE(config.o_bias || config.mlp_bias);
+  EXPECT_FALSE(config.o_bias);
+}
+
+TEST(llama_config, refuses_feed_forward_biases) {
+  expect_parts(refusal({{"model_type", "llama"}, {"mlp_bias", true}}),
+               "config.json: mlp_bias is true, expected false");
+}
+
+TEST(llama_config, takes_a_negative_padding_for_none) {
+  EXPECT_EQ(parse_text({{"model_type", "llama"}, {"pad_token_id", -1}}).pad_token_id, std::nullopt);
+  EXPECT_EQ(parse_text({{"model_type", "llama"}, {"pad_token_id", nullptr}}).pad_token_id, std::nullopt);
 }
 
 TEST(llama_config, tells_a_window_of_null_from_none_given) {

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <optional>
 #include <random>
 #include <span>
 #include <string>
@@ -93,13 +94,30 @@ TEST_F(llamas, refuse_what_does_not_fit_their_context) {
                "200");
 }
 
-TEST_F(llamas, have_the_context_of_their_positions_or_of_their_window) {
-  EXPECT_EQ(model.model.context(), 200);
+TEST_F(llamas, drop_no_tokens_beyond_their_window) {
   llama_config config = support::tiny_config();
   config.sliding_window = 50;
-  EXPECT_EQ(tiny(config).model.context(), 50);
-  config.sliding_window = 500;
-  EXPECT_EQ(tiny(config).model.context(), 200);
+  EXPECT_EQ(config.context(), 200);
+  EXPECT_EQ(config.context_when_dropping(), 50);
+  tiny windowed(config);
+  struct keep_two {
+    using attends = sites<site::keep_tokens>;
+    std::vector<std::int32_t> rows{0, 1};
+    token_selection operator()(site::keep_tokens, const layer_context<B>& at) {
+      if (at.layer > 0) return {};
+      return {index_view<>{rows.data(), 2}, cache_scope::every_layer, false};
+    }
+  };
+  const auto prompt = [&](sequence<B>& seq, index tokens) {
+    auto x = support::embedded(windowed, ids_list(static_cast<std::size_t>(tokens), 1));
+    windowed.model.prefill(windowed.be, seq, x.view(), tokens, keep_two());
+  };
+  auto fits = windowed.model.start(windowed.be, 8);
+  prompt(fits, 49);
+  windowed.model.decode(windowed.be, fits, 1);
+  expect_parts(error_text([&] { windowed.model.decode(windowed.be, fits, 1); }), "context of 50", "window");
+  auto too_long = windowed.model.start(windowed.be, 8);
+  expect_parts(error_text([&] { prompt(too_long, 51); }), "51", "window of 50");
 }
 
 TEST_F(llamas, refuse_ids_outside_the_vocabulary_and_empty_prompts) {
@@ -116,8 +134,8 @@ TEST_F(llamas, refuse_a_checkpoint_without_a_tensor_or_with_one_of_another_shape
   const auto load = [&](const support::tensor_map& tensors) {
     return error_text([&] { tiny broken(model.config, tensors); });
   };
-  for (const char* name : {"model.layers.2.mlp.up_proj.weight", "model.layers.0.self_attn.k_proj.bias",
-                           "model.norm.weight", "lm_head.weight", "model.embed_tokens.weight"}) {
+  for (const char* name :
+       {"model.layers.2.mlp.up_proj.weight", "model.layers.0.self_attn.k_proj.bias", "model.norm.weight"}) {
     auto without = model.tensors;
     without.erase(name);
     expect_parts(load(without), "no tensor", name);
@@ -126,12 +144,6 @@ TEST_F(llamas, refuse_a_checkpoint_without_a_tensor_or_with_one_of_another_shape
   narrow["model.layers.3.mlp.down_proj.weight"] = support::real_matrix(20, 74);
   expect_parts(load(narrow), "model.safetensors", "model.layers.3.mlp.down_proj.weight", "[20, 74]",
                "[20, 75]");
-}
-
-TEST_F(llamas, refuse_feed_forward_biases) {
-  llama_config config = support::tiny_config();
-  config.mlp_bias = true;
-  expect_parts(error_text([&] { tiny broken(config); }), "mlp_bias");
 }
 
 TEST_F(llamas, refuse_weights_in_memory_of_another_number_of_layers) {
@@ -187,19 +199,26 @@ TEST_F(llamas, go_on_with_the_rows_that_a_hook_keeps) {
   for (index layer = 0; layer < 4; ++layer) EXPECT_EQ(sequence.cache[layer].length(), 5);
 }
 
-TEST_F(llamas, cost_what_the_formulas_say) {
-  auto sequence = model.model.start(model.be, 0);
-  const auto cost_of = [&](auto&& work) {
-    const work_counters before = model.be.counters();
-    work();
-    return model.be.counters() - before;
-  };
-  EXPECT_EQ(cost_of([&] { prefill(sequence, ids_list(9, 1)); }),
-            forward_cost(model.model, dense_loads(model.config, 0, 9)));
-  EXPECT_EQ(cost_of([&] { model.model.decode(model.be, sequence, 1); }),
-            forward_cost(model.model, dense_loads(model.config, 9, 1)));
-  EXPECT_EQ(cost_of([&] { prefill(sequence, ids_list(6, 1)); }),
-            forward_cost(model.model, dense_loads(model.config, 10, 6)));
+TEST(llama, costs_what_the_formulas_say) {
+  for (const std::optional<index> window : {std::optional<index>(), std::optional<index>(4)}) {
+    llama_config config = support::tiny_config();
+    config.sliding_window = window;
+    tiny model(config);
+    auto sequence = model.model.start(model.be, 0);
+    const auto cost_of = [&](auto&& work) {
+      const work_counters before = model.be.counters();
+      work();
+      return model.be.counters() - before;
+    };
+    const auto prompt = [&](index tokens) {
+      auto x = support::embedded(model, ids_list(static_cast<std::size_t>(tokens), 1));
+      model.model.prefill(model.be, sequence, x.view(), tokens);
+    };
+    EXPECT_EQ(cost_of([&] { prompt(9); }), forward_cost(model.model, dense_loads(config, 0, 9)));
+    EXPECT_EQ(cost_of([&] { model.model.decode(model.be, sequence, 1); }),
+              forward_cost(model.model, dense_loads(config, 9, 1)));
+    EXPECT_EQ(cost_of([&] { prompt(6); }), forward_cost(model.model, dense_loads(config, 10, 6)));
+  }
 }
 
 TEST(forward_cost, of_one_token_is_twice_the_weights_and_the_cache_that_it_reads) {
@@ -222,7 +241,7 @@ TEST(forward_cost, of_a_prompt_counts_the_pairs_that_see_each_other) {
 class generation : public llamas {
  protected:
   struct answer {
-    bool stopped;
+    answer_end end;
     ids_list ids;
     std::vector<std::vector<float>> logits;
   };
@@ -235,8 +254,8 @@ class generation : public llamas {
       return greedy(logits);
     };
     auto first = prefill(sequence, prompt);
-    result.stopped = generate(model.be, model.model, sequence, std::move(first), choose, stop, no_hook{},
-                              [&](std::int32_t id) { result.ids.push_back(id); });
+    result.end = generate(model.be, model.model, sequence, std::move(first), choose, stop, no_hook{},
+                          [&](std::int32_t id) { result.ids.push_back(id); });
     positions = sequence.next_position;
     return result;
   }
@@ -247,7 +266,7 @@ TEST_F(generation, says_the_likeliest_token_after_each_one_before) {
   const ids_list prompt = {3, 1, 4};
   const answer result = generate_from(prompt, {.max_new_tokens = 6});
   ASSERT_EQ(result.ids.size(), 6u);
-  EXPECT_FALSE(result.stopped);
+  EXPECT_EQ(result.end, answer_end::length);
   support::masked_run run{.ids = prompt};
   const support::masked_llama twin(model.config, model.tensors);
   for (std::size_t i = 0; i < 6; ++i) {
@@ -263,14 +282,30 @@ TEST_F(generation, ends_at_a_stop_token_which_is_no_part_of_the_answer) {
   const std::int32_t stop = free.ids[3];
   const auto first = std::ranges::find(free.ids, stop) - free.ids.begin();
   const answer stopped = generate_from({3, 1, 4}, {.max_new_tokens = 6, .stop_ids = {1000, stop}});
-  EXPECT_TRUE(stopped.stopped);
+  EXPECT_EQ(stopped.end, answer_end::stop_token);
   EXPECT_EQ(stopped.ids, ids_list(free.ids.begin(), free.ids.begin() + first));
+}
+
+TEST_F(generation, ends_where_the_listener_wants_no_more) {
+  auto sequence = model.model.start(model.be, 8);
+  auto first = prefill(sequence, {3, 1, 4});
+  ids_list heard;
+  const auto two = [&](std::int32_t id) {
+    heard.push_back(id);
+    return heard.size() < 2;
+  };
+  EXPECT_EQ(generate(model.be, model.model, sequence, std::move(first), sampler(), {.max_new_tokens = 8},
+                     no_hook{}, two),
+            answer_end::listener);
+  EXPECT_EQ(heard.size(), 2u);
 }
 
 TEST_F(generation, is_the_same_where_the_sampler_chooses_in_the_backends_memory) {
   const ids_list prompt = {3, 1, 4};
-  for (const sampling_options& options :
-       {sampling_options{}, {.vocabulary_limit = 9}, {.temperature = 1, .top_k = 7, .seed = 3}}) {
+  for (const sampling_options& options : {sampling_options{},
+                                          {.vocabulary_limit = 9},
+                                          {.never = {2, 5}},
+                                          {.temperature = 1, .top_k = 7, .seed = 3}}) {
     const auto ids_from = [&](auto&& choose) {
       auto sequence = model.model.start(model.be, 8);
       ids_list ids;
@@ -289,7 +324,7 @@ TEST_F(generation, is_the_same_where_the_sampler_chooses_in_the_backends_memory)
 TEST_F(generation, says_nothing_where_nothing_is_asked) {
   const answer result = generate_from({3, 1, 4}, {});
   EXPECT_TRUE(result.ids.empty());
-  EXPECT_FALSE(result.stopped);
+  EXPECT_EQ(result.end, answer_end::length);
 }
 
 TEST(multimodal_prompt, expands_each_image_token_into_its_rows) {

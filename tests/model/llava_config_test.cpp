@@ -31,6 +31,7 @@ TEST(llava_config, reads_the_published_checkpoint) {
   text.vocab_size = 32064;
   text.max_positions = 4096;
   text.rms_norm_eps = 1e-5;
+  text.pad_token_id = 32001;
   EXPECT_EQ(config.text, text);
   EXPECT_EQ(config.vision, clip_vision_config{});
   EXPECT_EQ(config.image_token_index, 32000);
@@ -65,6 +66,15 @@ TEST(llava_config, counts_the_layers_that_run_from_either_end) {
   EXPECT_EQ(layers(24), 24);
 }
 
+TEST(llava_config, takes_a_list_of_one_layer_and_null_for_what_is_optional) {
+  EXPECT_EQ(parse_llava(changed(llava_7b, "/vision_feature_layer", {-3})).vision_feature_layer, -3);
+  for (const char* optional :
+       {"/vision_feature_layer", "/vision_feature_select_strategy", "/projector_hidden_act",
+        "/multimodal_projector_bias", "/tie_word_embeddings", "/text_config/rms_norm_eps",
+        "/text_config/rope_theta", "/text_config/attention_bias", "/vision_config/layer_norm_eps"})
+    EXPECT_NO_THROW(parse_llava(changed(llava_7b, optional, nullptr))) << optional;
+}
+
 TEST(llava_config, counts_the_class_token_when_all_features_are_taken) {
   EXPECT_EQ(parse_llava(changed(llava_7b, "/vision_feature_select_strategy", "full")).image_tokens(), 577);
 }
@@ -94,7 +104,10 @@ TEST(original_llava_config, is_the_same_model_with_padding) {
   const auto config = parse_llava(original_7b);
   auto published = parse_llava(llava_7b);
   published.text.vocab_size = 32000;
+  published.text.pad_token_id.reset();
   EXPECT_EQ(config, published);
+  EXPECT_EQ(parse_llava(changed(original_7b, "/mm_vision_tower", "/models/clip-vit-large-patch14-336//")),
+            config);
   EXPECT_EQ(parse(original_7b).image.fit, image_fit::pad);
   EXPECT_EQ(parse(changed(original_7b, "/image_aspect_ratio", "square")).image.fit, image_fit::crop);
 }
@@ -141,7 +154,6 @@ INSTANTIATE_TEST_SUITE_P(
         bad_value{"/text_config/hidden_size", -4096, "text_config.hidden_size is -4096"},
         bad_value{"/text_config/hidden_size", 4096.0, "text_config.hidden_size is 4096.0"},
         bad_value{"/text_config/hidden_size", "4096", "text_config.hidden_size is \"4096\""},
-        bad_value{"/text_config/hidden_size", nullptr, "text_config.hidden_size is null"},
         bad_value{"/text_config/hidden_size", (1 << 20) + 1, "text_config.hidden_size is 1048577"},
         bad_value{"/text_config/hidden_size", 4097, "text_config.hidden_size: 4097 is not a multiple of 32"},
         bad_value{"/text_config/num_hidden_layers", 4097, "text_config.num_hidden_layers is 4097"},
@@ -211,11 +223,13 @@ INSTANTIATE_TEST_SUITE_P(
                   "vision_feature_layer is 25, expected an integer from -25 to 24"},
         bad_value{"/vision_feature_layer", -26, "vision_feature_layer is -26"},
         bad_value{"/vision_feature_layer", {-2, -5}, "vision_feature_layer is a list of 2 values"},
+        bad_value{"/vision_feature_layer", json::array(), "vision_feature_layer is a list of 0 values"},
+        bad_value{"/vision_feature_layer", {-26}, "vision_feature_layer is -26"},
         bad_value{"/vision_feature_select_strategy", "cls",
                   "vision_feature_select_strategy is \"cls\", expected default"},
         bad_value{"/image_token_index", -200, "image_token_index is -200"},
         bad_value{"/multimodal_projector_bias", "yes", "multimodal_projector_bias is \"yes\""},
-        bad_value{"/projector_hidden_act", nullptr, "projector_hidden_act is null, expected a string"}));
+        bad_value{"/projector_hidden_act", 1, "projector_hidden_act is 1, expected a string"}));
 
 INSTANTIATE_TEST_SUITE_P(
     original, bad_original,

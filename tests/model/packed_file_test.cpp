@@ -73,6 +73,7 @@ TEST_F(packing, gives_the_model_that_converting_gives) {
     for (const dtype type : {dtype::f32, dtype::bf16, dtype::f16, dtype::q8_0, dtype::q4_0}) {
       SCOPED_TRACE(name_of(type));
       config.tie_word_embeddings = tied;
+      from = support::write_checkpoint(directory.path(), support::random_tensors(config, 5));
       pack_as(type);
       const packed_file<B> file = open(type);
       packed_reader<B> packed(be, file);
@@ -82,6 +83,17 @@ TEST_F(packing, gives_the_model_that_converting_gives) {
       EXPECT_EQ(logits_of(be, a), logits_of(be, b));
       EXPECT_EQ(packed_weights(path), type);
     }
+}
+
+TEST_F(packing, ties_what_is_stored_once_whatever_the_configuration_says) {
+  config.tie_word_embeddings = true;
+  from = support::write_checkpoint(directory.path(), support::random_tensors(config, 5));
+  config.tie_word_embeddings = false;
+  pack_as(dtype::f32);
+  EXPECT_THROW(open(dtype::f32), error);
+  config.tie_word_embeddings = stored_word_embeddings(config, from).tied();
+  EXPECT_TRUE(config.tie_word_embeddings);
+  EXPECT_NO_THROW(open(dtype::f32));
 }
 
 TEST_F(packing, lays_out_layers_in_one_piece_and_aligned) {

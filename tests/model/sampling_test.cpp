@@ -102,6 +102,17 @@ TEST(sampler, never_chooses_an_id_beyond_the_vocabulary_limit) {
   EXPECT_EQ(sampler({.vocabulary_limit = 99})(logits), 1);
 }
 
+TEST(sampler, never_chooses_ids_that_are_named) {
+  EXPECT_EQ(sampler({.never = {1}})(logits), 3);
+  EXPECT_EQ(sampler({.never = {1, 3, 99}})(logits), 0);
+  EXPECT_EQ(sampler({.vocabulary_limit = 3, .never = {1}})(logits), 0);
+  expect_shares(shares(logits, {.temperature = 0.7, .seed = 3, .never = {1, 4}}),
+                softmax_of(logits, {0, 2, 3}, 0.7));
+  support::expect_parts(support::error_text([] { sampler({.never = {0}})(std::vector<float>{1.0f}); }),
+                        "infinite");
+  support::expect_parts(support::error_text([] { sampler({.never = {-1}}); }), "-1");
+}
+
 TEST(sampler, the_same_seed_gives_the_same_tokens_and_another_seed_others) {
   const auto draw = [](std::uint64_t seed) {
     sampler choose({.temperature = 1, .seed = seed});

@@ -138,6 +138,22 @@ TEST_P(weight_files, refuse_a_missing_tensor_and_integers) {
   expect_parts(error_text([&] { reader.vector("i", 6); }), "\"i\"", "I64", "F32, F16 or BF16");
 }
 
+TEST_P(weight_files, are_checked_without_being_read) {
+  std::vector<std::string> problems;
+  weight_reader<B> reader(be, from, problems);
+  EXPECT_EQ(reader.matrix("m", {rows, cols}).view.data, nullptr);
+  EXPECT_EQ(reader.transposed("m", rows, cols).view.data, nullptr);
+  EXPECT_EQ(reader.values("v", {cols}), std::vector<float>(cols));
+  EXPECT_TRUE(problems.empty());
+  reader.matrix("m", {cols, rows});
+  reader.vector("absent", 3);
+  reader.vector("i", 6);
+  ASSERT_EQ(problems.size(), 3u);
+  expect_parts(problems[0], "\"m\"", "[70, 65]", "[65, 70]");
+  expect_parts(problems[1], "absent");
+  expect_parts(problems[2], "\"i\"");
+}
+
 TEST(weight_reader, copies_a_tensor_that_lies_misaligned_in_its_file) {
   // One byte in front of the floats, as other writers may lay them out.
   std::string header = R"({"m":{"dtype":"F32","shape":[2,2],"data_offsets":[1,17]},)"

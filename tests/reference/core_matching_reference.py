@@ -103,6 +103,7 @@ class Decoder:
         text = getattr(model.model, "language_model", model.model)
         self.config = text.config
         self.layers, self.norm, self.head, self.embed = text.layers, text.norm, model.lm_head, text.embed_tokens
+        self.window = getattr(text.config, "sliding_window", None) if text.config.model_type == "mistral" else None
         self.frequency = rotary_frequencies(text.config)
         assert torch.allclose(self.frequency, text.rotary_emb.inv_freq.double(), rtol=1e-5), "not transformers' frequencies"
 
@@ -119,8 +120,10 @@ class Decoder:
         key = rotate(cache.key, cache.position, self.frequency).repeat_interleave(heads_per_kv, dim=0)
         scores = rotate(query, position, self.frequency) @ key.transpose(1, 2) * attention.head_dim**-0.5
         tokens, cached = scores.shape[1:]
-        future = torch.ones(tokens, cached, dtype=torch.bool).triu(cached - tokens + 1)
-        weights = scores.masked_fill(future, -torch.inf).softmax(-1)
+        hidden = torch.ones(tokens, cached, dtype=torch.bool).triu(cached - tokens + 1)
+        if self.window is not None:
+            hidden |= cache.position <= position[:, None] - self.window
+        weights = scores.masked_fill(hidden, -torch.inf).softmax(-1)
         mixed = weights @ cache.value.repeat_interleave(heads_per_kv, dim=0)
         return attention.o_proj(mixed.transpose(0, 1).reshape(tokens, -1)), weights
 

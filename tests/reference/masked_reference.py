@@ -59,9 +59,11 @@ class _Plan:
         self.final_positions = position
 
 
-def _mask(columns: np.ndarray, rows: int, columns_total: int) -> Tensor:
+def _mask(columns: np.ndarray, rows: int, columns_total: int, window: int | None) -> Tensor:
     """Additive mask [1, 1, rows, columns_total]; a row always sees itself, for a softmax over nothing is not a number."""
     allowed = torch.ones(rows, columns_total, dtype=torch.bool).tril(columns_total - rows)
+    if window is not None:
+        allowed &= ~torch.ones(rows, columns_total, dtype=torch.bool).tril(columns_total - rows - window)
     allowed[:, : len(columns)] &= torch.from_numpy(columns)
     allowed |= torch.eye(columns_total, dtype=torch.bool)[columns_total - rows :]
     return torch.zeros(rows, columns_total).masked_fill(~allowed, torch.finfo(torch.float32).min)[None, None]
@@ -83,7 +85,8 @@ def masked_logits(model: nn.Module, embeddings: Tensor, trace: Trace, options: O
     text = getattr(model.model, "language_model", model.model)
     plan = _Plan(trace, options, len(text.layers), len(embeddings))
     silent = _SilentNeurons(text.layers, trace, options)
-    cache = DynamicCache(config=text.config)
+    cache = DynamicCache()  # of all tokens: the mask says what a window hides
+    window = getattr(text.config, "sliding_window", None) if text.config.model_type == "mistral" else None
     logits = []
     for step, token in enumerate([None, *trace.generated[:-1]]):
         silent.on = step > 0
@@ -93,7 +96,7 @@ def masked_logits(model: nn.Module, embeddings: Tensor, trace: Trace, options: O
             columns = plan.prefill_columns[index] if step == 0 else plan.decode_columns[index]
             position = plan.prefill_positions[index] if step == 0 else generated_position
             rotary = text.rotary_emb(x, position_ids=position[None])
-            mask = _mask(columns, x.shape[1], len(embeddings) + step)
+            mask = _mask(columns, x.shape[1], len(embeddings) + step, window)
             x = layer(x, attention_mask=mask, position_embeddings=rotary, past_key_values=cache, use_cache=True)
         logits.append(model.lm_head(text.norm(x))[0, -1])
         if step == 0:

@@ -240,6 +240,14 @@ MODEL_CASES = (
         prompts=((23, 0),),
     ),
     ModelCase(
+        name="tiny_window",
+        seed=2,
+        layout="text",
+        config=_llama(num_hidden_layers=2, num_key_value_heads=2, **MISTRAL | {"sliding_window": 24}),
+        runs=_text_runs(2),
+        prompts=((61, 0),),
+    ),
+    ModelCase(
         name="tiny_qwen2",
         seed=4,
         layout="text",

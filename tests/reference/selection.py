@@ -96,7 +96,7 @@ def splitmix64(x: int) -> int:
 
 
 def random_scores(seed: int, layer: int, positions: np.ndarray) -> np.ndarray:
-    return np.array([splitmix64(seed ^ ((layer << 32) | int(p))) >> 33 for p in positions], dtype=np.int64)
+    return np.array([splitmix64(splitmix64(seed) ^ ((layer << 32) | int(p))) >> 33 for p in positions], dtype=np.int64)
 
 
 def by_rank(scores: np.ndarray) -> np.ndarray:

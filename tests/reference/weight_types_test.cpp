@@ -29,9 +29,8 @@ using B = support::test_backend;
 struct rounded_reader {
   using matrix_weight = weight<B::space>;
 
-  std::string prefix(std::initializer_list<std::string_view> candidates, std::string_view probe) const {
-    return from.prefix(candidates, probe);
-  }
+  std::string language_prefix() const { return from.language_prefix(); }
+  word_embeddings embeddings_of(const llama_config& config) const { return from.embeddings_of(config); }
   matrix_weight matrix(const std::string& name, std::initializer_list<std::int64_t> shape) {
     return be.convert_weight(from.matrix(name, shape).view, dtype::f32, false);
   }
@@ -194,7 +193,7 @@ TEST_P(weight_types, stay_as_near_to_transformers_as_their_rounding_allows) {
 std::vector<std::tuple<std::string, dtype>> models_and_types() {
   std::vector<std::tuple<std::string, dtype>> all;
   for (const char* model : {"tiny_mha", "tiny_gqa_bias", "tiny_original", "tiny_saved_by_5", "tiny_llama",
-                            "tiny_mistral", "tiny_qwen2", "demo"})
+                            "tiny_mistral", "tiny_qwen2", "tiny_window", "demo"})
     for (const dtype type : {dtype::f32, dtype::f16, dtype::bf16, dtype::q8_0, dtype::q4_0})
       if (!is_quantised(type) || std::string(model) != "tiny_original") all.emplace_back(model, type);
   return all;

@@ -61,10 +61,10 @@ class conversation {
     const typename corematching::core_matching<B>::decode_hook hook(state);
     auto logits = tiny_.model.decode(tiny_.be, sequence, id, hook);
     token said{id, pass_++, {}, {}};
-    for (index layer = 0; layer < tiny_.config.layers; ++layer)
-      said.neurons.push_back(state.config().decodes_sparsely(layer, tiny_.config.layers)
-                                 ? twin::neurons(downloaded(tiny_.be, state.core_neurons(layer)))
-                                 : std::nullopt);
+    for (index layer = 0; layer < tiny_.config.layers; ++layer) {
+      const auto neurons = state.decode_neurons(layer);
+      said.neurons.push_back(neurons ? twin::neurons(downloaded(tiny_.be, *neurons)) : std::nullopt);
+    }
     tokens_.push_back(std::move(said));
     return logits;
   }

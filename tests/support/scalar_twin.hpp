@@ -189,14 +189,18 @@ inline std::vector<double> attention_weights(const real_matrix& q, index query, 
   return weights;
 }
 
-/// softmax(q k^T * scale) v; causal: query i of t sees the first keys - t + i + 1 keys.
+/// softmax(q k^T * scale) v; causal: query i of t sees the first keys - t + i + 1 keys, or the last `window`
+/// of these.
 inline real_matrix attention(const real_matrix& q, const real_matrix& k, const real_matrix& v,
                              const corematching::attention_shape& shape) {
   const index d = shape.head_dim;
   real_matrix y(q.rows, q.cols);
   for (index i = 0; i < q.rows; ++i)
     for (index head = 0; head < shape.heads; ++head) {
-      const auto sees = [&](index key) { return !shape.causal || key <= k.rows - q.rows + i; };
+      const index last = k.rows - q.rows + i;
+      const auto sees = [&](index key) {
+        return !shape.causal || (key <= last && (shape.window == 0 || key > last - shape.window));
+      };
       const std::vector<double> weights = attention_weights(q, i, head, k, shape, sees);
       for (index key = 0; key < k.rows; ++key)
         for (index j = 0; j < d; ++j)

@@ -8,6 +8,7 @@
 // each of its three matrices.
 #pragma once
 
+#include <algorithm>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
@@ -31,12 +32,17 @@ struct attention_shape {
   index head_dim = 0;
   float scale = 1;     // multiplies query-key products: 1 / sqrt(head_dim)
   bool causal = true;  // query i of t sees the first (keys - t + i + 1) keys; otherwise all
+  index window = 0;    // where causal: of these the last `window` ones; 0: all
 
   constexpr index query_size() const { return heads * head_dim; }
   constexpr index kv_size() const { return kv_heads * head_dim; }
   /// How many of `keys` keys query `i` of `queries` sees.
   constexpr index visible_keys(index i, index queries, index keys) const {
     return causal ? keys - queries + i + 1 : keys;
+  }
+  /// The first of them that it sees.
+  constexpr index first_visible_key(index i, index queries, index keys) const {
+    return window > 0 ? std::max<index>(0, visible_keys(i, queries, keys) - window) : 0;
   }
 };
 
@@ -58,9 +64,11 @@ struct work_counters {
   void count_attention(const attention_shape& shape, index queries, const weight_view<Space>& k) {
     std::uint64_t pairs = 0;
     for (index i = 0; i < queries; ++i)
-      pairs += static_cast<std::uint64_t>(shape.visible_keys(i, queries, k.rows));
+      pairs += static_cast<std::uint64_t>(shape.visible_keys(i, queries, k.rows) -
+                                          shape.first_visible_key(i, queries, k.rows));
     flops += 4 * pairs * static_cast<std::uint64_t>(shape.query_size());
-    kv_bytes += 2 * stored_bytes(k.type, k.rows, shape.kv_size());
+    const index seen = k.rows - (queries > 0 ? shape.first_visible_key(0, queries, k.rows) : 0);
+    kv_bytes += 2 * stored_bytes(k.type, seen, shape.kv_size());
   }
 
   friend work_counters operator-(work_counters a, const work_counters& b) {

@@ -56,12 +56,17 @@ class core_matching {
   const core_matching_config& config() const { return config_; }
   /// One entry for each matching layer that saw image tokens of the current prompt.
   const std::vector<token_match>& matches() const { return matches_; }
-  /// C_ρ^β of a layer, ascending; empty where the layer was not observed.
+  /// C_ρ^β of a layer, ascending; empty where the layer was not observed, and where no counted token had a
+  /// core neuron in it.
   index_view<space> core_neurons(index layer) const;
+  /// Layers, ascending, whose core neurons were wanted and which have none: they decode with all neurons, and
+  /// match nothing.
+  const std::vector<index>& silent_layers() const { return silent_layers_; }
   /// The neurons that decoding computes in a layer: its core neurons in a sparse layer, otherwise all.
   neuron_selection<space> decode_neurons(index layer) const {
     if (!config_.decodes_sparsely(layer, layers_)) return {};
-    return core_neurons(layer);
+    const index_view<space> core = core_neurons(layer);
+    return core.empty() ? neuron_selection<space>() : neuron_selection<space>(core);
   }
   /// Host seconds spent on finding core neurons and core tokens.
   double selection_seconds() const { return selection_seconds_; }
@@ -84,10 +89,12 @@ class core_matching {
   using activation_view = matrix_view<const typename B::value_type, space>;
 
   bool matches_at(index layer) const { return config_.matches_at(layer, layers_); }
+  bool matches_core_neurons_at(index layer) const {
+    return matches_at(layer) && config_.criterion == token_criterion::overlap &&
+           config_.reference == reference_set::sentence;
+  }
   bool needs_core_neurons(index layer) const {
-    return config_.decodes_sparsely(layer, layers_) ||
-           (matches_at(layer) && config_.criterion == token_criterion::overlap &&
-            config_.reference == reference_set::sentence);
+    return config_.decodes_sparsely(layer, layers_) || matches_core_neurons_at(layer);
   }
   bool needs_activated_neurons(index layer) const {
     return needs_core_neurons(layer) || (matches_at(layer) && config_.criterion == token_criterion::overlap);
@@ -104,7 +111,7 @@ class core_matching {
                           vector_view<std::int32_t, space> activated);
   std::vector<std::int32_t> rows_of(token_kind kind, const layer_context<B>& at, index rows) const;
   void choose_core_neurons(index layer, B& be);
-  void check_core_neurons() const;
+  void find_silent_layers();
   void choose_core_tokens(const layer_context<B>& at, const std::vector<std::int32_t>& image_rows);
   token_selection prune(const layer_context<B>& at);
   std::vector<std::int32_t> best_image_rows(const layer_context<B>& at,
@@ -124,6 +131,7 @@ class core_matching {
   std::int32_t first_position_ = 0;                      // of the current prompt
   std::vector<token_kind> kinds_;                        // of its tokens
   std::vector<token_match> matches_;                     // of its matching layers
+  std::vector<index> silent_layers_;                     // without core neurons
   typename B::template buffer<std::uint64_t> bits_;      // Γ of the rows of the current layer
   typename B::template buffer<std::int32_t> activated_;  // |Γ| of the rows of the current layer
   std::vector<double> attention_scores_;                 // of the rows of the current layer

@@ -112,8 +112,9 @@ template <backend B>
 token_selection core_matching<B>::keep(const layer_context<B>& at) {
   const stopwatch watch(*this);
   if (needs_core_neurons(at.layer)) choose_core_neurons(at.layer, at.be);
-  if (at.layer + 1 == layers_) check_core_neurons();
+  if (at.layer + 1 == layers_) find_silent_layers();
   if (!matches_at(at.layer)) return {};
+  if (matches_core_neurons_at(at.layer) && core_neurons(at.layer).empty()) return {};
   const std::vector<std::int32_t> image_rows = rows_of(token_kind::image, at, at.positions.size);
   if (image_rows.empty()) return {};
   choose_core_tokens(at, image_rows);
@@ -131,10 +132,10 @@ void core_matching<B>::choose_core_neurons(index layer, B& be) {
 
 // A backend that queues its work is waited for once, behind the last layer.
 template <backend B>
-void core_matching<B>::check_core_neurons() const {
+void core_matching<B>::find_silent_layers() {
+  silent_layers_.clear();
   for (index layer = 0; layer < layers_; ++layer)
-    require(!needs_core_neurons(layer) || !core_neurons(layer).empty(), "layer ", layer,
-            ": no core neurons, since no counted token activates any neuron");
+    if (needs_core_neurons(layer) && core_neurons(layer).empty()) silent_layers_.push_back(layer);
 }
 
 template <backend B>

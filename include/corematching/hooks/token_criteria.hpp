@@ -3,6 +3,7 @@
 // table needs. They are read from attention in host memory, at matching layers only.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <vector>
@@ -20,22 +21,27 @@ constexpr std::uint64_t splitmix64(std::uint64_t x) {
   return x ^ (x >> 31);
 }
 
-/// A score in 0..2^31-1 that depends on seed, layer and original position alone.
+/// A score in 0..2^31-1 that depends on seed, layer and original position alone. The seed is mixed before the
+/// place comes in: seeds that differ in a few bits would otherwise give one draw with its places permuted.
 constexpr std::int32_t random_score(std::uint64_t seed, index layer, std::int32_t position) {
   const std::uint64_t place =
       (static_cast<std::uint64_t>(layer) << 32) | static_cast<std::uint32_t>(position);
-  return static_cast<std::int32_t>(splitmix64(seed ^ place) >> 33);
+  return static_cast<std::int32_t>(splitmix64(splitmix64(seed) ^ place) >> 33);
 }
 
-/// Attention weights of the last query row, [heads, keys], in host memory.
+/// Attention weights of the last query row, [heads, keys], in host memory; 0 for keys that it does not see.
 template <backend B>
 std::vector<float> last_row_attention(B& be, const attention_inputs<B>& in) {
-  matrix<B, float> weights(be, in.shape.heads, in.keys.rows);
-  be.attention_probabilities(weights.view(), in.queries.middle_rows(in.queries.rows - 1, 1), in.keys,
-                             in.shape);
+  const index keys = in.keys.rows, hidden = in.shape.first_visible_key(0, 1, keys), seen = keys - hidden;
+  matrix<B, float> weights(be, in.shape.heads, seen);
+  be.attention_probabilities(weights.view(), in.queries.middle_rows(in.queries.rows - 1, 1),
+                             in.keys.middle_rows(hidden, seen), in.shape);
   std::vector<float> host;
   download_values(be, weights.view(), host);
-  return host;
+  std::vector<float> all(static_cast<std::size_t>(in.shape.heads * keys), 0.0f);
+  for (index head = 0; head < in.shape.heads; ++head)
+    std::copy_n(host.begin() + head * seen, seen, all.begin() + head * keys + hidden);
+  return all;
 }
 
 /// FastV: mean over heads of the attention that the last token pays to each of the last `rows` keys.
@@ -79,7 +85,7 @@ std::vector<double> projection_scores(B& be, const attention_inputs<B>& in, inde
     for (index c = 0; c < in.shape.query_size(); ++c)
       scores[static_cast<std::size_t>(i)] +=
           weighted_value(c / d, keys - rows + i, c % d) * output[static_cast<std::size_t>(c)];
-    scores[static_cast<std::size_t>(i)] /= norm;
+    if (norm > 0) scores[static_cast<std::size_t>(i)] /= norm;  // no output to project on otherwise
   }
   return scores;
 }

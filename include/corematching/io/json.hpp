@@ -82,7 +82,8 @@ inline json parse_json(std::span<const std::byte> text, const std::string& file)
 }
 
 /// Reads the fields of one JSON object. Every method throws `error` naming the file and the full key when the
-/// value has another type or lies outside the bounds.
+/// value has another type or lies outside the bounds. Where a value is optional, JSON null says no more than
+/// its absence: some writers leave out what they have no value for, others write null.
 class json_object {
  public:
   /// `value` must outlive the reader; `key` is its dotted path inside the file, empty for the document.
@@ -94,7 +95,8 @@ class json_object {
 
   const std::string& file() const { return file_; }
 
-  /// The value under `key`, or null if the key is absent. JSON null counts as a value.
+  /// The value under `key`, which may be JSON null, or nothing if the key is absent: for the few keys where
+  /// null says something else.
   const json* find(std::string_view key) const {
     const auto found = value_->find(key);
     return found == value_->end() ? nullptr : &*found;
@@ -123,7 +125,7 @@ class json_object {
   }
   std::int64_t integer_or(std::string_view key, std::int64_t fallback, std::int64_t least,
                           std::int64_t most) const {
-    return find(key) ? integer(key, least, most) : fallback;
+    return has(key) ? integer(key, least, most) : fallback;
   }
 
   double number(std::string_view key, double least, double most) const {
@@ -134,14 +136,14 @@ class json_object {
     refuse(key, "a number from " + bounds(least, most));
   }
   double number_or(std::string_view key, double fallback, double least, double most) const {
-    return find(key) ? number(key, least, most) : fallback;
+    return has(key) ? number(key, least, most) : fallback;
   }
 
   bool boolean_or(std::string_view key, bool fallback) const {
-    const json* value = find(key);
-    if (value == nullptr) return fallback;
-    if (!value->is_boolean()) refuse(key, "true or false");
-    return value->get<bool>();
+    if (!has(key)) return fallback;
+    const json& value = at(key);
+    if (!value.is_boolean()) refuse(key, "true or false");
+    return value.get<bool>();
   }
 
   std::string string(std::string_view key) const {
@@ -150,7 +152,7 @@ class json_object {
     return value.get<std::string>();
   }
   std::string string_or(std::string_view key, std::string fallback) const {
-    return find(key) ? string(key) : std::move(fallback);
+    return has(key) ? string(key) : std::move(fallback);
   }
 
   json_object object(std::string_view key) const { return {at(key), file_, prefix_ + std::string(key)}; }

@@ -45,18 +45,16 @@ namespace detail {
 
 // {"shortest_edge": n} or n.
 inline int read_shortest_edge(const io::json_object& fields) {
-  const io::json* size = fields.find("size");
-  if (size == nullptr) return 224;
-  if (!size->is_object()) return static_cast<int>(fields.integer("size", 1, max_picture));
+  if (!fields.has("size")) return 224;
+  if (!fields.find("size")->is_object()) return static_cast<int>(fields.integer("size", 1, max_picture));
   // Exact sizes distort pictures; no LLaVA-1.5 does that.
   return static_cast<int>(fields.object("size").integer("shortest_edge", 1, max_picture));
 }
 
 // {"height": n, "width": m} or n.
 inline std::pair<int, int> read_crop_size(const io::json_object& fields) {
-  const io::json* size = fields.find("crop_size");
-  if (size == nullptr) return {224, 224};
-  if (!size->is_object()) {
+  if (!fields.has("crop_size")) return {224, 224};
+  if (!fields.find("crop_size")->is_object()) {
     const int side = static_cast<int>(fields.integer("crop_size", 1, max_picture));
     return {side, side};
   }
@@ -67,7 +65,7 @@ inline std::pair<int, int> read_crop_size(const io::json_object& fields) {
 
 inline void read_channels(const io::json_object& fields, std::string_view key, double least,
                           std::array<float, 3>& channels) {
-  if (!fields.find(key)) return;
+  if (!fields.has(key)) return;
   const auto values = fields.numbers(key, least, 1e3, channels.size());
   for (std::size_t i = 0; i < channels.size(); ++i) channels[i] = static_cast<float>(values[i]);
 }

@@ -18,13 +18,22 @@ struct layer_load {
   index ffn_passes = 1;  // how often its weights are read: once for each part of the rows that it takes
 };
 
+/// Pairs of a query and a key that it sees, where the T last of `cached` rows are queries.
+inline index query_key_pairs(const attention_shape& shape, const layer_load& load) {
+  index pairs = 0;
+  for (index i = 0; i < load.tokens; ++i)
+    pairs += shape.visible_keys(i, load.tokens, load.cached) -
+             shape.first_visible_key(i, load.tokens, load.cached);
+  return pairs;
+}
+
 /// Multiply-adds count as two operations: projections 2 T (2 D Hq + 2 D Hkv), feed-forward 6 T D n, attention
 /// 4 Hq for each query-key pair.
 inline std::uint64_t layer_flops(const llama_config& config, const layer_load& load) {
   const index q = config.heads * config.head_dim, kv = config.kv_heads * config.head_dim,
               d = config.hidden_size;
   const index t = load.tokens;
-  const index pairs = t * (load.cached - t) + t * (t + 1) / 2;
+  const index pairs = query_key_pairs(shape_of(config).attention, load);
   return static_cast<std::uint64_t>(4 * t * d * (q + kv) + 6 * t * d * load.neurons + 4 * q * pairs);
 }
 
@@ -40,7 +49,9 @@ work_counters forward_cost(const llama<B>& model, const std::vector<layer_load>&
     cost.flops += layer_flops(config, loads[i]);
     cost.weight_bytes +=
         layer.attention + layer.neuron * static_cast<std::uint64_t>(loads[i].neurons * loads[i].ffn_passes);
-    cost.kv_bytes += 2 * stored_bytes(cache_type, loads[i].cached, config.kv_heads * config.head_dim);
+    const attention_shape attention = shape_of(config).attention;
+    const index read = loads[i].cached - attention.first_visible_key(0, loads[i].tokens, loads[i].cached);
+    cost.kv_bytes += 2 * stored_bytes(cache_type, read, attention.kv_size());
   }
   cost.flops += static_cast<std::uint64_t>(2 * config.hidden_size * config.vocab_size);
   cost.weight_bytes += model.head_weight_bytes();

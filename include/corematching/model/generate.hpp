@@ -6,6 +6,7 @@
 #include <concepts>
 #include <cstdint>
 #include <span>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -19,7 +20,24 @@ struct stop_rule {
   std::vector<std::int32_t> stop_ids = {};  // ends the answer and is not part of it
 };
 
+enum class answer_end : std::uint8_t {
+  length,      // max_new_tokens were chosen
+  stop_token,  // one of stop_ids was
+  listener     // whoever heard of the last token wanted no more
+};
+
 namespace detail {
+
+/// Whether `on_token` wants another token; one that returns nothing always does.
+template <class OnToken>
+bool wants_more(OnToken& on_token, std::int32_t id) {
+  if constexpr (std::is_void_v<decltype(on_token(id))>) {
+    on_token(id);
+    return true;
+  } else {
+    return on_token(id);
+  }
+}
 
 // Takes logits where the backend has computed them.
 template <class Choose, class B>
@@ -45,16 +63,16 @@ std::int32_t next_token(B& be, const llama<B>& model, sequence<B>& seq, std::int
 /// Continues `seq`, whose last logits are `logits`, token by token: choose(logits) says which comes next (a
 /// `sampler`, or anything that is called like one; logits of steps stay in the backend's memory where they
 /// can be chosen from as choose(be, logits)), on_token(id) hears of it. The answer ends at a stop id, which
-/// is not reported, or after max_new_tokens. Returns true if a stop id ended it.
+/// is not reported, after max_new_tokens, or where on_token returns false.
 template <backend B, class Choose, hook_of<B> H, class OnToken>
-bool generate(B& be, const llama<B>& model, sequence<B>& seq, std::vector<float> logits, Choose&& choose,
-              const stop_rule& stop, H&& hook, OnToken&& on_token) {
-  if (stop.max_new_tokens <= 0) return false;
+answer_end generate(B& be, const llama<B>& model, sequence<B>& seq, std::vector<float> logits,
+                    Choose&& choose, const stop_rule& stop, H&& hook, OnToken&& on_token) {
+  if (stop.max_new_tokens <= 0) return answer_end::length;
   std::int32_t id = choose(std::span<const float>(logits));
   for (index tokens = 1;; ++tokens) {
-    if (std::ranges::count(stop.stop_ids, id) > 0) return true;
-    on_token(id);
-    if (tokens == stop.max_new_tokens) return false;
+    if (std::ranges::count(stop.stop_ids, id) > 0) return answer_end::stop_token;
+    if (!detail::wants_more(on_token, id)) return answer_end::listener;
+    if (tokens == stop.max_new_tokens) return answer_end::length;
     id = detail::next_token(be, model, seq, id, choose, hook);
   }
 }

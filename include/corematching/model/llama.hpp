@@ -37,7 +37,8 @@ class llama {
   requires(!std::same_as<Reader, llama_weights<B>>) llama(B& be, const llama_config& config, Reader& reader)
       : llama(be, config, read_llama_weights<B>(config, reader)) {}
 
-  /// A model of weights that are in memory already; their shapes must be those of `config`.
+  /// A model of weights that are in memory already; their shapes must be those of `config`. It ties embedding
+  /// and head where the weights have one for both.
   llama(B& be, const llama_config& config, llama_weights<B> weights)
       : config_(config),
         embedding_(std::move(weights.embedding)),
@@ -45,6 +46,7 @@ class llama {
         head_(std::move(weights.head)) {
     require(std::ssize(weights.layers) == config.layers, "weights of ", weights.layers.size(),
             " layers for a model of ", config.layers);
+    config_.tie_word_embeddings = head_.view.data == embedding_.view.data;
     for (decoder_weights<B>& layer : weights.layers) layers_.push_back(layer_of<B>(config, std::move(layer)));
     place_frequencies(be);
   }
@@ -178,9 +180,18 @@ class llama {
 
   bool streams_embedding() const { return stream_ && !config_.tie_word_embeddings; }
 
+  static constexpr const char* window_note = " (its sliding window, where tokens are dropped)";
+
+  static bool lacks_tokens(const sequence<B>& seq) {
+    for (index i = 0; i < seq.cache.layers(); ++i)
+      if (seq.cache[i].length() < seq.next_position) return true;
+    return false;
+  }
+
   void require_room(const sequence<B>& seq, index tokens) const {
-    require(seq.next_position + tokens <= context(), tokens, " tokens behind position ", seq.next_position,
-            " do not fit the model's context of ", context(), " tokens");
+    const index room = lacks_tokens(seq) ? config_.context_when_dropping() : context();
+    require(seq.next_position + tokens <= room, tokens, " tokens behind position ", seq.next_position,
+            " do not fit the model's context of ", room, " tokens", room < context() ? window_note : "");
   }
 
   void place_frequencies(B& be) {
@@ -224,6 +235,8 @@ class llama {
   // Shrinks everything that has one entry per token to the rows that the hook keeps after layer `done`.
   view drop_others(B& be, sequence<B>& seq, view x, alive_tokens& alive, const token_selection& kept,
                    index done) const {
+    require(alive.end <= config_.context_when_dropping(), "tokens of a prompt that ends at ", alive.end,
+            " are dropped, which a sliding window of ", config_.context_when_dropping(), " does not allow");
     const index_view<> rows = *kept.rows;
     require(!kept.renumber || kept.scope == cache_scope::every_layer,
             "a hook renumbers tokens whose cache entries stay in some layers");

@@ -48,16 +48,21 @@ struct llama_config {
   activation hidden_act = activation::silu;
   bool qkv_bias = false;
   bool o_bias = false;
-  bool mlp_bias = false;
   bool tie_word_embeddings = false;
   rope_config rope;
   std::optional<index> sliding_window;  // tokens that each query sees, itself included
   std::optional<std::int32_t> bos_token_id = 1;
   std::vector<std::int32_t> eos_token_ids = {2};
+  std::optional<std::int32_t> pad_token_id{};
 
-  /// Positions that a sequence may use. A window of attention is not implemented, so a model that has one is
-  /// used up to its length, where both are the same.
-  index context() const { return std::min(max_positions, sliding_window.value_or(max_positions)); }
+  /// Positions that a sequence may use.
+  index context() const { return max_positions; }
+  /// The same where tokens are dropped. A window counts positions, and in a cache that lacks some of them
+  /// rows say nothing about these, so such a model is then used up to the window's length, where it hides
+  /// nothing.
+  index context_when_dropping() const {
+    return std::min(max_positions, sliding_window.value_or(max_positions));
+  }
 
   /// Throws `error` for an id outside the vocabulary.
   void require_known(std::span<const std::int32_t> ids) const {
@@ -108,7 +113,7 @@ inline void refuse_partial_rotation(const io::json_object& fields) {
 inline void read_rope_scaling(const io::json_object& fields, index max_positions, rope_config& rope) {
   refuse_partial_rotation(fields);
   rope.theta = fields.number_or("rope_theta", rope.theta, 1, 1e12);
-  const char* key = fields.find("rope_type") ? "rope_type" : "type";
+  const char* key = fields.has("rope_type") ? "rope_type" : "type";
   const std::string type = fields.string_or(key, "default");
   if (type == "default") return;
   if (type != "linear" && type != "llama3") fields.refuse(key, "default, linear or llama3");
@@ -156,8 +161,8 @@ inline llama_config llama_defaults(const io::json_object& fields, std::string_vi
 
 inline void read_heads(const io::json_object& fields, std::string_view family, llama_config& config) {
   config.heads = read_size(fields, "num_attention_heads", config.heads, max_width);
-  const bool one_each =
-      fields.find("num_key_value_heads") ? !fields.has("num_key_value_heads") : family == "llama";
+  const bool one_each = fields.find("num_key_value_heads") ? !fields.has("num_key_value_heads")
+                                                           : family == "llama";  // null: as many
   config.kv_heads =
       one_each ? config.heads : read_size(fields, "num_key_value_heads", config.kv_heads, max_width);
   if (config.heads % config.kv_heads != 0)
@@ -191,7 +196,15 @@ inline void read_sliding_window(const io::json_object& fields, std::string_view 
 inline void read_biases(const io::json_object& fields, std::string_view family, llama_config& config) {
   if (family != "llama") return;  // the others have no such keys
   config.qkv_bias = config.o_bias = fields.boolean_or("attention_bias", false);
-  config.mlp_bias = fields.boolean_or("mlp_bias", false);
+  if (fields.boolean_or("mlp_bias", false))
+    fields.refuse("mlp_bias", "false: feed-forward blocks with bias are not supported");
+}
+
+// Some say "none" by a negative id.
+inline void read_pad_token(const io::json_object& fields, llama_config& config) {
+  if (!fields.has("pad_token_id")) return;
+  const std::int64_t id = fields.integer("pad_token_id", -max_vocab, max_vocab);
+  if (id >= 0) config.pad_token_id = static_cast<std::int32_t>(id);
 }
 
 inline void read_special_tokens(const io::json_object& fields, llama_config& config) {
@@ -204,6 +217,7 @@ inline void read_special_tokens(const io::json_object& fields, llama_config& con
     config.eos_token_ids.clear();
     if (fields.has("eos_token_id")) config.eos_token_ids = read_token_ids(fields, "eos_token_id");
   }
+  read_pad_token(fields, config);
 }
 
 }  // namespace detail

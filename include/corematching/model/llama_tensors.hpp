@@ -8,21 +8,10 @@
 #include <vector>
 
 #include "corematching/model/llama_config.hpp"
+#include "corematching/model/word_embeddings.hpp"
 #include "corematching/nn/decoder_layer.hpp"
 
 namespace corematching {
-
-/// What the names of a language model's tensors begin with in the checkpoint behind `reader`.
-template <class Reader>
-std::string language_prefix(const Reader& reader) {
-  return reader.prefix({"language_model.model.", "model.language_model.", "model."}, "embed_tokens.weight");
-}
-
-/// The name of its head.
-template <class Reader>
-std::string head_name(const Reader& reader) {
-  return reader.prefix({"language_model.", ""}, "lm_head.weight") + "lm_head.weight";
-}
 
 inline std::string layer_prefix(const std::string& prefix, index layer) {
   return prefix + "layers." + std::to_string(layer) + ".";
@@ -33,7 +22,6 @@ inline std::string layer_prefix(const std::string& prefix, index layer) {
 template <backend B, class Visitor>
 void visit_layer(decoder_weights<B>& w, const llama_config& config, const std::string& prefix,
                  Visitor&& visit) {
-  require(!config.mlp_bias, "config.json: mlp_bias: feed-forward blocks with bias are not supported");
   const index d = config.hidden_size, n = config.intermediate_size;
   const index q = config.heads * config.head_dim, kv = config.kv_heads * config.head_dim;
   const std::string attention = prefix + "self_attn.", mlp = prefix + "mlp.";
@@ -74,7 +62,7 @@ inline decoder_shape shape_of(const llama_config& config) {
   const auto scale = 1 / std::sqrt(static_cast<float>(config.head_dim));
   return {config.hidden_size,
           config.intermediate_size,
-          {config.heads, config.kv_heads, config.head_dim, scale, true}};
+          {config.heads, config.kv_heads, config.head_dim, scale, true, config.sliding_window.value_or(0)}};
 }
 
 /// A layer of these weights; `is_excerpt` as decoder_layer takes it.
@@ -104,15 +92,14 @@ struct llama_weights {
 
 template <backend B, class Reader>
 llama_weights<B> read_llama_weights(const llama_config& config, Reader& reader) {
-  const std::string prefix = language_prefix(reader);
+  const std::string prefix = reader.language_prefix();
+  const word_embeddings named = reader.embeddings_of(config);
   llama_weights<B> w;
-  w.embedding = reader.matrix(prefix + "embed_tokens.weight", {config.vocab_size, config.hidden_size});
+  w.embedding = reader.matrix(named.embedding, {config.vocab_size, config.hidden_size});
   for (index i = 0; i < config.layers; ++i)
     w.layers.push_back(read_layer_weights<B>(config, reader, layer_prefix(prefix, i)));
   w.norm = reader.vector(prefix + "norm.weight", config.hidden_size);
-  w.head = config.tie_word_embeddings
-               ? w.embedding
-               : reader.matrix(head_name(reader), {config.vocab_size, config.hidden_size});
+  w.head = named.tied() ? w.embedding : reader.matrix(named.head, {config.vocab_size, config.hidden_size});
   return w;
 }
 

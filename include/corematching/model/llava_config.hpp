@@ -76,13 +76,17 @@ inline void check_vision(const io::json_object& fields, const clip_vision_config
 inline std::int32_t read_image_token(const io::json_object& fields) {
   const std::int64_t id = fields.integer_or("image_token_id", 32000, 0, max_vocab);
   const std::int64_t token = fields.integer_or("image_token_index", id, 0, max_vocab);
-  if (fields.find("image_token_id") && token != id)
+  if (fields.has("image_token_id") && token != id)
     fields.refuse("image_token_index", "the same as image_token_id");
   return static_cast<std::int32_t>(token);
 }
 
+// One layer, or a list of it; LLaVA-1.5 does not put the features of several side by side.
 inline index read_feature_layer(const io::json_object& fields, std::string_view key, index layers) {
-  return static_cast<index>(fields.integer_or(key, -2, -layers - 1, layers));
+  if (!fields.has(key)) return -2;
+  const auto listed = fields.integers(key, -layers - 1, layers, 1);
+  if (listed.empty()) fields.refuse(key, "one layer");
+  return static_cast<index>(listed.front());
 }
 
 inline vision_feature_select read_feature_select(const io::json_object& fields, std::string_view key,
@@ -95,7 +99,8 @@ inline vision_feature_select read_feature_select(const io::json_object& fields, 
 
 // The original checkpoints name their tower instead of describing it.
 inline clip_vision_config original_tower(const io::json_object& fields) {
-  const std::string tower = fields.string("mm_vision_tower");
+  std::string tower = fields.string("mm_vision_tower");  // a name or a path, which may end in slashes
+  while (tower.ends_with('/')) tower.pop_back();
   const std::string name = tower.substr(tower.find_last_of('/') + 1);  // npos + 1 is 0
   clip_vision_config config;
   if (name == "clip-vit-large-patch14-336") return config;
@@ -138,6 +143,7 @@ inline llava_config parse_llava_config(const io::json_object& fields) {
     fields.refuse("quantization_config", "none: weights are F32, F16 or BF16");
   // Either place ties them, as in transformers.
   config.text.tie_word_embeddings |= fields.boolean_or("tie_word_embeddings", false);
+  read_pad_token(fields, config.text);
   config.image_token_index = read_image_token(fields);
   config.vision_feature_layer = read_feature_layer(fields, "vision_feature_layer", config.vision.layers);
   config.feature_select = read_feature_select(fields, "vision_feature_select_strategy", "default", "full");

@@ -27,11 +27,13 @@ template <backend B>
 requires std::same_as<typename B::space, host_space>
 class packer {
  public:
-  packer(B& be, const io::checkpoint& from, dtype weights, load_progress progress, io::output_file& to)
-      : from_(from), reader_(be, from, std::move(progress), weights), to_(to) {
-    model_ = language_prefix(reader_);
-    head_ = head_name(reader_);
-  }
+  packer(B& be, const io::checkpoint& from, const word_embeddings& named, dtype weights,
+         load_progress progress, io::output_file& to)
+      : from_(from),
+        reader_(be, from, std::move(progress), weights),
+        to_(to),
+        model_(language_prefix(from)),
+        named_(named) {}
 
   void write(const packed_tensor& t) {
     using kind = packed_tensor::kind;
@@ -62,13 +64,15 @@ class packer {
   // model.layers.0... is what the checkpoint may call language_model.model.layers.0...
   std::string stored_name(const std::string& name) const {
     const std::string ours = "model.";
-    return name.starts_with(ours) ? model_ + name.substr(ours.size()) : head_;
+    if (name == "model.embed_tokens.weight") return named_.embedding;
+    return name.starts_with(ours) ? model_ + name.substr(ours.size()) : named_.head;
   }
 
   const io::checkpoint& from_;
   weight_reader<B> reader_;
   io::output_file& to_;
-  std::string model_, head_;
+  std::string model_;
+  word_embeddings named_;
   std::vector<std::uint64_t> checksums_;
 };
 
@@ -86,7 +90,10 @@ void pack(B& be, const llama_config& config, const io::checkpoint& from, dtype w
     require(!std::filesystem::equivalent(from.at(name).file, path, ignored), path.string(),
             ": is a file of the checkpoint, so it is not overwritten");
   }
-  const packed_layout<B> layout(config, weights);
+  const word_embeddings named = stored_word_embeddings(config, from);
+  llama_config stored = config;
+  stored.tie_word_embeddings = named.tied();
+  const packed_layout<B> layout(stored, weights);
   std::vector<io::tensor_entry> entries;
   for (const packed_tensor& t : layout.tensors()) entries.push_back(t.entry);
   std::map<std::string, std::string> metadata{{"format", packed_format},
@@ -99,7 +106,7 @@ void pack(B& be, const llama_config& config, const io::checkpoint& from, dtype w
   };
   io::output_file file(path);
   file.write(std::as_bytes(std::span<const char>(header_with(std::vector<std::uint64_t>(entries.size())))));
-  detail::packer<B> packer(be, from, weights, std::move(progress), file);
+  detail::packer<B> packer(be, from, named, weights, std::move(progress), file);
   for (const packed_tensor& t : layout.tensors()) packer.write(t);
   file.rewrite_start(std::as_bytes(std::span<const char>(header_with(packer.checksums()))));
   file.commit();

@@ -19,6 +19,7 @@
 #include "corematching/io/mapped_file.hpp"
 #include "corematching/io/safetensors.hpp"
 #include "corematching/model/packed_layout.hpp"
+#include "corematching/model/word_embeddings.hpp"
 
 namespace corematching {
 
@@ -141,14 +142,11 @@ class packed_reader {
   packed_reader(B& be, const packed_file<B>& file)
       : packed_reader(be, file.layout(), file.data().data(), file.owner()) {}
 
-  /// As weight_reader finds it.
-  std::string prefix(std::initializer_list<std::string_view> candidates, std::string_view probe) const {
-    std::string found;
-    for (const std::string_view candidate : candidates) {
-      found = candidate;
-      if (layout_.contains(std::string(candidate).append(probe))) break;
-    }
-    return found;
+  std::string language_prefix() const { return "model."; }
+  /// What was tied when the file was made is stored once.
+  word_embeddings embeddings_of(const llama_config& config) const {
+    const std::string embedding = "model.embed_tokens.weight";
+    return {embedding, config.tie_word_embeddings ? embedding : "lm_head.weight", ""};
   }
 
   matrix_weight matrix(const std::string& name, std::initializer_list<std::int64_t>) {

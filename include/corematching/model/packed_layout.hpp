@@ -99,7 +99,6 @@ class packed_layout {
   byte_range tail() const { return {layers_.back().last, size()}; }
   std::uint64_t size() const { return tensors_.empty() ? 0 : tensors_.back().entry.end; }
 
-  bool contains(const std::string& name) const { return by_name_.contains(name); }
   const packed_tensor& at(const std::string& name) const {
     return tensors_[static_cast<std::size_t>(by_name_.at(name))];
   }

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <limits>
 #include <numeric>
 #include <random>
 #include <span>
@@ -25,7 +26,8 @@ struct sampling_options {
   index top_k = 0;         // 0: no limit
   double top_p = 1;        // in (0, 1]; 1: no limit
   std::uint64_t seed = 0;
-  index vocabulary_limit = 0;  // ids from here on are never chosen; 0: no limit
+  index vocabulary_limit = 0;         // ids from here on are never chosen; 0: no limit
+  std::vector<std::int32_t> never{};  // nor are these
 
   void validate() const {
     require(temperature >= 0 && std::isfinite(temperature), "temperature must be 0 or more, not ",
@@ -33,6 +35,7 @@ struct sampling_options {
     require(top_k >= 0, "top-k must be 0 or more, not ", top_k);
     require(top_p > 0 && top_p <= 1, "top-p must lie in (0, 1], not ", top_p);
     require(vocabulary_limit >= 0, "the vocabulary limit must be 0 or more, not ", vocabulary_limit);
+    for (const std::int32_t id : never) require(id >= 0, "no token has the id ", id);
   }
 };
 
@@ -45,14 +48,22 @@ class sampler {
   /// The next token. Throws `error` if a logit is NaN or all that may be chosen are -inf.
   std::int32_t operator()(std::span<const float> logits) {
     logits = logits.first(static_cast<std::size_t>(allowed(std::ssize(logits))));
-    const largest_value best = checked(largest_of({logits.data(), std::ssize(logits)}));
+    largest_value best = checked(largest_of({logits.data(), std::ssize(logits)}));
+    if (options_.temperature == 0 && may_choose(best.place)) return best.place;
+    if (!options_.never.empty()) {
+      logits = without_never(logits);
+      best = checked(largest_of({logits.data(), std::ssize(logits)}));
+    }
     return options_.temperature == 0 ? best.place : sample(logits, best.value);
   }
 
   /// The same for logits [1, vocabulary] in a backend's memory, which only the choice leaves if it is greedy.
   template <backend B>
   std::int32_t operator()(B& be, matrix_view<const typename B::value_type, typename B::space> logits) {
-    if (options_.temperature == 0) return checked(be.largest({logits.data, allowed(logits.cols)})).place;
+    if (options_.temperature == 0) {
+      const std::int32_t best = checked(be.largest({logits.data, allowed(logits.cols)})).place;
+      if (may_choose(best)) return best;
+    }
     std::vector<float> values;
     download_values(be, logits, values);
     return (*this)(values);
@@ -63,6 +74,16 @@ class sampler {
   index allowed(index ids) const {
     require(ids > 0, "there are no logits to choose from");
     return options_.vocabulary_limit > 0 ? std::min(ids, options_.vocabulary_limit) : ids;
+  }
+
+  bool may_choose(std::int32_t id) const { return !std::ranges::count(options_.never, id); }
+
+  std::span<const float> without_never(std::span<const float> logits) {
+    allowed_.assign(logits.begin(), logits.end());
+    for (const std::int32_t id : options_.never)
+      if (id < std::ssize(allowed_))
+        allowed_[static_cast<std::size_t>(id)] = -std::numeric_limits<float>::infinity();
+    return allowed_;
   }
 
   static largest_value checked(const largest_value& best) {
@@ -110,6 +131,7 @@ class sampler {
 
   sampling_options options_;
   std::mt19937_64 random_;
+  std::vector<float> allowed_;  // logits without those of `never`
 };
 
 }  // namespace corematching

@@ -10,6 +10,7 @@
 #include <cstring>
 #include <functional>
 #include <initializer_list>
+#include <numeric>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -19,6 +20,7 @@
 #include "corematching/backend/backend.hpp"
 #include "corematching/io/mapped_file.hpp"
 #include "corematching/io/safetensors.hpp"
+#include "corematching/model/word_embeddings.hpp"
 #include "corematching/nn/decoder_layer.hpp"
 
 namespace corematching {
@@ -35,16 +37,17 @@ class weight_reader {
   weight_reader(B& be, const io::checkpoint& from, load_progress progress = {},
                 std::optional<dtype> wanted = {})
       : be_(be), from_(from), progress_(std::move(progress)), wanted_(wanted) {}
+  /// Reads nothing but names, types and shapes: what is asked for comes back empty, and what is wrong with it
+  /// is added to `problems` instead of thrown. For whoever wants to know whether a model could be loaded.
+  weight_reader(B& be, const io::checkpoint& from, std::vector<std::string>& problems)
+      : be_(be), from_(from), problems_(&problems) {}
 
-  /// The first of `candidates` under which the checkpoint has a tensor `candidate + probe`; the last of them
-  /// if none has, so that the error about the missing tensor names it.
   std::string prefix(std::initializer_list<std::string_view> candidates, std::string_view probe) const {
-    std::string found;
-    for (const std::string_view candidate : candidates) {
-      found = candidate;
-      if (from_.contains(std::string(candidate).append(probe))) break;
-    }
-    return found;
+    return tensor_prefix(from_, candidates, probe);
+  }
+  std::string language_prefix() const { return corematching::language_prefix(from_); }
+  word_embeddings embeddings_of(const llama_config& config) const {
+    return stored_word_embeddings(config, from_);
   }
 
   bool has(const std::string& name) const { return from_.contains(name); }
@@ -62,6 +65,7 @@ class weight_reader {
 
   /// The transposed of a tensor [rows, cols]: a matrix [cols, rows].
   matrix_weight transposed(const std::string& name, index rows, index cols) {
+    if (only_checks(name, {rows, cols})) return {};
     const io::tensor& tensor = checked(name, {rows, cols});
     return converted(tensor, in_memory(tensor, rows, cols), wanted_.value_or(weight_dtype(tensor)), true);
   }
@@ -69,6 +73,11 @@ class weight_reader {
   /// All elements of a tensor as binary32 in host memory. Throws `error` if one is no finite number; matrices
   /// that stay where they are mapped are not looked through, since that would read the whole file.
   std::vector<float> values(const std::string& name, std::initializer_list<std::int64_t> shape) {
+    if (only_checks(name, shape)) {
+      const std::int64_t size =
+          std::accumulate(shape.begin(), shape.end(), std::int64_t{1}, std::multiplies());
+      return std::vector<float>(static_cast<std::size_t>(size));
+    }
     const io::tensor& tensor = checked(name, shape);
     std::vector<float> result(static_cast<std::size_t>(elements(tensor)));
     visit_dtype(weight_dtype(tensor), [&]<class T>(const T*) {
@@ -99,6 +108,16 @@ class weight_reader {
   }
 
  private:
+  bool only_checks(const std::string& name, std::initializer_list<std::int64_t> shape) const {
+    if (problems_ == nullptr) return false;
+    try {
+      static_cast<void>(checked(name, shape));
+    } catch (const error& problem) {
+      problems_->emplace_back(problem.what());
+    }
+    return true;
+  }
+
   static index elements(const io::tensor& tensor) {
     return static_cast<index>(tensor.bytes.size() / io::size_of(tensor.type));
   }
@@ -124,6 +143,7 @@ class weight_reader {
 
   matrix_weight read_matrix(const std::string& name, std::initializer_list<std::int64_t> shape,
                             std::optional<dtype> wanted) {
+    if (only_checks(name, shape)) return {};
     const io::tensor& tensor = checked(name, shape);
     const auto rows = static_cast<index>(*shape.begin());
     weight<host_space> stored = in_memory(tensor, rows, elements(tensor) / rows);
@@ -155,6 +175,7 @@ class weight_reader {
   const io::checkpoint& from_;
   load_progress progress_;
   std::optional<dtype> wanted_;
+  std::vector<std::string>* problems_ = nullptr;
   std::uint64_t done_ = 0;
 };
 

@@ -90,10 +90,13 @@ void attend_rows(matrix_view<float> y, matrix_view<const float> q, const weight_
                  const weight_view<>& v, const attention_shape& shape, index first, index last,
                  growing_buffer<>& scratch) {
   for (index i = 0; i < q.rows; ++i) {
-    const index visible = shape.visible_keys(i, q.rows, k.rows);
+    const index begin = shape.first_visible_key(i, q.rows, k.rows);
+    const index visible = shape.visible_keys(i, q.rows, k.rows) - begin;
+    const weight_view<> seen_keys = k.middle_rows(begin, visible),
+                        seen_values = v.middle_rows(begin, visible);
     float* p = scratch.at_least((last - first) * (shape.heads / shape.kv_heads) * visible);
-    attend_keys<T>(p, visible, q.row(i).data, {k, shape, first, last, visible});
-    combine_values<T>(y.row(i).data, p, visible, {v, shape, first, last, visible});
+    attend_keys<T>(p, visible, q.row(i).data, {seen_keys, shape, first, last, visible});
+    combine_values<T>(y.row(i).data, p, visible, {seen_values, shape, first, last, visible});
   }
 }
 

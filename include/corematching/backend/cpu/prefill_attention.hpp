@@ -36,9 +36,14 @@ struct shared_rows {
   index query(index row) const { return row / group(); }
   index column(index row) const { return (kv_head * group() + row % group()) * shape.head_dim; }
   index visible(index row) const { return shape.visible_keys(query(row), q.rows, keys); }
+  index first_visible(index row) const { return shape.first_visible_key(query(row), q.rows, keys); }
   /// The first row that sees `key`.
   index first_to_see(index key) const {
     return shape.causal ? std::max<index>(0, key - (keys - q.rows)) * group() : 0;
+  }
+  /// The row behind the last one that sees `key`.
+  index end_of_seeing(index key) const {
+    return shape.window > 0 ? std::min(count(), (key - (keys - q.rows) + shape.window) * group()) : count();
   }
 };
 
@@ -96,7 +101,8 @@ class query_panel {
     softmax_.reset();
   }
 
-  /// How many keys its last row sees.
+  /// The keys from the first that its first row sees to behind the last that its last row sees.
+  index first_visible() const { return rows_.first_visible(first_); }
   index visible() const { return rows_.visible(last_ - 1); }
 
   /// Asks for the memory that begin() reads and finish() writes.
@@ -110,7 +116,7 @@ class query_panel {
   /// Attends to the keys first..first + count, whose tiles are given; `scores` has room for a tile.
   void attend(const float* keys, const float* values, index first, index count, float* scores) {
     const index seen = std::min(count, visible() - first);
-    if (seen <= 0) return;
+    if (seen <= 0 || first + count <= first_visible()) return;
     const index d = rows_.shape.head_dim;
     for (index part = 0; part < d; part += attended_elements)
       for_groups(seen, [&]<std::size_t Size>(index key, std::integral_constant<std::size_t, Size>) {
@@ -160,11 +166,16 @@ class query_panel {
   }
   static float* at(float* vectors, index i) { return vectors + i * panel_queries; }
 
-  /// Scores of -infinity where a row does not see a key.
+  /// Scores of -infinity where a row does not see a key: later ones, and those that its window left behind.
   void hide(index first, index seen, float* scores) const {
+    constexpr float hidden = -std::numeric_limits<float>::infinity();
     for (index j = std::max<index>(0, rows_.visible(first_) - first); j < seen; ++j)
-      std::fill_n(scores + j * panel_queries, rows_.first_to_see(first + j) - first_,
-                  -std::numeric_limits<float>::infinity());
+      std::fill_n(scores + j * panel_queries, rows_.first_to_see(first + j) - first_, hidden);
+    const index behind = std::min(seen, rows_.first_visible(last_ - 1) - first);
+    for (index j = 0; j < behind; ++j) {
+      const index rows = std::max<index>(0, rows_.end_of_seeing(first + j) - first_);
+      std::fill(scores + j * panel_queries + rows, scores + (j + 1) * panel_queries, hidden);
+    }
   }
 
   const shared_rows& rows_;
@@ -210,8 +221,8 @@ inline void attend_panels(const shared_rows& rows, const weight_view<>& k, const
   const auto panel_at = [&](index i) {
     return query_panel(rows, first_panel + i, scores + attended_keys * panel_queries + i * panel_floats);
   };
-  const index visible = panel_at(panels - 1).visible();
-  for (index first = 0; first < visible; first += attended_keys) {
+  const index visible = panel_at(panels - 1).visible(), start = panel_at(0).first_visible();
+  for (index first = start; first < visible; first += attended_keys) {
     const index count = std::min(attended_keys, visible - first), next = first + count;
     const index next_count = std::min(attended_keys, visible - next);
     k_head.copy(first, count, keys);
@@ -223,7 +234,7 @@ inline void attend_panels(const shared_rows& rows, const weight_view<>& k, const
       k_head.ask(from, to);
       v_head.ask(from, to);
       query_panel panel = panel_at(i);
-      if (first == 0) {
+      if (first == start) {
         if (i + 1 < panels) panel_at(i + 1).ask_for_queries();
         panel.begin();
       }

@@ -31,7 +31,9 @@ inline void attention(const context& on, workspace& results, matrix_view<float, 
     const attention_operands<T> in = operands_of<T>(q, k, v, shape);
     require(later.counter == nullptr || q.rows == 1, "attention of ", q.rows,
             " queries cannot be recorded, only that of one");
-    if (q.rows <= few_queries) return decode_attention(on, results, y, in, whole_loads, later);
+    // Tiles know no windows: keys and values are read for each query that a window hides something from.
+    const bool hides = shape.window > 0 && k.rows > shape.window;
+    if (q.rows <= few_queries || hides) return decode_attention(on, results, y, in, whole_loads, later);
     if constexpr (!std::is_same_v<T, float>)
       if (suits_tensor_cores(k.type, shape.head_dim, whole_loads, on.capability))
         return tensor_core_attention(on, y, in);

@@ -39,9 +39,13 @@ struct attention_operands {
   int head_dim;
   float scale;  // of queries, so that scores are powers of two
   bool causal;
+  int window;  // of keys that a query sees; 0: all
 
   __device__ int visible_keys(int query) const {
     return causal ? key_count - query_count + query + 1 : key_count;
+  }
+  __device__ int first_visible_key(int query) const {
+    return window > 0 ? max(0, visible_keys(query) - window) : 0;
   }
   __device__ const float* query(int row, int head) const {
     return queries + row * query_stride + index{head} * head_dim;
@@ -72,7 +76,8 @@ attention_operands<T> operands_of(matrix_view<const float, device_space> q, weig
           .group = static_cast<int>(shape.heads / shape.kv_heads),
           .head_dim = static_cast<int>(shape.head_dim),
           .scale = shape.scale * 1.44269504f,
-          .causal = shape.causal};
+          .causal = shape.causal,
+          .window = static_cast<int>(shape.window)};
 }
 
 /// Whether every head of every row begins at a multiple of 16 bytes and is a whole number of 16-byte loads.

@@ -146,8 +146,9 @@ __global__ void __launch_bounds__(decode_threads)
   const share mine{static_cast<int>(threadIdx.x) % Lanes, window * share::columns, in.head_dim};
   const team_queries<T, Lanes, Heads, Aligned> queries(in, mine, row, first_head, heads);
   running_softmax<Heads, share::elements> state;
-  const int begin = static_cast<int>(blockIdx.x) * slice_keys;
-  const int end = min(begin + slice_keys, in.visible_keys(row));
+  const int slice_begin = static_cast<int>(blockIdx.x) * slice_keys;
+  const int begin = max(slice_begin, in.first_visible_key(row));
+  const int end = min(slice_begin + slice_keys, in.visible_keys(row));
   attend_slice(state, in, mine, queries, kv_head, begin, end);
   write_slice<Lanes>(state, mine, in, to, y, y_stride, row, first_head, heads, slices);
 }
