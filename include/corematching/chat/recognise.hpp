@@ -5,6 +5,7 @@
 // treat a case in a way that the format does not know.
 #pragma once
 
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -98,8 +99,9 @@ inline const chat_format* guess_format(std::string_view text) {
 
 /// The format of a chat template; `where` is where it was found, for messages. Silent where the template is
 /// known, with a notice where it was guessed. Throws, with the names that there are, where neither helps.
-inline chosen_format recognise(std::string_view template_text, const std::string& where) {
-  if (const chat_format* known = format_of_known(template_text)) return {known};
+inline chosen_format recognise(std::string_view template_text, const std::string& where,
+                               std::span<const known_template> among = known_templates) {
+  if (const chat_format* known = format_of_known(template_text, among)) return {known};
   const chat_format* guessed = detail::guess_format(template_text);
   if (guessed == nullptr)
     fail(where, ": the chat template is of no format that is known; --chat-template takes one of ",
