@@ -35,8 +35,8 @@ set(known select io chat cpu cpu_linked cuda cuda_linked)
 set(wanted ${COREMATCHING_COMPONENTS})
 foreach(component IN LISTS wanted)
   if(NOT component IN_LIST known)
-    message(FATAL_ERROR "COREMATCHING_COMPONENTS names '${component}'; corematching has select, io, chat, cpu, cpu_linked, "
-      "cuda and cuda_linked.")
+    message(FATAL_ERROR "COREMATCHING_COMPONENTS names '${component}'; corematching has select, io, chat, cpu, "
+      "cpu_linked, cuda and cuda_linked.")
   endif()
 endforeach()
 include(${CMAKE_CURRENT_LIST_DIR}/cuda.cmake)
