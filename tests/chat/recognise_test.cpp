@@ -79,6 +79,7 @@ const std::vector<std::pair<std::string, const chat_format*>> guesses{
     {"'[INST] ' + content + ' [/INST]' + eos_token + ' '", &mistral_v0_spaced},
     {"'<|system|>' '<|user|>\n' + message['content'] + eos_token '<|assistant|>'", &zephyr},
     {"message['role'].upper() + ': ' '<image>' 'ASSISTANT:'", &llava_1_5},
+    {"message['role'] | upper + ': ' '<image>' 'ASSISTANT:'", &llava_1_5},
     {"'USER: ' + content + ' ' 'ASSISTANT: ' + content + eos_token 'ASSISTANT:'", &vicuna},
 };
 

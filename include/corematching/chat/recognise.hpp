@@ -81,7 +81,9 @@ inline const chat_format* guess_zephyr(const template_markers& has) {
 
 // Variants put line feeds between their turns, or a name in front of the system text.
 inline const chat_format* guess_vicuna(const template_markers& has) {
-  if (has.all("'ASSISTANT:'", "message['role'].upper() + ': '", "<image>")) return &llava_1_5;
+  if (has.all("'ASSISTANT:'", "<image>") &&
+      has.any("message['role'].upper() + ': '", "message['role'] | upper + ': '"))
+    return &llava_1_5;
   const bool lines = has.any("+ '\n'", "+ '\\n'", "</s>\n", "</s>\\n", "SYSTEM: ");
   return has.all("'USER: '", "'ASSISTANT: '") && has.any("eos_token", "</s>") && !lines ? &vicuna : nullptr;
 }
