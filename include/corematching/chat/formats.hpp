@@ -78,6 +78,24 @@ constexpr chat_format with_bos(chat_format format, std::string_view name) {
   return named(format, name);
 }
 
+constexpr chat_format with_trimmed_answers(chat_format format, std::string_view name) {
+  format.trims.assistant = true;
+  return named(format, name);
+}
+
+// Mistral's formats before the seventh, which differ in spaces and in where the system text goes.
+constexpr chat_format mistral(std::string_view name, turn_markup user, turn_markup assistant,
+                              system_place system_in) {
+  return {.name = name,
+          .begin = "{bos}",
+          .system = {"", "\n\n"},
+          .user = user,
+          .assistant = assistant,
+          .end = "{eos}",
+          .system_in = system_in,
+          .alternates = true};
+}
+
 }  // namespace detail
 
 // meta-llama/Llama-3.1-8B-Instruct, meta-llama/Llama-3.3-70B-Instruct: the date is part of the template.
@@ -89,63 +107,27 @@ inline constexpr chat_format llama_3_2 = detail::with_preamble(
     llama_3, "llama-3.2", "Cutting Knowledge Date: December 2023\nToday Date: {date}\n\n");
 
 // mistralai/Mixtral-8x7B-Instruct-v0.1, in its first revisions; mistralai/Mistral-7B-Instruct-v0.2 likewise
-inline constexpr chat_format mistral_v0{.name = "mistral-v0",
-                                        .begin = "{bos}",
-                                        .user = {"[INST] ", " [/INST]"},
-                                        .assistant = {"", "{eos}"},
-                                        .end = "{eos}",
-                                        .system_in = system_place::nowhere,
-                                        .alternates = true};
+inline constexpr chat_format mistral_v0 =
+    detail::mistral("mistral-v0", {"[INST] ", " [/INST]"}, {"", "{eos}"}, system_place::nowhere);
 
 // mistralai/Mistral-7B-Instruct-v0.1, in its first revisions
-inline constexpr chat_format mistral_v0_spaced{.name = "mistral-v0-spaced",
-                                               .begin = "{bos}",
-                                               .user = {"[INST] ", " [/INST]"},
-                                               .assistant = {"", "{eos} "},
-                                               .end = "{eos}",
-                                               .system_in = system_place::nowhere,
-                                               .alternates = true};
+inline constexpr chat_format mistral_v0_spaced =
+    detail::mistral("mistral-v0-spaced", {"[INST] ", " [/INST]"}, {"", "{eos} "}, system_place::nowhere);
 
 // mistralai/Mixtral-8x7B-Instruct-v0.1
-inline constexpr chat_format mistral_v1{.name = "mistral-v1",
-                                        .begin = "{bos}",
-                                        .system = {"", "\n\n"},
-                                        .user = {" [INST] ", " [/INST]"},
-                                        .assistant = {" ", "{eos}"},
-                                        .end = "{eos}",
-                                        .system_in = system_place::first_question,
-                                        .alternates = true};
-
-// mistralai/Mistral-7B-Instruct-v0.3
-inline constexpr chat_format mistral_v3{.name = "mistral-v3",
-                                        .begin = "{bos}",
-                                        .system = {"", "\n\n"},
-                                        .user = {"[INST] ", "[/INST]"},
-                                        .assistant = {" ", "{eos}"},
-                                        .end = "{eos}",
-                                        .system_in = system_place::last_question,
-                                        .trims = {.assistant = true},
-                                        .alternates = true};
+inline constexpr chat_format mistral_v1 =
+    detail::mistral("mistral-v1", {" [INST] ", " [/INST]"}, {" ", "{eos}"}, system_place::first_question);
 
 // mistralai/Mixtral-8x22B-Instruct-v0.1
-inline constexpr chat_format mixtral_8x22b{.name = "mixtral-8x22b",
-                                           .begin = "{bos}",
-                                           .system = {"", "\n\n"},
-                                           .user = {"[INST] ", "[/INST]"},
-                                           .assistant = {" ", "{eos}"},
-                                           .end = "{eos}",
-                                           .system_in = system_place::last_question,
-                                           .alternates = true};
+inline constexpr chat_format mixtral_8x22b =
+    detail::mistral("mixtral-8x22b", {"[INST] ", "[/INST]"}, {" ", "{eos}"}, system_place::last_question);
+
+// mistralai/Mistral-7B-Instruct-v0.3
+inline constexpr chat_format mistral_v3 = detail::with_trimmed_answers(mixtral_8x22b, "mistral-v3");
 
 // mistralai/Mistral-Nemo-Instruct-2407
-inline constexpr chat_format mistral_v3_tekken{.name = "mistral-v3-tekken",
-                                               .begin = "{bos}",
-                                               .system = {"", "\n\n"},
-                                               .user = {"[INST]", "[/INST]"},
-                                               .assistant = {"", "{eos}"},
-                                               .end = "{eos}",
-                                               .system_in = system_place::last_question,
-                                               .alternates = true};
+inline constexpr chat_format mistral_v3_tekken =
+    detail::mistral("mistral-v3-tekken", {"[INST]", "[/INST]"}, {"", "{eos}"}, system_place::last_question);
 
 // mistralai/Mistral-Large-Instruct-2411
 inline constexpr chat_format mistral_v7{.name = "mistral-v7",
