@@ -12,12 +12,13 @@ import sys
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-# Who may include whom: core <- {select, io, backend/*.hpp} <- {backend/cpu, backend/cuda, backend/linked, nn} <-
+# Who may include whom: core <- {select, io, backend/*.hpp} <- {chat, backend/cpu, backend/cuda, backend/linked, nn} <-
 # {hooks, model, bodies} <- umbrellas.
 MAY_INCLUDE = {
     "core": {"core"},
     "select": {"core", "select"},
     "io": {"core", "io"},
+    "chat": {"core", "io", "chat"},
     "backend": {"core", "backend"},
     "backend/cpu": {"core", "select", "backend", "backend/cpu"},
     "backend/cuda": {"core", "select", "backend", "backend/cuda"},
