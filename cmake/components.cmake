@@ -31,12 +31,12 @@ macro(corematching_need component package version target debian)
   endif()
 endmacro()
 
-set(known select io cpu cpu_linked cuda cuda_linked)
+set(known select io text cpu cpu_linked cuda cuda_linked)
 set(wanted ${COREMATCHING_COMPONENTS})
 foreach(component IN LISTS wanted)
   if(NOT component IN_LIST known)
-    message(FATAL_ERROR "COREMATCHING_COMPONENTS names '${component}'; corematching has select, io, cpu, cpu_linked, "
-      "cuda and cuda_linked.")
+    message(FATAL_ERROR "COREMATCHING_COMPONENTS names '${component}'; corematching has select, io, text, cpu, "
+      "cpu_linked, cuda and cuda_linked.")
   endif()
 endforeach()
 include(${CMAKE_CURRENT_LIST_DIR}/cuda.cmake)
@@ -46,6 +46,9 @@ endif()
 if("cpu" IN_LIST wanted OR "cuda" IN_LIST wanted)
   list(APPEND wanted select io model)
 endif()
+if("text" IN_LIST wanted)
+  list(APPEND wanted io)
+endif()
 
 corematching_component(core HEADERS core/*.hpp)
 if("select" IN_LIST wanted)
@@ -54,6 +57,16 @@ endif()
 if("io" IN_LIST wanted)
   corematching_need(io nlohmann_json 3.11 nlohmann_json::nlohmann_json nlohmann-json3-dev)
   corematching_component(io HEADERS io/*.hpp LINK corematching_core nlohmann_json::nlohmann_json)
+endif()
+if("text" IN_LIST wanted)
+  include(${CMAKE_CURRENT_LIST_DIR}/text_libraries.cmake)
+  if(NOT TARGET corematching::oniguruma OR NOT TARGET corematching::utf8proc)
+    message(FATAL_ERROR "Component 'text' of corematching needs Oniguruma 6.9.8 and utf8proc 2.6 (Debian: pkg-config "
+      "libonig-dev libutf8proc-dev). Install them, or leave the component out of COREMATCHING_COMPONENTS (now: "
+      "${COREMATCHING_COMPONENTS}).")
+  endif()
+  corematching_component(text HEADERS text/*.hpp
+    LINK corematching_io nlohmann_json::nlohmann_json corematching::oniguruma corematching::utf8proc)
 endif()
 # Layers, hooks and models, which name no backend: part of each component that has one.
 if("model" IN_LIST wanted)

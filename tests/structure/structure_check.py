@@ -13,11 +13,12 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 # Who may include whom: core <- {select, io, backend/*.hpp} <- {backend/cpu, backend/cuda, backend/linked, nn} <-
-# {hooks, model, bodies} <- umbrellas.
+# {hooks, model, bodies} <- umbrellas; io <- text.
 MAY_INCLUDE = {
     "core": {"core"},
     "select": {"core", "select"},
     "io": {"core", "io"},
+    "text": {"core", "io", "text"},
     "backend": {"core", "backend"},
     "backend/cpu": {"core", "select", "backend", "backend/cpu"},
     "backend/cuda": {"core", "select", "backend", "backend/cuda"},
@@ -26,11 +27,12 @@ MAY_INCLUDE = {
     "nn": {"core", "backend", "nn"},
     "hooks": {"core", "select", "backend", "nn", "hooks"},
     "model": {"core", "select", "io", "backend", "nn", "model"},
-    "umbrella": {"core", "select", "io", "backend", "backend/cpu", "backend/cuda", "backend/linked", "nn", "hooks", "model",
+    "umbrella": {"core", "select", "io", "text", "backend", "backend/cpu", "backend/cuda", "backend/linked", "nn", "hooks", "model",
                  "umbrella"},
 }
 # Third-party headers, by the first part of their path, and the parts that may include them.
-THIRD_PARTY = {"Eigen": {"backend/cpu"}, "unsupported": set(), "nlohmann": {"io", "model"}}
+THIRD_PARTY = {"Eigen": {"backend/cpu"}, "unsupported": set(), "nlohmann": {"io", "model"}, "oniguruma.h": {"text"},
+               "utf8proc.h": {"text"}, "sentencepiece_processor.h": {"text"}}
 # Headers of the CUDA Toolkit, and the parts that may include them, in files .cuh: whatever ends in .hpp is plain C++.
 CUDA_HEADER = re.compile(r"(cuda\w*|cublas\w*|mma)\.h$")
 CUDA_PARTS = {"core", "select", "backend/cuda"}

@@ -51,13 +51,12 @@ class added_tokens {
             token.content.size(), " bytes, more than ", longest_token);
     require(token.id >= 0 && token.id <= largest_token_id, where, ": the added token ",
             io::in_quotes(token.content), " has the id ", token.id);
-    const auto known = by_id_.find(token.id);
-    require(known == by_id_.end() || known->second.content == token.content, where, ": token ", token.id, " is ",
-            io::in_quotes(token.content), ", but also ",
-            io::in_quotes(known == by_id_.end() ? "" : known->second.content));
-    const auto place = by_content_.try_emplace(token.content, token.id).first;
-    require(place->second == token.id, where, ": the added token ", io::in_quotes(token.content), " has id ",
-            token.id, ", but also ", place->second);
+    if (const auto known = by_id_.find(token.id); known != by_id_.end() && known->second.content != token.content)
+      fail(where, ": token ", token.id, " is ", io::in_quotes(token.content), ", but also ",
+           io::in_quotes(known->second.content));
+    const token_id known_id = by_content_.try_emplace(token.content, token.id).first->second;
+    require(known_id == token.id, where, ": the added token ", io::in_quotes(token.content), " has id ", token.id,
+            ", but also ", known_id);
     by_id_.insert_or_assign(token.id, token);
   }
 

@@ -54,13 +54,14 @@ class bpe {
   /// Adds a merge; one of the same pair replaces it. Throws `error`, starting with `where`, if a part or the result is
   /// not in the vocabulary.
   void add_merge(std::string_view left, std::string_view right, std::uint32_t rank, const std::string& where) {
-    require(right.size() >= options_.continuing_prefix.size(), where, ": the merge of ", io::in_quotes(left),
-            " and ", io::in_quotes(right), " lacks its prefix");
+    if (right.size() < options_.continuing_prefix.size())
+      fail(where, ": the merge of ", io::in_quotes(left), " and ", io::in_quotes(right), " lacks its prefix");
     const std::string result = std::string(left).append(right.substr(options_.continuing_prefix.size()));
     const auto id_of = [&](std::string_view token) {
       const token_id id = words_.find(token);
-      require(id != no_token, where, ": the merge of ", io::in_quotes(left), " and ", io::in_quotes(right),
-              " needs ", io::in_quotes(token), ", which is not in the vocabulary");
+      if (id == no_token)
+        fail(where, ": the merge of ", io::in_quotes(left), " and ", io::in_quotes(right), " needs ",
+             io::in_quotes(token), ", which is not in the vocabulary");
       return id;
     };
     const merge made{rank, id_of(result)};

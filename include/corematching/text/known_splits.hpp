@@ -35,12 +35,9 @@ namespace detail {
 enum class split_class : unsigned char { letter, number, space, other };
 
 inline split_class split_class_of(char32_t code) {
+  if (is_letter(code)) return split_class::letter;
   if (is_white_space(code)) return split_class::space;
-  if (code < 0x80) {
-    if ((code | 0x20) >= 'a' && (code | 0x20) <= 'z') return split_class::letter;
-    return code >= '0' && code <= '9' ? split_class::number : split_class::other;
-  }
-  return is_letter(code) ? split_class::letter : is_number(code) ? split_class::number : split_class::other;
+  return is_number(code) ? split_class::number : split_class::other;
 }
 
 struct split_character {

@@ -24,13 +24,12 @@ inline vocabulary read_token_table(const json_part& model) {
   if (!table.is_object()) model.fields().refuse("vocab", "an object of tokens and ids");
   vocabulary words;
   words.reserve(table.size());
+  const std::string where = model.where() + ".vocab";
   for (const auto& item : table.items()) {
-    require(item.value().is_number_unsigned(), model.where(), ".vocab: the token ", io::in_quotes(item.key()),
-            " has no id");
-    const auto id = item.value().get<std::uint64_t>();
-    require(id <= static_cast<std::uint64_t>(largest_token_id), model.where(), ".vocab: the token ",
-            io::in_quotes(item.key()), " has the id ", id, ", which is beyond ", largest_token_id);
-    words.add(item.key(), static_cast<std::int64_t>(id), model.where() + ".vocab");
+    const io::json& id = item.value();
+    if (!id.is_number_unsigned() || id.get<std::uint64_t>() > static_cast<std::uint64_t>(largest_token_id))
+      fail(where, ": the token ", io::in_quotes(item.key()), " has no id from 0 to ", largest_token_id);
+    words.add(item.key(), id.get<std::int64_t>(), where);
   }
   return words;
 }
@@ -41,8 +40,8 @@ inline void add_merge(bpe& result, const io::json& entry, std::uint32_t rank, co
     const std::string_view text = entry.get_ref<const std::string&>();
     if (text.starts_with("#version")) return;
     const std::size_t space = text.find(' ');
-    require(space != text.npos && text.find(' ', space + 1) == text.npos, where, ": ", io::in_quotes(text),
-            " is not a pair of tokens");
+    if (space == text.npos || text.find(' ', space + 1) != text.npos)
+      fail(where, ": ", io::in_quotes(text), " is not a pair of tokens");
     return result.add_merge(text.substr(0, space), text.substr(space + 1), rank, where);
   }
   require(entry.is_array() && entry.size() == 2 && entry[0].is_string() && entry[1].is_string(), where,

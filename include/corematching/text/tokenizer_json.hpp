@@ -8,17 +8,19 @@
 #include <algorithm>
 #include <charconv>
 #include <cstddef>
-#include <cstdint>
+#include <filesystem>
 #include <map>
 #include <memory>
-#include <span>
+#include <optional>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <utility>
 #include <vector>
 
 #include "corematching/core/error.hpp"
 #include "corematching/io/json.hpp"
+#include "corematching/io/mapped_file.hpp"
 #include "corematching/text/added_tokens.hpp"
 #include "corematching/text/decoder_json.hpp"
 #include "corematching/text/json_part.hpp"
@@ -37,6 +39,13 @@ struct named_json {
 };
 
 namespace detail {
+
+/// A JSON file, or nothing where there is none.
+inline std::optional<io::json> read_optional_json(const std::filesystem::path& path) {
+  std::error_code ignored;
+  if (!std::filesystem::exists(path, ignored)) return std::nullopt;
+  return io::parse_json(io::mapped_file::open(path).bytes(), path.string());
+}
 
 /// The fields that tokenizer.json's list and tokenizer_config.json's dictionary of added tokens share.
 inline added_token read_added_token(const json_part& part) {
@@ -74,20 +83,22 @@ class token_adder {
   const vocabulary* words_;
 };
 
-/// Entries of added_tokens_decoder, by id.
-inline void add_configured_tokens(token_adder& adder, const json_part& config) {
-  if (!config.has("added_tokens_decoder")) return;
+/// The entries of added_tokens_decoder, by id.
+inline std::map<token_id, added_token> read_configured_tokens(const json_part& config) {
+  std::map<token_id, added_token> tokens;
+  if (!config.has("added_tokens_decoder")) return tokens;
   const json_part entries = config.part("added_tokens_decoder");
-  std::map<std::int64_t, added_token> tokens;
   for (const auto& item : config.value("added_tokens_decoder").items()) {
     const std::string& key = item.key();
-    std::int64_t id = -1;
+    token_id id = no_token;
     const auto parsed = std::from_chars(key.data(), key.data() + key.size(), id);
-    require(parsed.ec == std::errc() && parsed.ptr == key.data() + key.size() && id >= 0 && id <= largest_token_id,
-            config.file(), ": added_tokens_decoder has the key ", io::in_quotes(key), ", which is no token id");
-    tokens.emplace(id, read_added_token(entries.part(key)));
+    if (parsed.ec != std::errc() || parsed.ptr != key.data() + key.size() || id < 0 || id > largest_token_id)
+      fail(config.file(), ": added_tokens_decoder has the key ", io::in_quotes(key), ", which is no token id");
+    added_token token = read_added_token(entries.part(key));
+    token.id = id;
+    tokens.emplace(id, std::move(token));
   }
-  for (const auto& [id, token] : tokens) adder.add(token, config.file());
+  return tokens;
 }
 
 /// The text of a special token that a configuration names, as text or as an object; empty for none.
@@ -136,7 +147,7 @@ inline std::unique_ptr<pipeline_tokenizer> read_tokenizer_json(const named_json&
   token_frame frame{.prefix = around.prefix, .suffix = around.suffix};
   if (config != nullptr) {
     const detail::json_part settings(config->document, config->path, "");
-    detail::add_configured_tokens(adder, settings);
+    for (const auto& [id, token] : detail::read_configured_tokens(settings)) adder.add(token, config->path);
     detail::configure_frame(frame, parts.added, words_of(parts.model), settings);
   }
   const char* kind = std::holds_alternative<bpe>(parts.model) ? " (BPE)" : " (Unigram)";

@@ -6,6 +6,7 @@
 
 #include <utf8proc.h>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdlib>
 #include <memory>
@@ -30,12 +31,14 @@ inline bool is_white_space(char32_t code) {
 
 /// General category L.
 inline bool is_letter(char32_t code) {
+  if (code < 0x80) return (code | 0x20) >= 'a' && (code | 0x20) <= 'z';
   const auto category = category_of(code);
   return category >= UTF8PROC_CATEGORY_LU && category <= UTF8PROC_CATEGORY_LO;
 }
 
 /// General category N.
 inline bool is_number(char32_t code) {
+  if (code < 0x80) return code >= '0' && code <= '9';
   const auto category = category_of(code);
   return category >= UTF8PROC_CATEGORY_ND && category <= UTF8PROC_CATEGORY_NO;
 }
@@ -76,8 +79,9 @@ inline bool is_word(char32_t code) {
 
 enum class normal_form { nfc, nfd, nfkc, nfkd };
 
-/// A normal form of well-formed text (UAX #15).
-inline std::string normalized_to(normal_form form, std::string_view text) {
+namespace detail {
+
+inline std::string whole_normalized_to(normal_form form, std::string_view text) {
   int options = UTF8PROC_STABLE;
   options |= form == normal_form::nfc || form == normal_form::nfkc ? UTF8PROC_COMPOSE : UTF8PROC_DECOMPOSE;
   if (form == normal_form::nfkc || form == normal_form::nfkd) options |= UTF8PROC_COMPAT;
@@ -88,6 +92,28 @@ inline std::string normalized_to(normal_form form, std::string_view text) {
   const std::unique_ptr<utf8proc_uint8_t, decltype(&std::free)> owner(result, &std::free);
   require(length >= 0, "a text of ", text.size(), " bytes has no normal form: ", utf8proc_errmsg(length));
   return {reinterpret_cast<const char*>(result), static_cast<std::size_t>(length)};
+}
+
+}  // namespace detail
+
+/// A normal form of well-formed text (UAX #15). ASCII is in each of them, and never joins what precedes it, so only other
+/// characters and the one before them need the tables.
+inline std::string normalized_to(normal_form form, std::string_view text) {
+  const auto is_ascii = [](char c) { return static_cast<unsigned char>(c) < 0x80; };
+  std::string result;
+  result.reserve(text.size());
+  while (!text.empty()) {
+    const auto other = std::ranges::find_if_not(text, is_ascii);
+    if (other == text.end()) return result.append(text);
+    const auto before = static_cast<std::size_t>(other - text.begin());
+    result.append(text.substr(0, before - std::min<std::size_t>(before, 1)));
+    text.remove_prefix(before - std::min<std::size_t>(before, 1));
+    const auto next = std::ranges::find_if(text.substr(1), is_ascii);
+    const auto length = static_cast<std::size_t>(next - text.begin());
+    result += detail::whole_normalized_to(form, text.substr(0, length));
+    text.remove_prefix(length);
+  }
+  return result;
 }
 
 /// Each character in lower case on its own: a sigma at the end of a word is like any other.

@@ -38,15 +38,16 @@ class vocabulary {
   /// Throws `error`, starting with `where`, for an id that is out of bounds or taken, a token that is there already,
   /// or one that is too long.
   void add(std::string token, std::int64_t id, const std::string& where) {
-    require(id >= 0 && id <= largest_token_id, where, ": the token ", io::in_quotes(token), " has the id ", id,
-            ", which is not from 0 to ", largest_token_id);
+    if (id < 0 || id > largest_token_id)
+      fail(where, ": the token ", io::in_quotes(token), " has the id ", id, ", which is not from 0 to ",
+           largest_token_id);
     require(token.size() <= longest_token, where, ": token ", id, " has ", token.size(), " bytes, more than ",
             longest_token);
     const auto index = static_cast<std::size_t>(id);
     if (index >= entries_.size()) entries_.resize(index + 1, nullptr);
     require(entries_[index] == nullptr, where, ": two tokens have the id ", id);
     const auto [place, is_new] = ids_.try_emplace(std::move(token), static_cast<token_id>(id));
-    require(is_new, where, ": the token ", io::in_quotes(place->first), " is there twice");
+    if (!is_new) fail(where, ": the token ", io::in_quotes(place->first), " is there twice");
     entries_[index] = &place->first;
   }
 
