@@ -52,10 +52,14 @@ ADDED = ["<s>", "</s>", "<unk>", "<image>", "<|im_start|>", "<|im_end|>", "<left
          "no\u0301w", "<|im_", "<image", "  "]
 
 
+def is_old(c):
+    """Whether Unicode assigned `c` long ago and has not changed its mind: tables differ in age."""
+    return unicodedata.ucd_3_2_0.category(c) == unicodedata.category(c) not in ("Cn", "Cs", "Co")
+
+
 def script_letters():
-    """Letters and marks that Unicode had assigned long ago, by script."""
-    return {name: [chr(c) for c in range(first, last + 1) if unicodedata.ucd_3_2_0.category(chr(c)) != "Cn"]
-            for name, (first, last) in SCRIPTS.items()}
+    """Letters and marks by script."""
+    return {name: list(filter(is_old, map(chr, range(first, last + 1)))) for name, (first, last) in SCRIPTS.items()}
 
 
 class Strings:
@@ -67,7 +71,7 @@ class Strings:
         # Each script has words, some of which come often: without them nothing could be learned.
         self.words = {name: ["".join(self.random.choices(some, k=self.random.randint(1, 7))) for _ in range(60)]
                       for name, some in self.letters.items()}
-        self.assigned = [c for c in map(chr, range(0x20, 0x30000)) if unicodedata.ucd_3_2_0.category(c) not in ("Cn", "Cs", "Co")]
+        self.assigned = list(filter(is_old, map(chr, range(0x20, 0x30000))))
 
     def word(self, scripts=None):
         r = self.random

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// The keys and values at the front of a GGUF file, versions 2 and 3, read in bounds; the tensors behind them are not
-// looked at.
+// The keys and values at the front of a GGUF file, versions 2 and 3, read in bounds; the tensors behind them
+// are not looked at.
 //
 //   "GGUF", version (4 bytes), number of tensors, number of keys (8 bytes each), then for each key
-//   its text, the type of its value (4 bytes), the value. A text is its length (8 bytes) and its bytes, an array the
-//   type of its elements, their number and they. All numbers are little-endian.
+//   its text, the type of its value (4 bytes), the value. A text is its length (8 bytes) and its bytes, an
+//   array the type of its elements, their number and they. All numbers are little-endian.
 //
 // Source: https://github.com/ggml-org/ggml (docs/gguf.md).
 #pragma once
@@ -70,7 +70,8 @@ class gguf_cursor {
 /// Reads its texts from the bytes it was made of, which must outlive it.
 class gguf_metadata {
  public:
-  /// Throws `error`, starting with `file`, for what is no GGUF file of a known version, is cut off, or has a key twice.
+  /// Throws `error`, starting with `file`, for what is no GGUF file of a known version, is cut off, or has a
+  /// key twice.
   static gguf_metadata parse(std::span<const std::byte> bytes, std::string file) {
     static_assert(std::endian::native == std::endian::little);
     gguf_metadata result(std::move(file));
@@ -103,8 +104,8 @@ class gguf_metadata {
 
   bool has(std::string_view key) const { return values_.find(key) != values_.end(); }
 
-  /// Each of these throws `error` naming file and key where there is no such key, its value is of another type or
-  /// out of bounds.
+  /// Each of these throws `error` naming file and key where there is no such key, its value is of another
+  /// type or out of bounds.
   std::string_view text(std::string_view key) const { return get<std::string_view>(key, "a text"); }
   bool boolean(std::string_view key) const { return get<bool>(key, "true or false"); }
   std::int64_t integer(std::string_view key, std::int64_t least, std::int64_t most) const {
@@ -128,7 +129,21 @@ class gguf_metadata {
   using value = std::variant<std::int64_t, double, bool, std::string_view, std::vector<std::int64_t>,
                              std::vector<double>, std::vector<bool>, std::vector<std::string_view>>;
 
-  enum value_type : std::uint32_t { u8, i8, u16, i16, u32, i32, f32, boolean_type, text_type, array, u64, i64, f64 };
+  enum value_type : std::uint32_t {
+    u8,
+    i8,
+    u16,
+    i16,
+    u32,
+    i32,
+    f32,
+    boolean_type,
+    text_type,
+    array,
+    u64,
+    i64,
+    f64
+  };
 
   explicit gguf_metadata(std::string file) : file_(std::move(file)) {}
 
@@ -180,8 +195,8 @@ class gguf_metadata {
     constexpr bool texts = std::is_same_v<Stored, std::string_view>;
     constexpr std::size_t least_bytes = texts ? sizeof(std::uint64_t) : sizeof(Stored);
     const auto count = from.number<std::uint64_t>();
-    require(count <= from.left() / least_bytes, file_, ": truncated: ", in_quotes(key), " is a list of ", count,
-            " values in ", from.left(), " bytes");
+    require(count <= from.left() / least_bytes, file_, ": truncated: ", in_quotes(key), " is a list of ",
+            count, " values in ", from.left(), " bytes");
     std::vector<Element> list;
     list.reserve(static_cast<std::size_t>(count));
     for (std::uint64_t i = 0; i < count; ++i) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Tokens that stand outside of a model's vocabulary, or are not to be cut: they are found in a text before anything
-// else happens to it. At each place the longest counts, and the search goes on behind it.
-// Source: https://github.com/huggingface/tokenizers (tokenizers/src/tokenizer/added_vocabulary.rs).
+// Tokens that stand outside of a model's vocabulary, or are not to be cut: they are found in a text before
+// anything else happens to it. At each place the longest counts, and the search goes on behind it. Source:
+// https://github.com/huggingface/tokenizers (tokenizers/src/tokenizer/added_vocabulary.rs).
 #pragma once
 
 #include <algorithm>
@@ -26,37 +26,38 @@ namespace corematching::text {
 struct added_token {
   std::string content{};
   token_id id = no_token;
-  bool special = false;      // left out of decoded text; text where special tokens are
-  bool single_word = false;  // found only where no word continues it on either side
-  bool strips_left = false;  // takes the white space before it
+  bool special = false;       // left out of decoded text; text where special tokens are
+  bool single_word = false;   // found only where no word continues it on either side
+  bool strips_left = false;   // takes the white space before it
   bool strips_right = false;  // takes the white space behind it
-  bool normalized = true;    // found after the text was normalized, in its normalized form
+  bool normalized = true;     // found after the text was normalized, in its normalized form
 
   bool operator==(const added_token&) const = default;
 };
 
 /// Which added tokens are found in a text.
 struct token_filter {
-  bool special = true;            // also special ones
-  std::string_view always = {};   // found even so
+  bool special = true;           // also special ones
+  std::string_view always = {};  // found even so
 };
 
 class added_tokens {
  public:
-  /// Adds a token, or changes the flags of one that is there. Throws `error`, starting with `where`, for an empty or too
-  /// long content and for an id out of bounds or taken by another.
+  /// Adds a token, or changes the flags of one that is there. Throws `error`, starting with `where`, for an
+  /// empty or too long content and for an id out of bounds or taken by another.
   void add(const added_token& token, const std::string& where) {
     require(!token.content.empty(), where, ": the added token ", token.id, " is empty");
     require(token.content.size() <= longest_token, where, ": the added token ", token.id, " has ",
             token.content.size(), " bytes, more than ", longest_token);
     require(token.id >= 0 && token.id <= largest_token_id, where, ": the added token ",
             io::in_quotes(token.content), " has the id ", token.id);
-    if (const auto known = by_id_.find(token.id); known != by_id_.end() && known->second.content != token.content)
+    if (const auto known = by_id_.find(token.id);
+        known != by_id_.end() && known->second.content != token.content)
       fail(where, ": token ", token.id, " is ", io::in_quotes(token.content), ", but also ",
            io::in_quotes(known->second.content));
     const token_id known_id = by_content_.try_emplace(token.content, token.id).first->second;
-    require(known_id == token.id, where, ": the added token ", io::in_quotes(token.content), " has id ", token.id,
-            ", but also ", known_id);
+    require(known_id == token.id, where, ": the added token ", io::in_quotes(token.content), " has id ",
+            token.id, ", but also ", known_id);
     by_id_.insert_or_assign(token.id, token);
   }
 
@@ -91,8 +92,8 @@ class added_tokens {
 
   const std::map<token_id, added_token>& all() const { return by_id_; }
 
-  /// Cuts `text` at the tokens that are found before it is normalized, or, `after_normalizing`, at the others.
-  /// Calls `use(part, no_token)` for the texts between and `use(empty, id)` for the tokens, in order.
+  /// Cuts `text` at the tokens that are found before it is normalized, or, `after_normalizing`, at the
+  /// others. Calls `use(part, no_token)` for the texts between and `use(empty, id)` for the tokens, in order.
   template <class Use>
   void cut(std::string_view text, bool after_normalizing, const token_filter& filter, Use&& use) const {
     const byte_trie& trie = tries_[after_normalizing ? 1 : 0];

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Byte pair encoding: a word begins as its characters, and of all neighbours that the table knows the pair with
-// the best rank is merged, the leftmost of equals, until none is left.
+// Byte pair encoding: a word begins as its characters, and of all neighbours that the table knows the pair
+// with the best rank is merged, the leftmost of equals, until none is left.
 //
-// Source: Sennrich et al., "Neural Machine Translation of Rare Words with Subword Units" (2016); what becomes of unknown
-// characters is https://github.com/huggingface/tokenizers (tokenizers/src/models/bpe).
+// Source: Sennrich et al., "Neural Machine Translation of Rare Words with Subword Units" (2016); what becomes
+// of unknown characters is https://github.com/huggingface/tokenizers (tokenizers/src/models/bpe).
 #pragma once
 
 #include <algorithm>
@@ -26,12 +26,12 @@
 namespace corematching::text {
 
 struct bpe_options {
-  std::optional<std::string> unknown{};     // the token for characters without one; without it they are dropped
-  std::string continuing_prefix{};          // in front of every character but a word's first
-  std::string end_suffix{};                 // behind a word's last character
-  bool fuse_unknown = false;                // one token for unknown characters in a row
-  bool byte_fallback = false;               // tokens of bytes for an unknown character
-  bool ignore_merges = false;               // a word that is a token stays one
+  std::optional<std::string> unknown{};  // the token for characters without one; without it they are dropped
+  std::string continuing_prefix{};       // in front of every character but a word's first
+  std::string end_suffix{};              // behind a word's last character
+  bool fuse_unknown = false;             // one token for unknown characters in a row
+  bool byte_fallback = false;            // tokens of bytes for an unknown character
+  bool ignore_merges = false;            // a word that is a token stays one
 };
 
 class bpe {
@@ -51,9 +51,10 @@ class bpe {
 
   void reserve_merges(std::size_t count) { merges_.reserve(count); }
 
-  /// Adds a merge; one of the same pair replaces it. Throws `error`, starting with `where`, if a part or the result is
-  /// not in the vocabulary.
-  void add_merge(std::string_view left, std::string_view right, std::uint32_t rank, const std::string& where) {
+  /// Adds a merge; one of the same pair replaces it. Throws `error`, starting with `where`, if a part or the
+  /// result is not in the vocabulary.
+  void add_merge(std::string_view left, std::string_view right, std::uint32_t rank,
+                 const std::string& where) {
     if (right.size() < options_.continuing_prefix.size())
       fail(where, ": the merge of ", io::in_quotes(left), " and ", io::in_quotes(right), " lacks its prefix");
     const std::string result = std::string(left).append(right.substr(options_.continuing_prefix.size()));
@@ -68,8 +69,8 @@ class bpe {
     merges_.insert(pair_of(id_of(left), id_of(right)), made) = made;
   }
 
-  /// The ids of one word, which is well-formed text. Throws `error` for an unknown character where the unknown token is
-  /// not in the vocabulary.
+  /// The ids of one word, which is well-formed text. Throws `error` for an unknown character where the
+  /// unknown token is not in the vocabulary.
   void append_ids(std::string_view word, std::vector<token_id>& ids) const {
     if (options_.ignore_merges) {
       if (const token_id whole = words_.find(word); whole != no_token) return ids.push_back(whole);
@@ -103,7 +104,8 @@ class bpe {
         ids.push_back(id);
       } else if (!(options_.byte_fallback && bytes_.append(text, ids)) && options_.unknown) {
         // GPT-2's files name the empty text, and never need it.
-        require(unknown_ != no_token, where_, ": the text has a character that is in no token, and the unknown token ",
+        require(unknown_ != no_token, where_,
+                ": the text has a character that is in no token, and the unknown token ",
                 io::in_quotes(*options_.unknown), " is not in the vocabulary");
         if (unknown_waits && !options_.fuse_unknown) ids.push_back(unknown_);
         unknown_waits = true;
@@ -126,8 +128,8 @@ class bpe {
     }
   };
 
-  // Merges ids[begin..). The candidates lie in a heap, the symbols are a list, so n symbols take n log n steps; a
-  // candidate whose symbols have changed since is recognised by what it would make.
+  // Merges ids[begin..). The candidates lie in a heap, the symbols are a list, so n symbols take n log n
+  // steps; a candidate whose symbols have changed since is recognised by what it would make.
   void merge_all(std::vector<token_id>& ids, std::size_t begin) const {
     const std::size_t count = ids.size() - begin;
     if (count < 2) return;

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// SentencePiece's compiled normalisation rules: a double-array trie of what is replaced, and the texts that replace
-// it, each ended by a zero byte.
+// SentencePiece's compiled normalisation rules: a double-array trie of what is replaced, and the texts that
+// replace it, each ended by a zero byte.
 //
 //   4 bytes little-endian: the trie's size in bytes, the trie (units of 4 bytes), the texts
 //
-// Source: https://github.com/google/sentencepiece (src/normalizer.cc), https://github.com/s-yata/darts-clone for the
-// units. As in the tokenizers library the shortest rule that matches wins, and takes its whole grapheme cluster.
+// Source: https://github.com/google/sentencepiece (src/normalizer.cc), https://github.com/s-yata/darts-clone
+// for the units. As in the tokenizers library the shortest rule that matches wins, and takes its whole
+// grapheme cluster.
 #pragma once
 
 #include <cstddef>
@@ -28,8 +29,8 @@ class charsmap {
   charsmap(std::string_view bytes, const std::string& where) {
     require(bytes.size() >= 4, where, ": ", bytes.size(), " bytes are no rules");
     const std::size_t size = unit_at(bytes, 0);
-    require(size % 4 == 0 && size >= 4 && size <= bytes.size() - 4, where, ": a trie of ", size,
-            " bytes in ", bytes.size(), " bytes of rules");
+    require(size % 4 == 0 && size >= 4 && size <= bytes.size() - 4, where, ": a trie of ", size, " bytes in ",
+            bytes.size(), " bytes of rules");
     units_.reserve(size / 4);
     for (std::size_t i = 0; i < size; i += 4) units_.push_back(unit_at(bytes, 4 + i));
     texts_ = bytes.substr(4 + size);
@@ -47,9 +48,8 @@ class charsmap {
           return;
         }
       }
-      for_each_character(cluster, [&](char32_t, std::string_view bytes) {
-        result += replacement(bytes).value_or(bytes);
-      });
+      for_each_character(
+          cluster, [&](char32_t, std::string_view bytes) { result += replacement(bytes).value_or(bytes); });
     });
     return result;
   }
@@ -61,8 +61,8 @@ class charsmap {
     return unit;
   }
 
-  // A unit: bits 0 to 7 the label, 8 whether a value hangs below, 9 whether the offset in bits 10 to 30 counts in
-  // 256; bit 31 marks a value, which no label equals.
+  // A unit: bits 0 to 7 the label, 8 whether a value hangs below, 9 whether the offset in bits 10 to 30
+  // counts in 256; bit 31 marks a value, which no label equals.
   static std::size_t offset_of(std::uint32_t unit) {
     return std::size_t{unit >> 10} << ((unit & 0x200U) >> 6);
   }
@@ -85,7 +85,8 @@ class charsmap {
   std::optional<std::string_view> text_at(std::size_t begin) const {
     // Damaged rules may point into the middle of a character.
     if (begin > texts_.size()) return std::nullopt;
-    if (begin < texts_.size() && (static_cast<unsigned char>(texts_[begin]) & 0xc0) == 0x80) return std::nullopt;
+    if (begin < texts_.size() && (static_cast<unsigned char>(texts_[begin]) & 0xc0) == 0x80)
+      return std::nullopt;
     const std::string_view rest = std::string_view(texts_).substr(begin);
     return rest.substr(0, rest.find('\0'));
   }

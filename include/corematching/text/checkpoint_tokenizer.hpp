@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// The tokenizer of a checkpoint. Of several files it is the one that transformers takes: tokenizer.json, which its fast
-// tokenizers read as it stands, before tokenizer.model. What tokenizer_config.json says of classes (tokenizer_class,
-// use_fast, legacy) does not count then: all that it could change is written out in tokenizer.json.
-// Source: https://github.com/huggingface/transformers (tokenization_utils_base.py, models/auto/tokenization_auto.py).
+// The tokenizer of a checkpoint. Of several files it is the one that transformers takes: tokenizer.json,
+// which its fast tokenizers read as it stands, before tokenizer.model. What tokenizer_config.json says of
+// classes (tokenizer_class, use_fast, legacy) does not count then: all that it could change is written out in
+// tokenizer.json. Source: https://github.com/huggingface/transformers (tokenization_utils_base.py,
+// models/auto/tokenization_auto.py).
 #pragma once
 
 #include <filesystem>
@@ -35,7 +36,8 @@ inline std::optional<io::json> read_tokenizer_config(const std::filesystem::path
   if (!config) config = io::json::object();
   if (!config->is_object()) return config;  // refused by whoever reads it
   for (const char* key : {"bos_token", "eos_token"})
-    if (names->contains(key) && (!config->contains(key) || (*config)[key].is_null())) (*config)[key] = (*names)[key];
+    if (names->contains(key) && (!config->contains(key) || (*config)[key].is_null()))
+      (*config)[key] = (*names)[key];
   return config;
 }
 
@@ -50,8 +52,8 @@ inline std::unique_ptr<tokenizer> open_tokenizer_json(const std::filesystem::pat
 
 }  // namespace detail
 
-/// The tokenizer of a directory in Hugging Face's layout, or of a GGUF file; null where a directory has none. Throws
-/// `error` naming the file that cannot be read, also a tokenizer.model where `open_model` is null.
+/// The tokenizer of a directory in Hugging Face's layout, or of a GGUF file; null where a directory has none.
+/// Throws `error` naming the file that cannot be read, also a tokenizer.model where `open_model` is null.
 inline std::unique_ptr<tokenizer> open_tokenizer(const std::filesystem::path& checkpoint,
                                                  tokenizer_model_opener open_model = nullptr) {
   std::error_code ignored;
@@ -59,10 +61,12 @@ inline std::unique_ptr<tokenizer> open_tokenizer(const std::filesystem::path& ch
     const io::mapped_file file = io::mapped_file::open(checkpoint);
     return read_gguf_tokenizer(io::gguf_metadata::parse(file.bytes(), checkpoint.string()));
   }
-  if (std::filesystem::exists(checkpoint / "tokenizer.json", ignored)) return detail::open_tokenizer_json(checkpoint);
+  if (std::filesystem::exists(checkpoint / "tokenizer.json", ignored))
+    return detail::open_tokenizer_json(checkpoint);
   const std::filesystem::path model = checkpoint / "tokenizer.model";
   if (!std::filesystem::exists(model, ignored)) return nullptr;
-  require(open_model != nullptr, model.string(), ": needs SentencePiece, which this program was built without");
+  require(open_model != nullptr, model.string(),
+          ": needs SentencePiece, which this program was built without");
   return open_model(checkpoint);
 }
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// The steps by which tokens become text, as the tokenizers library names them; each takes tokens one by one, so that
-// text can be shown while it is made.
-// Source: https://github.com/huggingface/tokenizers (tokenizers/src/decoders). It differs in one thing: of bytes in a row
-// that are not all characters it keeps none, and here those that are stay, since they were shown already.
+// The steps by which tokens become text, as the tokenizers library names them; each takes tokens one by one,
+// so that text can be shown while it is made. Source: https://github.com/huggingface/tokenizers
+// (tokenizers/src/decoders). It differs in one thing: of bytes in a row that are not all characters it keeps
+// none, and here those that are stay, since they were shown already.
 #pragma once
 
 #include <cstddef>
@@ -32,7 +32,8 @@ struct metaspace {
   std::string replacement;
   bool drops_first;
 };
-/// Takes up to so many of a character from both ends of each token, or of all the text where tokens are fused.
+/// Takes up to so many of a character from both ends of each token, or of all the text where tokens are
+/// fused.
 struct strip {
   std::string character;
   std::size_t start;
@@ -64,8 +65,8 @@ class decoding {
 
  private:
   struct state {
-    std::string held;         // bytes of an unfinished character, or what may be stripped from the end
-    bool started = false;     // a token came by
+    std::string held;          // bytes of an unfinished character, or what may be stripped from the end
+    bool started = false;      // a token came by
     std::size_t stripped = 0;  // from the front
     bool front_done = false;
   };
@@ -100,7 +101,8 @@ class decoding {
     emit_characters(index, false);
   }
 
-  // Hands on what is whole of the bytes that are held. `each`: a U+FFFD for each byte that is in no character.
+  // Hands on what is whole of the bytes that are held. `each`: a U+FFFD for each byte that is in no
+  // character.
   void emit_characters(std::size_t index, bool each) {
     std::string& held = states_[index].held;
     std::string text;
@@ -119,7 +121,8 @@ class decoding {
   void emit_unfinished(std::size_t index, bool each) {
     const std::string held = std::exchange(states_[index].held, {});
     std::string text;
-    for (std::size_t i = 0; i < (each ? held.size() : held.empty() ? 0 : 1); ++i) text += replacement_character;
+    for (std::size_t i = 0; i < (each ? held.size() : held.empty() ? 0 : 1); ++i)
+      text += replacement_character;
     if (!text.empty()) run(index + 1, text);
   }
 
@@ -142,7 +145,8 @@ class decoding {
     // What stands at the end goes, unless more follows.
     const std::string text = s.held.append(token);
     std::size_t end = text.size();
-    for (std::size_t i = 0; i < step.stop && std::string_view(text).substr(0, end).ends_with(step.character); ++i)
+    for (std::size_t i = 0; i < step.stop && std::string_view(text).substr(0, end).ends_with(step.character);
+         ++i)
       end -= step.character.size();
     s.held = text.substr(end);
     run(index + 1, std::string_view(text).substr(0, end));

@@ -33,8 +33,8 @@ inline void append_decoder(std::vector<decode::step>& steps, const json_part& pa
     return;
   }
   // These look at tokens, and text that is shown while it is made has none any more.
-  require(!fused, part.where(), ": the decoder ", io::in_quotes(type), " behind one that joins all tokens is not ",
-          "supported");
+  require(!fused, part.where(), ": the decoder ", io::in_quotes(type),
+          " behind one that joins all tokens is not ", "supported");
   if (type == "ByteLevel") {
     steps.push_back(decode::byte_level{});
     fused = true;

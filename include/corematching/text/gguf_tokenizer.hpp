@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// The vocabulary inside a GGUF file: `tokenizer.ggml.model` is "llama" (SentencePiece, pieces merged by their scores) or
-// "gpt2" (byte-level BPE, cut by what `tokenizer.ggml.pre` names).
+// The vocabulary inside a GGUF file: `tokenizer.ggml.model` is "llama" (SentencePiece, pieces merged by their
+// scores) or "gpt2" (byte-level BPE, cut by what `tokenizer.ggml.pre` names).
 //
-// Source: https://github.com/ggml-org/llama.cpp (src/llama-vocab.cpp) for the keys and their defaults; expressions are
-// those of the models' own files. Where the two differ, as in Qwen2's normal form, the model's file decides.
+// Source: https://github.com/ggml-org/llama.cpp (src/llama-vocab.cpp) for the keys and their defaults;
+// expressions are those of the models' own files. Where the two differ, as in Qwen2's normal form, the
+// model's file decides.
 #pragma once
 
 #include <algorithm>
@@ -49,7 +50,8 @@ struct gguf_cut {
 
 inline gguf_cut gguf_cut_of(std::string_view name, const std::string& file) {
   const auto split = [&](std::string_view expression) {
-    return cut::split{pattern::of_expression(std::string(expression), file), split_behaviour::isolated, false};
+    return cut::split{pattern::of_expression(std::string(expression), file), split_behaviour::isolated,
+                      false};
   };
   const cut::byte_level bytes{false, false}, gpt2{false, true};
   const auto steps = [](auto... step) { return pre_tokenizer(std::vector<cut::step>{std::move(step)...}); };
@@ -57,14 +59,15 @@ inline gguf_cut gguf_cut_of(std::string_view name, const std::string& file) {
     return {.cut = steps(split(llama3_expression), bytes), .ignore_merges = true, .adds_bos = true};
   if (name == "tekken")
     return {.cut = steps(split(tekken_expression), bytes), .ignore_merges = true, .adds_bos = true};
-  if (name == "qwen2" || name == "deepseek-r1-qwen") return {.cut = steps(split(qwen2_expression), bytes), .nfc = true};
+  if (name == "qwen2" || name == "deepseek-r1-qwen")
+    return {.cut = steps(split(qwen2_expression), bytes), .nfc = true};
   if (name == "smollm") return {.cut = steps(cut::digits{true}, gpt2)};
   if (name == "gpt-2") return {.cut = steps(gpt2)};
   if (name == "default")
     return {.cut = steps(split(R"([\p{P}\$\+<=>\^~\|]+)"), split(gpt2_expression), split(R"(\p{N}+)"),
                          split("[0-9][0-9][0-9]"), bytes)};
-  fail(file, ": the pre-tokenizer ", io::in_quotes(name), " is not supported; llama-bpe, tekken, qwen2, smollm, ",
-       "gpt-2 and default are");
+  fail(file, ": the pre-tokenizer ", io::in_quotes(name),
+       " is not supported; llama-bpe, tekken, qwen2, smollm, ", "gpt-2 and default are");
 }
 
 class gguf_vocabulary {
@@ -104,11 +107,14 @@ class gguf_vocabulary {
     return static_cast<token_id>(file_.integer(key, 0, std::ssize(tokens_) - 1));
   }
 
-  bool flag(std::string_view key, bool fallback) const { return file_.has(key) ? file_.boolean(key) : fallback; }
+  bool flag(std::string_view key, bool fallback) const {
+    return file_.has(key) ? file_.boolean(key) : fallback;
+  }
 
   /// `adds_bos`: where the file does not say.
   token_frame frame(bool adds_bos) const {
-    token_frame frame{.bos = named("tokenizer.ggml.bos_token_id"), .eos = named("tokenizer.ggml.eos_token_id")};
+    token_frame frame{.bos = named("tokenizer.ggml.bos_token_id"),
+                      .eos = named("tokenizer.ggml.eos_token_id")};
     if (frame.bos != no_token && flag("tokenizer.ggml.add_bos_token", adds_bos)) frame.prefix = {frame.bos};
     if (frame.eos != no_token && flag("tokenizer.ggml.add_eos_token", false)) frame.suffix = {frame.eos};
     return frame;
@@ -117,7 +123,8 @@ class gguf_vocabulary {
  private:
   static std::vector<std::int64_t> types_of(const io::gguf_metadata& file, std::size_t count) {
     constexpr std::string_view key = "tokenizer.ggml.token_type";
-    if (!file.has(key)) return std::vector<std::int64_t>(count, static_cast<std::int64_t>(gguf_token::normal));
+    if (!file.has(key))
+      return std::vector<std::int64_t>(count, static_cast<std::int64_t>(gguf_token::normal));
     require(file.integers(key).size() == count, file.file(), ": ", key, " has ", file.integers(key).size(),
             " values for ", count, " tokens");
     return file.integers(key);
@@ -128,8 +135,8 @@ class gguf_vocabulary {
   std::vector<std::int64_t> types_;
 };
 
-/// SentencePiece merges whatever makes a piece, the one with the largest score first; so each way to cut a piece in two is
-/// a merge, ranked by the piece's score, and equal scores are one rank.
+/// SentencePiece merges whatever makes a piece, the one with the largest score first; so each way to cut a
+/// piece in two is a merge, ranked by the piece's score, and equal scores are one rank.
 inline void add_merges_by_score(bpe& model, const gguf_vocabulary& pieces, const std::vector<double>& scores,
                                 const std::string& file) {
   std::vector<double> ranks = scores;

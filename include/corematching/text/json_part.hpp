@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// One object of a tokenizer file: its fields, and where it stands for messages. JSON null is as good as absent.
+// One object of a tokenizer file: its fields, and where it stands for messages. JSON null is as good as
+// absent.
 #pragma once
 
 #include <cstddef>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The expressions of GPT-2, LLaMA-3 and Qwen2 as code: they cut most of the texts that are tokenized at all, and an
-// engine for any expression takes longer for that than everything else does. Each expression matches anywhere,
-// so its matches cover a text without a gap.
+// The expressions of GPT-2, LLaMA-3 and Qwen2 as code: they cut most of the texts that are tokenized at all,
+// and an engine for any expression takes longer for that than everything else does. Each expression matches
+// anywhere, so its matches cover a text without a gap.
 #pragma once
 
 #include <cstddef>

@@ -46,7 +46,8 @@ inline void add_merge(bpe& result, const io::json& entry, std::uint32_t rank, co
   }
   require(entry.is_array() && entry.size() == 2 && entry[0].is_string() && entry[1].is_string(), where,
           ": not a pair of tokens");
-  result.add_merge(entry[0].get_ref<const std::string&>(), entry[1].get_ref<const std::string&>(), rank, where);
+  result.add_merge(entry[0].get_ref<const std::string&>(), entry[1].get_ref<const std::string&>(), rank,
+                   where);
 }
 
 inline bpe read_bpe(const json_part& model) {
@@ -77,23 +78,26 @@ inline unigram read_unigram(const json_part& model) {
   std::vector<double> scores;
   for (std::size_t i = 0; i < list.size(); ++i) {
     const io::json& entry = list[i];
-    require(entry.is_array() && entry.size() == 2 && entry[0].is_string() && entry[1].is_number(), model.where(),
-            ".vocab[", i, "]: not a token and its score");
+    require(entry.is_array() && entry.size() == 2 && entry[0].is_string() && entry[1].is_number(),
+            model.where(), ".vocab[", i, "]: not a token and its score");
     words.add(entry[0].get<std::string>(), static_cast<std::int64_t>(i), model.where() + ".vocab");
     scores.push_back(entry[1].get<double>());
   }
-  const token_id unknown =
-      model.has("unk_id") ? static_cast<token_id>(model.fields().integer("unk_id", 0, largest_token_id)) : no_token;
-  return unigram(std::move(words), std::move(scores), unknown, model.flag("byte_fallback", false), model.where());
+  const token_id unknown = model.has("unk_id")
+                               ? static_cast<token_id>(model.fields().integer("unk_id", 0, largest_token_id))
+                               : no_token;
+  return unigram(std::move(words), std::move(scores), unknown, model.flag("byte_fallback", false),
+                 model.where());
 }
 
 /// `document` is the whole file.
 inline token_model read_model(const json_part& document) {
   const json_part model = document.part("model");
   // Files of 2020 do not name the type.
-  const std::string type = model.text_or("type", model.has("merges")                              ? "BPE"
-                                                 : model.has("vocab") && model.value("vocab").is_array() ? "Unigram"
-                                                                                                  : "");
+  const std::string type =
+      model.text_or("type", model.has("merges")                                     ? "BPE"
+                            : model.has("vocab") && model.value("vocab").is_array() ? "Unigram"
+                                                                                    : "");
   if (type == "BPE") return read_bpe(model);
   if (type == "Unigram") return read_unigram(model);
   fail(model.where(), ": the model ", io::in_quotes(type), " is not supported; BPE and Unigram are");

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The steps by which a text is made uniform before it is cut into words, as the tokenizers library names them.
-// Source: https://github.com/huggingface/tokenizers (tokenizers/src/normalizers).
+// The steps by which a text is made uniform before it is cut into words, as the tokenizers library names
+// them. Source: https://github.com/huggingface/tokenizers (tokenizers/src/normalizers).
 #pragma once
 
 #include <cstddef>
@@ -45,8 +45,8 @@ struct drop_marks {
 struct rules {
   std::shared_ptr<const charsmap> map;
 };
-struct nmt {};            // control characters go, other white space becomes a space
-struct clean {};          // the same as BERT does it
+struct nmt {};             // control characters go, other white space becomes a space
+struct clean {};           // the same as BERT does it
 struct spaced_chinese {};  // a space on each side of an ideograph, as BERT has it
 
 using step = std::variant<to_form, lower, bytes, prepend, replace, strip, drop_marks, rules, nmt, clean,
@@ -68,11 +68,12 @@ std::string changed(std::string_view text, Change&& change) {
 }
 
 inline char32_t nmt_character(char32_t c) {
-  if ((c >= 0x01 && c <= 0x08) || c == 0x0b || (c >= 0x0e && c <= 0x1f) || c == 0x7f || c == 0x8f || c == 0x9f)
+  if ((c >= 0x01 && c <= 0x08) || c == 0x0b || (c >= 0x0e && c <= 0x1f) || c == 0x7f || c == 0x8f ||
+      c == 0x9f)
     return no_character;
   const bool space = c == 0x09 || c == 0x0a || c == 0x0c || c == 0x0d || c == 0x1680 ||
-                     (c >= 0x200b && c <= 0x200f) || c == 0x2028 || c == 0x2029 || c == 0x2581 || c == 0xfeff ||
-                     c == 0xfffd;
+                     (c >= 0x200b && c <= 0x200f) || c == 0x2028 || c == 0x2029 || c == 0x2581 ||
+                     c == 0xfeff || c == 0xfffd;
   return space ? U' ' : c;
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A hash table from 64-bit numbers to small values in one array: merges and tries are looked up several times for
-// each byte of a text.
+// A hash table from 64-bit numbers to small values in one array: merges and tries are looked up several times
+// for each byte of a text.
 #pragma once
 
 #include <bit>

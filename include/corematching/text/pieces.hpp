@@ -42,7 +42,8 @@ std::vector<piece> split_at_characters(std::string_view text, Matches&& matches)
 inline std::vector<piece> split_at_text(std::string_view text, std::string_view pattern) {
   std::vector<piece> pieces;
   std::size_t begin = 0;
-  for (std::size_t at = text.find(pattern); !pattern.empty() && at != text.npos; at = text.find(pattern, begin)) {
+  for (std::size_t at = text.find(pattern); !pattern.empty() && at != text.npos;
+       at = text.find(pattern, begin)) {
     if (begin < at) pieces.push_back({begin, at, false});
     begin = at + pattern.size();
     pieces.push_back({at, begin, true});
@@ -81,7 +82,8 @@ inline std::vector<piece> arranged(std::vector<piece> pieces, split_behaviour be
       return detail::merged(pieces, [](piece& before, const piece& match) { before.end = match.end; });
     case split_behaviour::merged_with_next: {
       std::vector<piece> backwards(pieces.rbegin(), pieces.rend());
-      backwards = detail::merged(backwards, [](piece& behind, const piece& match) { behind.begin = match.begin; });
+      backwards =
+          detail::merged(backwards, [](piece& behind, const piece& match) { behind.begin = match.begin; });
       return {backwards.rbegin(), backwards.rend()};
     }
     case split_behaviour::contiguous: break;

@@ -46,7 +46,8 @@ struct pipeline {
 
 class pipeline_tokenizer : public tokenizer {
  public:
-  pipeline_tokenizer(std::string name, pipeline parts) : tokenizer(std::move(name)), parts_(std::move(parts)) {
+  pipeline_tokenizer(std::string name, pipeline parts)
+      : tokenizer(std::move(name)), parts_(std::move(parts)) {
     parts_.added.finish(parts_.normalize);
     size_ = words_of(parts_.model).size();
     if (!parts_.added.all().empty()) size_ = std::max(size_, parts_.added.all().rbegin()->first + 1);

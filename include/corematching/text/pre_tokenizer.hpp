@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The steps by which a text is cut into words, each of which the model encodes on its own, as the tokenizers library
-// names them.
-// Source: https://github.com/huggingface/tokenizers (tokenizers/src/pre_tokenizers).
+// The steps by which a text is cut into words, each of which the model encodes on its own, as the tokenizers
+// library names them. Source: https://github.com/huggingface/tokenizers (tokenizers/src/pre_tokenizers).
 #pragma once
 
 #include <cstddef>
@@ -56,14 +55,14 @@ class pre_tokenizer {
  public:
   explicit pre_tokenizer(std::vector<cut::step> steps = {}) : steps_(std::move(steps)) {}
 
-  /// Whether the last step maps words to GPT-2's alphabet. That is left to whoever takes them, since most words
-  /// were met before and need not be mapped again.
+  /// Whether the last step maps words to GPT-2's alphabet. That is left to whoever takes them, since most
+  /// words were met before and need not be mapped again.
   bool leaves_bytes() const {
     return !steps_.empty() && std::holds_alternative<cut::byte_level>(steps_.back());
   }
 
-  /// Calls `use(word)` for each word of `text`, which is well-formed; words are never empty. `at_start`: the text
-  /// begins a prompt.
+  /// Calls `use(word)` for each word of `text`, which is well-formed; words are never empty. `at_start`: the
+  /// text begins a prompt.
   template <class Use>
   void operator()(std::string_view text, bool at_start, Use&& use) const {
     run(0, text, at_start, use);
@@ -85,7 +84,8 @@ class pre_tokenizer {
   }
 
   template <class Use>
-  void apply(const cut::split& step, std::size_t index, std::string_view text, bool at_start, Use& use) const {
+  void apply(const cut::split& step, std::size_t index, std::string_view text, bool at_start,
+             Use& use) const {
     // A known expression leaves nothing between its matches.
     if (step.at.known() && step.behaviour == split_behaviour::isolated)
       return apply_known(*step.at.known(), index, text, at_start, use);
@@ -96,7 +96,8 @@ class pre_tokenizer {
   }
 
   template <class Use>
-  void apply_known(known_split split, std::size_t index, std::string_view text, bool at_start, Use& use) const {
+  void apply_known(known_split split, std::size_t index, std::string_view text, bool at_start,
+                   Use& use) const {
     for (std::size_t begin = 0; begin < text.size();) {
       const std::size_t length = match_length(split, text.substr(begin));
       run(index + 1, text.substr(begin, length), at_start && begin == 0, use);
@@ -129,8 +130,8 @@ class pre_tokenizer {
       else
         marked += c;
     }
-    const bool wanted = step.scheme == cut::prepend_scheme::always ||
-                        (step.scheme == cut::prepend_scheme::first && at_start);
+    const bool wanted =
+        step.scheme == cut::prepend_scheme::always || (step.scheme == cut::prepend_scheme::first && at_start);
     if (wanted && !marked.starts_with(step.replacement)) marked.insert(0, step.replacement);
     if (!step.cuts) return run(index + 1, marked, at_start, use);
     go_on(index, marked, arranged(split_at_text(marked, step.replacement), split_behaviour::merged_with_next),
@@ -138,9 +139,10 @@ class pre_tokenizer {
   }
 
   template <class Use>
-  void apply(const cut::white_space&, std::size_t index, std::string_view text, bool at_start, Use& use) const {
-    go_on(index, text, arranged(split_at_characters(text, is_white_space), split_behaviour::removed), at_start,
-          use);
+  void apply(const cut::white_space&, std::size_t index, std::string_view text, bool at_start,
+             Use& use) const {
+    go_on(index, text, arranged(split_at_characters(text, is_white_space), split_behaviour::removed),
+          at_start, use);
   }
 
   template <class Use>
@@ -163,7 +165,8 @@ class pre_tokenizer {
   }
 
   template <class Use>
-  void apply(const cut::digits& step, std::size_t index, std::string_view text, bool at_start, Use& use) const {
+  void apply(const cut::digits& step, std::size_t index, std::string_view text, bool at_start,
+             Use& use) const {
     const auto behaviour = step.individual ? split_behaviour::isolated : split_behaviour::contiguous;
     go_on(index, text, arranged(split_at_characters(text, is_number), behaviour), at_start, use);
   }

@@ -30,7 +30,8 @@ inline cut::prepend_scheme read_prepend_scheme(const json_part& part) {
     part.fields().refuse("prepend_scheme", "always, first or never");
   if (!part.flag("add_prefix_space", true)) {
     if (part.has("prepend_scheme") && name != "never")
-      part.fields().contradict("prepend_scheme", "is ", io::in_quotes(name), ", but add_prefix_space is false");
+      part.fields().contradict("prepend_scheme", "is ", io::in_quotes(name),
+                               ", but add_prefix_space is false");
     return cut::prepend_scheme::never;
   }
   return name == "always"  ? cut::prepend_scheme::always

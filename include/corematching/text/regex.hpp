@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Regular expressions by Oniguruma, with the syntax and options that the tokenizers library compiles them with.
-// Expressions come from files and texts from anybody, so whatever an expression does to a text has a bound.
+// Regular expressions by Oniguruma, with the syntax and options that the tokenizers library compiles them
+// with. Expressions come from files and texts from anybody, so whatever an expression does to a text has a
+// bound.
 #pragma once
-
-#include <oniguruma.h>
 
 #include <chrono>
 #include <cstddef>
@@ -18,6 +17,7 @@
 
 #include "corematching/core/error.hpp"
 #include "corematching/io/json.hpp"
+#include "corematching/text/oniguruma.hpp"
 #include "corematching/text/pieces.hpp"
 #include "corematching/text/utf8.hpp"
 
@@ -33,7 +33,7 @@ class regex {
     require(expression_.size() <= longest_expression, where_, ": an expression of ", expression_.size(),
             " bytes; at most ", longest_expression, " are compiled");
     initialize();
-    regex_t* compiled = nullptr;
+    OnigRegexType* compiled = nullptr;
     OnigErrorInfo info{};
     const int code = onig_new(&compiled, bytes(expression_), bytes(expression_) + expression_.size(),
                               ONIG_OPTION_NONE, ONIG_ENCODING_UTF8, ONIG_SYNTAX_ONIGURUMA, &info);
@@ -74,7 +74,7 @@ class regex {
 
  private:
   struct freer {
-    void operator()(regex_t* compiled) const { onig_free(compiled); }
+    void operator()(OnigRegexType* compiled) const { onig_free(compiled); }
     void operator()(OnigRegion* region) const { onig_region_free(region, 1); }
     void operator()(OnigMatchParam* limits) const { onig_free_match_param(limits); }
   };
@@ -167,7 +167,7 @@ class regex {
 
   std::string expression_;
   std::string where_;  // begins every message
-  std::unique_ptr<regex_t, freer> compiled_;
+  std::unique_ptr<OnigRegexType, freer> compiled_;
 };
 
 }  // namespace corematching::text

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// LLaMA's tokenizer.model by SentencePiece, as Hugging Face wraps it (`legacy` behaviour): text is cut at added tokens,
-// and each piece between them is encoded on its own, with SentencePiece's dummy space in front. So "USER:
-// <image>\n" ends in a lone space before the image and begins with one after it.
+// LLaMA's tokenizer.model by SentencePiece, as Hugging Face wraps it (`legacy` behaviour): text is cut at
+// added tokens, and each piece between them is encoded on its own, with SentencePiece's dummy space in front.
+// So "USER: <image>\n" ends in a lone space before the image and begins with one after it.
 //
 // The only header of this component that needs SentencePiece; whoever includes it links it.
 #pragma once
@@ -94,7 +94,8 @@ class sentencepiece_tokenizer : public tokenizer {
     // An empty file is a valid message without pieces.
     require(status.ok() && model_.GetPieceSize() > 0, path, ": not a SentencePiece model");
     for (int id = 0; id < model_.GetPieceSize(); ++id)
-      if (model_.IsControl(id) || model_.IsUnknown(id)) add({.content = model_.IdToPiece(id), .id = id, .special = true}, path);
+      if (model_.IsControl(id) || model_.IsUnknown(id))
+        add({.content = model_.IdToPiece(id), .id = id, .special = true}, path);
     token_frame frame{.bos = model_.bos_id(), .eos = model_.eos_id()};
     if (frame.bos >= 0) frame.prefix = {frame.bos};
     set_frame(std::move(frame));

@@ -17,13 +17,13 @@
 
 namespace corematching::text {
 
-/// What the contents of special tokens are in a text: text, where it comes from somebody who must not say where
-/// a turn ends; tokens, where it is a whole prompt.
+/// What the contents of special tokens are in a text: text, where it comes from somebody who must not say
+/// where a turn ends; tokens, where it is a whole prompt.
 enum class special_tokens { are_text, are_tokens };
 
-/// Text of ids that arrive one by one. All parts together are what `tokenizer::decode` gives, and each is whole UTF-8:
-/// a character whose bytes are in several tokens appears with its last byte. Bytes that make no character appear
-/// as U+FFFD.
+/// Text of ids that arrive one by one. All parts together are what `tokenizer::decode` gives, and each is
+/// whole UTF-8: a character whose bytes are in several tokens appears with its last byte. Bytes that make no
+/// character appear as U+FFFD.
 class detokenizer {
  public:
   virtual ~detokenizer() = default;
@@ -46,9 +46,10 @@ class tokenizer {
  public:
   virtual ~tokenizer() = default;
 
-  /// Ids of `text` without what `frame` adds. Of special tokens that are text `marker` is one even so. Bytes that are no
-  /// UTF-8 count as U+FFFD. Throws `error` for what cannot be encoded.
-  std::vector<token_id> encode(std::string_view text, special_tokens how, std::string_view marker = {}) const {
+  /// Ids of `text` without what `frame` adds. Of special tokens that are text `marker` is one even so. Bytes
+  /// that are no UTF-8 count as U+FFFD. Throws `error` for what cannot be encoded.
+  std::vector<token_id> encode(std::string_view text, special_tokens how,
+                               std::string_view marker = {}) const {
     require(text.size() < std::size_t{1} << 30, "a text of ", text.size(), " bytes is too long to encode");
     return encode_whole(repaired(text), {how == special_tokens::are_tokens, marker});
   }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// tokenizer.json, the file of the tokenizers library, and what a tokenizer_config.json beside it adds. What is not known
-// is refused by its name: a tokenizer that leaves a step out makes other ids, and nobody would see it.
-// Source: https://github.com/huggingface/tokenizers (tokenizers/src/tokenizer/serialization.rs),
+// tokenizer.json, the file of the tokenizers library, and what a tokenizer_config.json beside it adds. What
+// is not known is refused by its name: a tokenizer that leaves a step out makes other ids, and nobody would
+// see it. Source: https://github.com/huggingface/tokenizers (tokenizers/src/tokenizer/serialization.rs),
 // https://github.com/huggingface/transformers (src/transformers/tokenization_utils_tokenizers.py).
 #pragma once
 
@@ -59,8 +59,8 @@ inline added_token read_added_token(const json_part& part) {
   return token;
 }
 
-/// Adds tokens as the library does: one that the model has keeps its id, others count on. The ids of the file are
-/// what it once came to, and are not read.
+/// Adds tokens as the library does: one that the model has keeps its id, others count on. The ids of the file
+/// are what it once came to, and are not read.
 class token_adder {
  public:
   token_adder(added_tokens& added, const vocabulary& words) : added_(&added), words_(&words) {}
@@ -93,7 +93,8 @@ inline std::map<token_id, added_token> read_configured_tokens(const json_part& c
     token_id id = no_token;
     const auto parsed = std::from_chars(key.data(), key.data() + key.size(), id);
     if (parsed.ec != std::errc() || parsed.ptr != key.data() + key.size() || id < 0 || id > largest_token_id)
-      fail(config.file(), ": added_tokens_decoder has the key ", io::in_quotes(key), ", which is no token id");
+      fail(config.file(), ": added_tokens_decoder has the key ", io::in_quotes(key),
+           ", which is no token id");
     added_token token = read_added_token(entries.part(key));
     token.id = id;
     tokens.emplace(id, std::move(token));
@@ -107,7 +108,8 @@ inline std::string named_token(const json_part& config, const char* key) {
   return config.value(key).is_object() ? config.part(key).text("content") : config.text(key);
 }
 
-/// bos and eos, and whether they are put around a text, which a configuration may say otherwise than the file.
+/// bos and eos, and whether they are put around a text, which a configuration may say otherwise than the
+/// file.
 inline void configure_frame(token_frame& frame, const added_tokens& added, const vocabulary& words,
                             const json_part& config) {
   const auto id_of = [&](const char* key) {
@@ -128,9 +130,10 @@ inline void configure_frame(token_frame& frame, const added_tokens& added, const
 
 }  // namespace detail
 
-/// Makes a tokenizer of a tokenizer.json and, unless null, the tokenizer_config.json of its directory. Throws `error`, starting
-/// with the path of the file at fault.
-inline std::unique_ptr<pipeline_tokenizer> read_tokenizer_json(const named_json& file, const named_json* config) {
+/// Makes a tokenizer of a tokenizer.json and, unless null, the tokenizer_config.json of its directory. Throws
+/// `error`, starting with the path of the file at fault.
+inline std::unique_ptr<pipeline_tokenizer> read_tokenizer_json(const named_json& file,
+                                                               const named_json* config) {
   const detail::json_part document(file.document, file.path, "");
   require(document.text_or("version", "1.0") == "1.0", file.path, ": version is ",
           io::in_quotes(document.text_or("version", "")), ", expected 1.0");

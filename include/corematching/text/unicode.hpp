@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Properties of characters, normal forms and grapheme clusters, from utf8proc's tables. The properties are those
-// that Rust's standard library and its regex crate have under these names, since tokenizer files were written
-// with them.
+// Properties of characters, normal forms and grapheme clusters, from utf8proc's tables. The properties are
+// those that Rust's standard library and its regex crate have under these names, since tokenizer files were
+// written with them.
 #pragma once
 
 #include <utf8proc.h>
@@ -64,8 +64,8 @@ inline bool is_control(char32_t code) {
   return category >= UTF8PROC_CATEGORY_CC && category <= UTF8PROC_CATEGORY_CO;
 }
 
-/// What \w matches (UTS #18): alphabetic characters, marks, decimal digits, connectors, joiners. Alphabetic is
-/// more than the letters: letter numbers, and the circled and squared letters, which are symbols.
+/// What \w matches (UTS #18): alphabetic characters, marks, decimal digits, connectors, joiners. Alphabetic
+/// is more than the letters: letter numbers, and the circled and squared letters, which are symbols.
 inline bool is_word(char32_t code) {
   const auto category = category_of(code);
   if (is_letter(code) || is_mark(code)) return true;
@@ -96,8 +96,8 @@ inline std::string whole_normalized_to(normal_form form, std::string_view text) 
 
 }  // namespace detail
 
-/// A normal form of well-formed text (UAX #15). ASCII is in each of them, and never joins what precedes it, so only other
-/// characters and the one before them need the tables.
+/// A normal form of well-formed text (UAX #15). ASCII is in each of them, and never joins what precedes it,
+/// so only other characters and the one before them need the tables.
 inline std::string normalized_to(normal_form form, std::string_view text) {
   const auto is_ascii = [](char c) { return static_cast<unsigned char>(c) < 0x80; };
   std::string result;

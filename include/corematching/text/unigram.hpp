@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// A unigram language model: of all ways to write a word as tokens the one whose scores (logarithms of probabilities)
-// have the largest sum.
+// A unigram language model: of all ways to write a word as tokens the one whose scores (logarithms of
+// probabilities) have the largest sum.
 //
-// Source: Kudo, "Subword Regularization" (2018); the order of ties and what becomes of unknown characters are those of
-// https://github.com/huggingface/tokenizers (tokenizers/src/models/unigram).
+// Source: Kudo, "Subword Regularization" (2018); the order of ties and what becomes of unknown characters are
+// those of https://github.com/huggingface/tokenizers (tokenizers/src/models/unigram).
 #pragma once
 
 #include <algorithm>
@@ -24,9 +24,10 @@ namespace corematching::text {
 
 class unigram {
  public:
-  /// `scores` has one for each id of `words`. `unknown` may be `no_token`; then text with unknown characters is
-  /// refused. `where` begins the messages.
-  unigram(vocabulary words, std::vector<double> scores, token_id unknown, bool byte_fallback, std::string where)
+  /// `scores` has one for each id of `words`. `unknown` may be `no_token`; then text with unknown characters
+  /// is refused. `where` begins the messages.
+  unigram(vocabulary words, std::vector<double> scores, token_id unknown, bool byte_fallback,
+          std::string where)
       : words_(std::move(words)),
         scores_(std::move(scores)),
         bytes_(words_),
@@ -34,7 +35,8 @@ class unigram {
         byte_fallback_(byte_fallback),
         where_(std::move(where)) {
     constexpr double unknown_penalty = 10;
-    require(unknown_ < words_.size(), where_, ": unk_id is ", unknown_, " in a vocabulary of ", words_.size());
+    require(unknown_ < words_.size(), where_, ": unk_id is ", unknown_, " in a vocabulary of ",
+            words_.size());
     for (token_id id = 0; id < words_.size(); ++id)
       if (!words_.token(id)->empty()) trie_.insert(*words_.token(id), id);
     const auto least = std::ranges::min_element(scores_);
@@ -43,8 +45,8 @@ class unigram {
 
   const vocabulary& words() const { return words_; }
 
-  /// The ids of one word, which is well-formed text. Throws `error` for an unknown character where there is no unknown
-  /// token.
+  /// The ids of one word, which is well-formed text. Throws `error` for an unknown character where there is
+  /// no unknown token.
   void append_ids(std::string_view word, std::vector<token_id>& ids) const {
     const std::vector<step> best = best_steps(word);
     std::vector<std::pair<std::size_t, std::size_t>> parts;  // of the text, last first
@@ -84,8 +86,8 @@ class unigram {
         has_character = has_character || size == length;
       });
       if (!has_character) {
-        require(unknown_ != no_token, where_, ": the text has a character that is in no token, and there is no ",
-                "unknown token");
+        require(unknown_ != no_token, where_,
+                ": the text has a character that is in no token, and there is no ", "unknown token");
         offer(begin + length, unknown_, unknown_score_ + score);
       }
       begin += length;

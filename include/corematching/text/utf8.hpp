@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// UTF-8, well-formed as in table 3-7 of the Unicode standard: no overlong forms, no surrogates, nothing beyond
-// U+10FFFF. Text is repaired once, where it enters; everything behind that relies on whole characters.
+// UTF-8, well-formed as in table 3-7 of the Unicode standard: no overlong forms, no surrogates, nothing
+// beyond U+10FFFF. Text is repaired once, where it enters; everything behind that relies on whole characters.
 #pragma once
 
 #include <cstddef>
@@ -13,8 +13,8 @@ inline constexpr std::string_view replacement_character = "\xef\xbf\xbd";  // U+
 
 enum class utf8_state { whole, broken, unfinished };
 
-/// What stands at the front of some bytes: a character, the longest part of one that something else breaks off
-/// (a "maximal subpart", at least one byte), or one that the end of the bytes cuts off.
+/// What stands at the front of some bytes: a character, the longest part of one that something else breaks
+/// off (a "maximal subpart", at least one byte), or one that the end of the bytes cuts off.
 struct utf8_front {
   utf8_state state;
   std::size_t length;

@@ -35,8 +35,8 @@ class vocabulary {
   vocabulary(vocabulary&&) = default;
   vocabulary& operator=(vocabulary&&) = default;
 
-  /// Throws `error`, starting with `where`, for an id that is out of bounds or taken, a token that is there already,
-  /// or one that is too long.
+  /// Throws `error`, starting with `where`, for an id that is out of bounds or taken, a token that is there
+  /// already, or one that is too long.
   void add(std::string token, std::int64_t id, const std::string& where) {
     if (id < 0 || id > largest_token_id)
       fail(where, ": the token ", io::in_quotes(token), " has the id ", id, ", which is not from 0 to ",
