@@ -16,6 +16,7 @@
 #include "corematching/core/error.hpp"
 #include "corematching/io/json.hpp"
 #include "corematching/text/byte_trie.hpp"
+#include "corematching/text/effort.hpp"
 #include "corematching/text/normalizer.hpp"
 #include "corematching/text/unicode.hpp"
 #include "corematching/text/utf8.hpp"
@@ -66,7 +67,8 @@ class added_tokens {
     normalized_.clear();
     tries_[0] = tries_[1] = {};
     for (const auto& [id, token] : by_id_) {
-      std::string form = token.normalized ? normalize(token.content) : token.content;
+      effort allowed(token.content.size());
+      std::string form = token.normalized ? normalize(token.content, allowed) : token.content;
       if (!form.empty()) tries_[token.normalized ? 1 : 0].insert(form, id);
       if (form != token.content) normalized_.emplace(id, std::move(form));
     }

@@ -14,6 +14,7 @@
 
 #include "corematching/text/byte_level.hpp"
 #include "corematching/text/byte_tokens.hpp"
+#include "corematching/text/effort.hpp"
 #include "corematching/text/pattern.hpp"
 #include "corematching/text/utf8.hpp"
 
@@ -81,7 +82,8 @@ class decoding {
 
   void apply(const decode::replace& step, std::size_t index, std::string_view token) {
     std::string result;
-    for (const piece& p : step.what.split(token))
+    effort allowed(token.size());
+    for (const piece& p : step.what.split(token, allowed))
       result += p.matched ? std::string_view(step.by) : token.substr(p.begin, p.end - p.begin);
     run(index + 1, result);
   }

@@ -14,6 +14,7 @@
 #include "corematching/core/error.hpp"
 #include "corematching/text/byte_level.hpp"
 #include "corematching/text/charsmap.hpp"
+#include "corematching/text/effort.hpp"
 #include "corematching/text/pattern.hpp"
 #include "corematching/text/unicode.hpp"
 #include "corematching/text/utf8.hpp"
@@ -113,62 +114,67 @@ class normalizer {
 
   /// `text` must be well-formed. Throws `error` where an expression does not come to an end or the text grows
   /// beyond all use.
-  std::string operator()(std::string_view text) const {
+  std::string operator()(std::string_view text, effort& allowed) const {
     // U+FDFA grows the most in a normal form: 18 characters of 3 come from one.
     const std::size_t longest = (std::size_t{1} << 20) + 64 * text.size();
     std::string result(text);
     for (const normalize::step& step : steps_) {
-      result = std::visit([&](const auto& s) { return apply(s, result, longest); }, step);
+      result = std::visit([&](const auto& s) { return apply(s, result, limits{longest, allowed}); }, step);
       require_length(result, longest);
     }
     return result;
   }
 
  private:
+  struct limits {
+    std::size_t longest;  // bytes of the text
+    effort& allowed;
+  };
+
   void require_length(const std::string& text, std::size_t longest) const {
     require(text.size() <= longest, where_, ": the normalizer makes more than ", longest, " bytes of a text");
   }
 
-  static std::string apply(const normalize::to_form& s, std::string_view text, std::size_t) {
+  static std::string apply(const normalize::to_form& s, std::string_view text, const limits&) {
     return normalized_to(s.form, text);
   }
-  static std::string apply(const normalize::lower&, std::string_view text, std::size_t) {
+  static std::string apply(const normalize::lower&, std::string_view text, const limits&) {
     return lower_case(text);
   }
-  static std::string apply(const normalize::bytes&, std::string_view text, std::size_t) {
+  static std::string apply(const normalize::bytes&, std::string_view text, const limits&) {
     return to_byte_level(text);
   }
-  static std::string apply(const normalize::prepend& s, std::string_view text, std::size_t) {
+  static std::string apply(const normalize::prepend& s, std::string_view text, const limits&) {
     return text.empty() ? std::string() : s.what + std::string(text);
   }
-  std::string apply(const normalize::replace& s, std::string_view text, std::size_t longest) const {
+  std::string apply(const normalize::replace& s, std::string_view text, const limits& most) const {
     std::string result;
-    for (const piece& p : s.what.split(text)) {
+    for (const piece& p : s.what.split(text, most.allowed)) {
       result += p.matched ? std::string_view(s.by) : text.substr(p.begin, p.end - p.begin);
-      require_length(result, longest);
+      require_length(result, most.longest);
     }
     return result;
   }
-  static std::string apply(const normalize::strip& s, std::string_view text, std::size_t) {
+  static std::string apply(const normalize::strip& s, std::string_view text, const limits&) {
     return std::string(normalize::detail::stripped(text, s));
   }
-  static std::string apply(const normalize::drop_marks& s, std::string_view text, std::size_t) {
+  static std::string apply(const normalize::drop_marks& s, std::string_view text, const limits&) {
     return normalize::detail::changed(text, [&](char32_t c) {
       const bool dropped =
           s.which == normalize::dropped_marks::all ? is_mark(c) : category_of(c) == UTF8PROC_CATEGORY_MN;
       return dropped ? normalize::detail::no_character : c;
     });
   }
-  static std::string apply(const normalize::rules& s, std::string_view text, std::size_t) {
+  static std::string apply(const normalize::rules& s, std::string_view text, const limits&) {
     return (*s.map)(text);
   }
-  static std::string apply(const normalize::nmt&, std::string_view text, std::size_t) {
+  static std::string apply(const normalize::nmt&, std::string_view text, const limits&) {
     return normalize::detail::changed(text, normalize::detail::nmt_character);
   }
-  static std::string apply(const normalize::clean&, std::string_view text, std::size_t) {
+  static std::string apply(const normalize::clean&, std::string_view text, const limits&) {
     return normalize::detail::changed(text, normalize::detail::clean_character);
   }
-  static std::string apply(const normalize::spaced_chinese&, std::string_view text, std::size_t) {
+  static std::string apply(const normalize::spaced_chinese&, std::string_view text, const limits&) {
     std::string result;
     for_each_character(text, [&](char32_t code, std::string_view bytes) {
       const bool spaced = normalize::detail::is_ideograph(code);

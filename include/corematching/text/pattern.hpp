@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "corematching/text/effort.hpp"
 #include "corematching/text/known_splits.hpp"
 #include "corematching/text/pieces.hpp"
 #include "corematching/text/regex.hpp"
@@ -35,10 +36,10 @@ class pattern {
   /// The expression that is matched by code of its own, if it is one.
   std::optional<known_split> known() const { return known_; }
 
-  /// Matches in well-formed `text` and what lies between them.
-  std::vector<piece> split(std::string_view text) const {
+  /// Matches in well-formed `text` and what lies between them. Throws `error` as `regex::split`.
+  std::vector<piece> split(std::string_view text, effort& allowed) const {
     if (known_) return split_by_code(text);
-    return expression_ ? expression_->split(text) : split_at_text(text, text_);
+    return expression_ ? expression_->split(text, allowed) : split_at_text(text, text_);
   }
 
  private:

@@ -22,6 +22,7 @@
 #include "corematching/text/bpe.hpp"
 #include "corematching/text/byte_level.hpp"
 #include "corematching/text/decoder.hpp"
+#include "corematching/text/effort.hpp"
 #include "corematching/text/normalizer.hpp"
 #include "corematching/text/pre_tokenizer.hpp"
 #include "corematching/text/tokenizer.hpp"
@@ -63,10 +64,11 @@ class pipeline_tokenizer : public tokenizer {
     std::vector<token_id> ids;
     ids.reserve(text.size() / 4);
     word_cache cache(*this);
+    effort allowed(text.size());
     bool at_start = true;
     const auto take_words = [&](std::string_view part, token_id id) {
       if (id == no_token)
-        parts_.cut(part, at_start, [&](std::string_view word) { cache.append(word, ids); });
+        parts_.cut(part, at_start, allowed, [&](std::string_view word) { cache.append(word, ids); });
       else
         ids.push_back(id);
       at_start = false;
@@ -74,7 +76,7 @@ class pipeline_tokenizer : public tokenizer {
     parts_.added.cut(text, false, filter, [&](std::string_view part, token_id id) {
       if (id != no_token) return take_words({}, id);
       if (parts_.normalize.empty()) return parts_.added.cut(part, true, filter, take_words);
-      parts_.added.cut(parts_.normalize(part), true, filter, take_words);
+      parts_.added.cut(parts_.normalize(part, allowed), true, filter, take_words);
     });
     return ids;
   }

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "corematching/text/byte_level.hpp"
+#include "corematching/text/effort.hpp"
 #include "corematching/text/known_splits.hpp"
 #include "corematching/text/pattern.hpp"
 #include "corematching/text/pieces.hpp"
@@ -62,13 +63,22 @@ class pre_tokenizer {
   }
 
   /// Calls `use(word)` for each word of `text`, which is well-formed; words are never empty. `at_start`: the
-  /// text begins a prompt.
+  /// text begins a prompt. Throws `error` where an expression takes more steps than are allowed.
   template <class Use>
-  void operator()(std::string_view text, bool at_start, Use&& use) const {
-    run(0, text, at_start, use);
+  void operator()(std::string_view text, bool at_start, effort& allowed, Use&& use) const {
+    taker<Use> to{use, allowed};
+    run(0, text, at_start, to);
   }
 
  private:
+  // Who takes the words, and what expressions may still spend on the way.
+  template <class Take>
+  struct taker {
+    Take& take;
+    effort& allowed;
+    void operator()(std::string_view word) { take(word); }
+  };
+
   template <class Use>
   void run(std::size_t index, std::string_view text, bool at_start, Use& use) const {
     if (text.empty()) return;
@@ -89,7 +99,7 @@ class pre_tokenizer {
     // A known expression leaves nothing between its matches.
     if (step.at.known() && step.behaviour == split_behaviour::isolated)
       return apply_known(*step.at.known(), index, text, at_start, use);
-    std::vector<piece> pieces = step.at.split(text);
+    std::vector<piece> pieces = step.at.split(text, use.allowed);
     if (step.invert)
       for (piece& p : pieces) p.matched = !p.matched;
     go_on(index, text, arranged(std::move(pieces), step.behaviour), at_start, use);

@@ -4,7 +4,6 @@
 // bound.
 #pragma once
 
-#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -17,6 +16,7 @@
 
 #include "corematching/core/error.hpp"
 #include "corematching/io/json.hpp"
+#include "corematching/text/effort.hpp"
 #include "corematching/text/oniguruma.hpp"
 #include "corematching/text/pieces.hpp"
 #include "corematching/text/utf8.hpp"
@@ -45,11 +45,11 @@ class regex {
   const std::string& expression() const { return expression_; }
 
   /// Cuts well-formed `text` into matches and what lies between them; together they are the text. Throws
-  /// `error` where the expression needs more steps than any text of this length deserves.
-  std::vector<piece> split(std::string_view text) const {
+  /// `error` where the expression takes more steps than are allowed.
+  std::vector<piece> split(std::string_view text, effort& allowed) const {
     std::vector<piece> pieces;
     if (text.empty()) return pieces;
-    searcher search(*this, text);
+    searcher search(*this, text, allowed);
     std::size_t end_of_last = 0;
     bool after_match = false;
     for (std::size_t from = 0; from <= text.size();) {
@@ -79,17 +79,14 @@ class regex {
     void operator()(OnigMatchParam* limits) const { onig_free_match_param(limits); }
   };
 
-  // The searches in one text. Backtracking is counted by Oniguruma, which tells only that a limit was passed:
-  // a search begins with a small one, and each time it does not do is charged to the whole text. What no
-  // counter sees, steps that read far ahead without backtracking, the clock does.
+  // The searches in one text. Oniguruma counts how often it goes back, and tells only that a limit was
+  // passed: a search begins with a small one, and tries again with a larger one if that does not do.
   class searcher {
    public:
-    searcher(const regex& expression, std::string_view text)
+    searcher(const regex& expression, std::string_view text, effort& allowed)
         : expression_(&expression),
           text_(text),
-          budget_(10'000'000 + 200 * text.size()),
-          deadline_(std::chrono::steady_clock::now() + std::chrono::seconds(2) +
-                    std::chrono::microseconds(20) * text.size()),
+          allowed_(&allowed),
           region_(onig_region_new()),
           limits_(onig_new_match_param()) {
       require(region_ && limits_, expression.where_, ": no memory to search with");
@@ -97,7 +94,10 @@ class regex {
 
     /// The first match that begins at or behind `from`.
     std::optional<std::pair<std::size_t, std::size_t>> operator()(std::size_t from) {
+      constexpr std::uint64_t smallest_limit = 256, least_cost = 16;
+      std::uint64_t cost = least_cost;
       for (std::uint64_t limit = smallest_limit;; limit *= 4) {
+        if (!allowed_->spend(cost)) fail_with("it takes too many steps");
         const int code = search(from, limit);
         if (code >= 0)
           return std::pair{static_cast<std::size_t>(region_->beg[0]),
@@ -106,20 +106,13 @@ class regex {
         const bool over = code == ONIGERR_RETRY_LIMIT_IN_MATCH_OVER ||
                           code == ONIGERR_RETRY_LIMIT_IN_SEARCH_OVER ||
                           code == ONIGERR_MATCH_STACK_LIMIT_OVER;
-        require(over, expression_->where_, ": the expression ", io::in_quotes(expression_->expression_),
-                " fails on a text of ", text_.size(), " bytes: ", reason(code, nullptr));
-        require(limit <= budget_, expression_->where_, too_many_steps());
-        budget_ -= limit;
+        if (!over) fail_with(reason(code, nullptr));
+        cost = limit;
       }
     }
 
    private:
-    static constexpr std::uint64_t smallest_limit = 256;
-
     int search(std::size_t from, std::uint64_t limit) {
-      // Reading the clock costs as much as a short match.
-      if (++searches_ % 64 == 0 || limit > smallest_limit)
-        require(std::chrono::steady_clock::now() < deadline_, expression_->where_, too_many_steps());
       onig_initialize_match_param(limits_.get());
       onig_set_retry_limit_in_match_of_match_param(limits_.get(), limit);
       onig_set_retry_limit_in_search_of_match_param(limits_.get(), limit);
@@ -130,16 +123,14 @@ class regex {
                                     region_.get(), ONIG_OPTION_NONE, limits_.get());
     }
 
-    std::string too_many_steps() const {
-      return ": the expression " + io::in_quotes(expression_->expression_) +
-             " takes too many steps on a text of " + std::to_string(text_.size()) + " bytes";
+    [[noreturn]] void fail_with(const std::string& what) const {
+      fail(expression_->where_, ": the expression ", io::in_quotes(expression_->expression_),
+           " on a text of ", text_.size(), " bytes: ", what);
     }
 
     const regex* expression_;
     std::string_view text_;
-    std::uint64_t budget_;
-    std::chrono::steady_clock::time_point deadline_;
-    std::uint64_t searches_ = 0;
+    effort* allowed_;
     std::unique_ptr<OnigRegion, freer> region_;
     std::unique_ptr<OnigMatchParam, freer> limits_;
   };
