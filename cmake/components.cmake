@@ -31,11 +31,11 @@ macro(corematching_need component package version target debian)
   endif()
 endmacro()
 
-set(known select io chat cpu cpu_linked cuda cuda_linked)
+set(known select io text chat cpu cpu_linked cuda cuda_linked)
 set(wanted ${COREMATCHING_COMPONENTS})
 foreach(component IN LISTS wanted)
   if(NOT component IN_LIST known)
-    message(FATAL_ERROR "COREMATCHING_COMPONENTS names '${component}'; corematching has select, io, chat, cpu, "
+    message(FATAL_ERROR "COREMATCHING_COMPONENTS names '${component}'; corematching has select, io, text, chat, cpu, "
       "cpu_linked, cuda and cuda_linked.")
   endif()
 endforeach()
@@ -46,8 +46,7 @@ endif()
 if("cpu" IN_LIST wanted OR "cuda" IN_LIST wanted)
   list(APPEND wanted select io model)
 endif()
-
-if("chat" IN_LIST wanted)
+if("text" IN_LIST wanted OR "chat" IN_LIST wanted)
   list(APPEND wanted io)
 endif()
 
@@ -61,6 +60,16 @@ if("io" IN_LIST wanted)
 endif()
 if("chat" IN_LIST wanted)
   corematching_component(chat HEADERS chat/*.hpp LINK corematching_io)
+endif()
+if("text" IN_LIST wanted)
+  include(${CMAKE_CURRENT_LIST_DIR}/text_libraries.cmake)
+  if(NOT TARGET corematching::oniguruma OR NOT TARGET corematching::utf8proc)
+    message(FATAL_ERROR "Component 'text' of corematching needs Oniguruma 6.9.8 and utf8proc 2.6 (Debian: pkg-config "
+      "libonig-dev libutf8proc-dev). Install them, or leave the component out of COREMATCHING_COMPONENTS (now: "
+      "${COREMATCHING_COMPONENTS}).")
+  endif()
+  corematching_component(text HEADERS text/*.hpp
+    LINK corematching_io nlohmann_json::nlohmann_json corematching::oniguruma corematching::utf8proc)
 endif()
 # Layers, hooks and models, which name no backend: part of each component that has one.
 if("model" IN_LIST wanted)

@@ -27,7 +27,6 @@
 #include "llava/request.hpp"
 #include "llava/stopwatch.hpp"
 #include "llava/token_picture.hpp"
-#include "llava/tokenizer.hpp"
 
 namespace corematching::driver {
 
@@ -162,8 +161,7 @@ class conversation {
     sampling.vocabulary_limit = answer_ids();
     sampling.never = no_answers();
     sampler choose(sampling);
-    std::optional<detokenizer> text;
-    if (asked_.words) text.emplace(*asked_.words);
+    const auto text = asked_.words ? asked_.words->detokenize() : nullptr;
     const auto emit = [&](const std::string& piece) {
       report_.answer += piece;
       on_text(piece);
@@ -178,8 +176,8 @@ class conversation {
       if (text) emit(text->push(id));
     };
     stop_rule stop{max_new_tokens_, model_->language().config().eos_token_ids};
-    if (stop.stop_ids.empty() && asked_.words && asked_.words->eos() >= 0)
-      stop.stop_ids.push_back(asked_.words->eos());
+    if (stop.stop_ids.empty() && asked_.words && asked_.words->frame().eos >= 0)
+      stop.stop_ids.push_back(asked_.words->frame().eos);
     const work_counters before = be_.counters();
     const std::uint64_t streamed = model_->language().streamed_weight_bytes();
     const std::int32_t first = seq.next_position;

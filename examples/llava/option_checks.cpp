@@ -79,6 +79,7 @@ void refuse_unread(const options& o, const std::function<bool(const std::string&
        "without --image"},
       {o.sampling.temperature == 0, {"--top-k", "--top-p", "--seed"}, "at --temperature 0"},
       {!o.prompt_ids.empty(), {"--system"}, "with --prompt-ids"},
+      {!o.raw_prompt.empty(), {"--system"}, "with --raw-prompt"},
       {o.cuda_device.has_value(), {"--threads"}, "with --device cuda"}};
   for (const auto& [applies, names, where] : rules)
     for (const char* name : names)

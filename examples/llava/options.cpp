@@ -82,9 +82,15 @@ void add_input(CLI::App& app, options& o) {
       ->type_name("DIR");
   add_file(app, "--image", o.image, "PNG or JPEG picture; without one it is a text run")->type_name("FILE");
   auto* prompt = app.add_option("--prompt", o.prompt, "the question")->type_name("TEXT");
+  auto* raw =
+      app.add_option("--raw-prompt", o.raw_prompt,
+                     "the whole prompt instead, as the model reads it, with its special tokens and <image>")
+          ->type_name("TEXT")
+          ->excludes(prompt);
   app.add_option("--prompt-ids", o.prompt_ids, "exact token ids instead; the image token id marks the image")
       ->type_name("ID,ID,...")
-      ->excludes(prompt);
+      ->excludes(prompt)
+      ->excludes(raw);
   app.add_option("--system", o.system, "text in front of the prompt")->type_name("TEXT");
   add_converted(
       app, "--image-fit",
@@ -236,7 +242,7 @@ void add_output(CLI::App& app, options& o) {
 void refuse_empty_values(const CLI::App& app) {
   for (const CLI::Option* option : app.get_options()) {
     const std::string name = option->get_name();
-    if (name == "--prompt" || name == "--system") continue;
+    if (name == "--prompt" || name == "--raw-prompt" || name == "--system") continue;
     if (std::ranges::count(option->results(), "") > 0) throw CLI::ValidationError(name, "its value is empty");
   }
 }
@@ -256,8 +262,8 @@ options parse_options(int argc, const char* const* argv) {
   try {
     app.parse(argc, argv);
     refuse_empty_values(app);
-    if (result.prompt.empty() && result.prompt_ids.empty())
-      throw CLI::ValidationError("the prompt is empty: give --prompt or --prompt-ids");
+    if (result.prompt.empty() && result.raw_prompt.empty() && result.prompt_ids.empty())
+      throw CLI::ValidationError("the prompt is empty: give --prompt, --raw-prompt or --prompt-ids");
     result.sampling.validate();
     refuse_unread(result, [&](const std::string& option) { return app.count(option) > 0; });
     check_outputs(result);

@@ -26,6 +26,7 @@ struct options {
   weight_options weights;
   std::filesystem::path image;   // empty: a text run
   std::string prompt;            // the question; not used with prompt_ids
+  std::string raw_prompt;        // the whole prompt instead, special tokens included
   std::string prompt_ids;        // exact ids, the image token marking the image
   std::string system;            // goes in front of the prompt
   std::optional<image_fit> fit;  // nothing: what the model's files say

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "llava/prompt.hpp"
 
+#include <algorithm>
 #include <charconv>
 #include <iterator>
 
@@ -26,8 +27,31 @@ std::string_view trimmed(std::string_view text) {
   return text.substr(first, text.find_last_not_of(blank_characters) - first + 1);
 }
 
-void append(std::vector<std::int32_t>& ids, const std::vector<std::int32_t>& more) {
-  ids.insert(ids.end(), more.begin(), more.end());
+/// Appends the ids of `text`, in which `<image>` is the picture.
+void append(prompt_ids& prompt, const text::tokenizer& source, const std::string& text,
+            text::special_tokens how, std::int32_t image_token) {
+  const auto add = [&](std::string_view part) {
+    const std::vector<std::int32_t> ids = source.encode(part, how, image_marker);
+    prompt.ids.insert(prompt.ids.end(), ids.begin(), ids.end());
+  };
+  const std::size_t marker = text.find(image_marker);
+  if (marker == text.npos) return add(text);
+  require(image_token >= 0, "the model has no image token, so it cannot be shown a picture");
+  // Where the tokenizer knows the marker, it says what becomes of the text around it.
+  const auto before = std::ssize(prompt.ids);
+  add(text);
+  const std::int32_t known = source.find(image_marker);
+  const auto place = std::find(prompt.ids.begin() + before, prompt.ids.end(), known);
+  if (known >= 0 && place != prompt.ids.end()) {
+    prompt.image_position = place - prompt.ids.begin();
+    *place = image_token;
+    return;
+  }
+  prompt.ids.resize(static_cast<std::size_t>(before));
+  add(std::string_view(text).substr(0, marker));
+  prompt.image_position = std::ssize(prompt.ids);
+  prompt.ids.push_back(image_token);
+  add(std::string_view(text).substr(marker + image_marker.size()));
 }
 
 }  // namespace
@@ -46,16 +70,19 @@ std::string prompt_text(const prompt_request& request) {
   return system + (request.format == prompt_format::vicuna ? "USER: " + body + " ASSISTANT:" : body);
 }
 
-prompt_ids encode_prompt(const tokenizer& source, const prompt_request& request) {
-  const std::string text = prompt_text(request);
-  prompt_ids prompt{{source.prefix().begin(), source.prefix().end()}};
-  const std::size_t marker = text.find(image_marker);
-  append(prompt.ids, source.encode(std::string_view(text).substr(0, marker)));
-  if (marker == text.npos) return prompt;
-  require(request.image_token >= 0, "the model has no image token, so it cannot be shown a picture");
-  prompt.image_position = std::ssize(prompt.ids);
-  prompt.ids.push_back(request.image_token);
-  append(prompt.ids, source.encode(std::string_view(text).substr(marker + image_marker.size())));
+prompt_ids encode_prompt(const text::tokenizer& source, const prompt_request& request) {
+  prompt_ids prompt{source.frame().prefix};
+  append(prompt, source, prompt_text(request), text::special_tokens::are_text, request.image_token);
+  return prompt;
+}
+
+prompt_ids encode_raw_prompt(const text::tokenizer& source, const std::string& text,
+                             std::int32_t image_token) {
+  require(!text.empty(), "the prompt is empty");
+  require(count_markers(text) <= 1, "the prompt contains ", image_marker, " ", count_markers(text),
+          " times, but there is one picture");
+  prompt_ids prompt;
+  append(prompt, source, text, text::special_tokens::are_tokens, image_token);
   return prompt;
 }
 

@@ -13,7 +13,7 @@
 #include <string_view>
 #include <vector>
 
-#include "llava/tokenizer.hpp"
+#include "corematching/text/tokenizer.hpp"
 
 namespace corematching::driver {
 
@@ -40,9 +40,15 @@ struct prompt_ids {
 /// picture.
 std::string prompt_text(const prompt_request& request);
 
-/// The prompt's ids, the tokenizer's prefix included. Throws as `prompt_text` and where a picture has no
-/// image token.
-prompt_ids encode_prompt(const tokenizer& source, const prompt_request& request);
+/// The prompt's ids, the tokenizer's prefix included. Special tokens in the texts are text, for they come
+/// from whoever asks. Throws as `prompt_text` and where a picture has no image token.
+prompt_ids encode_prompt(const text::tokenizer& source, const prompt_request& request);
+
+/// The ids of a whole prompt as a model reads it: special tokens in the text are tokens, nothing is put
+/// around it, and `<image>` stands for the picture. Throws on an empty text and as `encode_prompt` about the
+/// picture.
+prompt_ids encode_raw_prompt(const text::tokenizer& source, const std::string& text,
+                             std::int32_t image_token);
 
 /// Ids from a list such as "1, 3148,1001". Throws on anything but non-negative integers that fit.
 std::vector<std::int32_t> parse_ids(std::string_view list);

@@ -9,6 +9,8 @@
 #include <vector>
 
 #include "corematching/core/error.hpp"
+#include "corematching/text/checkpoint_tokenizer.hpp"
+#include "corematching/text/sentencepiece_tokenizer.hpp"
 #include "llava/option_checks.hpp"
 #include "llava/picture_file.hpp"
 #include "llava/prompt.hpp"
@@ -23,6 +25,7 @@ std::int32_t image_token_of(const model_config& config) {
 /// The ids that the options ask for; the image token stands for the picture.
 std::vector<std::int32_t> asked_ids(const options& o, const request& r) {
   if (!o.prompt_ids.empty()) return parse_ids(o.prompt_ids);
+  if (!o.raw_prompt.empty()) return encode_raw_prompt(*r.words, o.raw_prompt, image_token_of(r.config)).ids;
   const auto format = r.config.llava() != nullptr ? prompt_format::vicuna : prompt_format::plain;
   return encode_prompt(*r.words, {o.prompt, o.system, format, !o.image.empty(), image_token_of(r.config)})
       .ids;
@@ -51,12 +54,12 @@ multimodal_prompt read_prompt(const options& o, const request& r) {
 }  // namespace
 
 request read_request(const options& o) {
-  request r{read_model_config(o.model), std::nullopt, {}};
+  request r{read_model_config(o.model), nullptr, {}};
   if (is_sparse(o)) check_sparsity(o.sparsity, r.config.text().layers, r.config.text().intermediate_size);
-  const std::filesystem::path file = o.model / "tokenizer.model";
-  if (std::filesystem::exists(file)) r.words = tokenizer::open(o.model);
-  require(r.words || !o.prompt_ids.empty(), file.string(),
-          ": no such file; without a SentencePiece tokenizer give the prompt with --prompt-ids");
+  r.words = text::open_tokenizer(o.model, text::sentencepiece_tokenizer::open);
+  require(r.words || !o.prompt_ids.empty(), o.model.string(),
+          ": has neither tokenizer.json nor tokenizer.model; without a tokenizer give the prompt with "
+          "--prompt-ids");
   require(o.image.empty() || r.config.llava() != nullptr, o.model.string(),
           ": a text model cannot look at a picture (--image)");
   r.prompt = read_prompt(o, r);

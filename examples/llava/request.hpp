@@ -3,20 +3,20 @@
 // once, not after minutes of loading.
 #pragma once
 
-#include <optional>
+#include <memory>
 
 #include "corematching/model/config.hpp"
 #include "corematching/model/multimodal_prompt.hpp"
 #include "corematching/model/picture.hpp"
+#include "corematching/text/tokenizer.hpp"
 #include "llava/options.hpp"
-#include "llava/tokenizer.hpp"
 
 namespace corematching::driver {
 
 struct request {
   model_config config;
-  std::optional<tokenizer> words;  // of a model that has tokenizer.model
-  multimodal_prompt prompt;        // image tokens expanded
+  std::unique_ptr<text::tokenizer> words;  // null for a model without one
+  multimodal_prompt prompt;                // image tokens expanded
 };
 
 /// Whether `o` leaves anything out.

@@ -6,6 +6,8 @@
 #include <filesystem>
 
 #include "corematching/core/error.hpp"
+#include "corematching/text/checkpoint_tokenizer.hpp"
+#include "corematching/text/sentencepiece_tokenizer.hpp"
 
 namespace corematching::driver {
 namespace {
@@ -27,8 +29,9 @@ prompt_request with_image(std::string question) {
 
 class prompt : public ::testing::Test {
  protected:
-  const tokenizer tokens_ =
-      tokenizer::open(std::filesystem::path(COREMATCHING_TEST_DATA) / "reference/data/tokenizer");
+  const std::unique_ptr<text::tokenizer> opened_ = text::sentencepiece_tokenizer::open(
+      std::filesystem::path(COREMATCHING_TEST_DATA) / "reference/data/tokenizer");
+  const text::tokenizer& tokens_ = *opened_;
 };
 
 TEST_F(prompt, puts_the_picture_in_front_of_the_question) {

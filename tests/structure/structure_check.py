@@ -12,12 +12,13 @@ import sys
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-# Who may include whom: core <- {select, io, backend/*.hpp} <- {chat, backend/cpu, backend/cuda, backend/linked, nn} <-
-# {hooks, model, bodies} <- umbrellas.
+# Who may include whom: core <- {select, io, backend/*.hpp} <- {backend/cpu, backend/cuda, backend/linked, nn} <-
+# {hooks, model, bodies} <- umbrellas; io <- {text, chat}.
 MAY_INCLUDE = {
     "core": {"core"},
     "select": {"core", "select"},
     "io": {"core", "io"},
+    "text": {"core", "io", "text"},
     "chat": {"core", "io", "chat"},
     "backend": {"core", "backend"},
     "backend/cpu": {"core", "select", "backend", "backend/cpu"},
@@ -27,14 +28,17 @@ MAY_INCLUDE = {
     "nn": {"core", "backend", "nn"},
     "hooks": {"core", "select", "backend", "nn", "hooks"},
     "model": {"core", "select", "io", "backend", "nn", "model"},
-    "umbrella": {"core", "select", "io", "backend", "backend/cpu", "backend/cuda", "backend/linked", "nn", "hooks", "model",
+    "umbrella": {"core", "select", "io", "text", "backend", "backend/cpu", "backend/cuda", "backend/linked", "nn", "hooks", "model",
                  "umbrella"},
 }
 # Third-party headers, by the first part of their path, and the parts that may include them.
-THIRD_PARTY = {"Eigen": {"backend/cpu"}, "unsupported": set(), "nlohmann": {"io", "model"}}
+THIRD_PARTY = {"Eigen": {"backend/cpu"}, "unsupported": set(), "nlohmann": {"io", "model"}, "oniguruma.h": {"text"},
+               "utf8proc.h": {"text"}, "sentencepiece_processor.h": {"text"}}
 # Headers of the CUDA Toolkit, and the parts that may include them, in files .cuh: whatever ends in .hpp is plain C++.
 CUDA_HEADER = re.compile(r"(cuda\w*|cublas\w*|mma)\.h$")
 CUDA_PARTS = {"core", "select", "backend/cuda"}
+# Macros of others, which a header of theirs asks for or must not see.
+FOREIGN_MACROS = {"ONIG_ESCAPE_REGEX_T_COLLISION", "re_registers"}
 # Code that must be the same on every backend: no compile-time switches, and no backend by name.
 BACKEND_FREE = {"nn", "hooks", "model"}
 
@@ -160,7 +164,7 @@ def check_header_text(header, code):
 def check_macros(code):
     for number, line in enumerate(code.splitlines(), 1):
         macro = re.match(r"\s*#\s*define\s+(\w+)", line)
-        if macro and not macro[1].startswith("COREMATCHING_"):
+        if macro and macro[1] not in FOREIGN_MACROS and not macro[1].startswith("COREMATCHING_"):
             yield number, f"macro {macro[1]} lacks the prefix COREMATCHING_"
 
 

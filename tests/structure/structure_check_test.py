@@ -19,6 +19,7 @@ GOOD = {
     "select.hpp": '#include "corematching/select/core_tokens.hpp"\n',
     "select/core_tokens.hpp": '#include "corematching/core/view.hpp"\n#include <vector>\n',
     "io/safetensors.hpp": "#include <nlohmann/json.hpp>\n",
+    "text/tokenizer.hpp": '#include "corematching/io/safetensors.hpp"\n',
     "chat/format.hpp": '#include "corematching/io/safetensors.hpp"\n',
     "backend/backend.hpp": '#include "corematching/core/view.hpp"\n',
     "backend/cpu/matmul.hpp": '#include <Eigen/Core>\n#include "corematching/backend/backend.hpp"\n',

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "llava/tokenizer.hpp"
+#include "corematching/text/sentencepiece_tokenizer.hpp"
 
 #include <gtest/gtest.h>
 
@@ -10,7 +10,7 @@
 #include "corematching/io/json.hpp"
 #include "corematching/io/mapped_file.hpp"
 
-namespace corematching::driver {
+namespace corematching::text {
 namespace {
 
 using ids = std::vector<std::int32_t>;
@@ -19,12 +19,14 @@ const std::filesystem::path data = std::filesystem::path(COREMATCHING_TEST_DATA)
 constexpr std::int32_t first_byte = 3;  // the id of <0x00>
 constexpr std::int32_t image = 340;
 
-class tokenizer_test : public ::testing::Test {
+class sentencepiece : public ::testing::Test {
  protected:
-  const tokenizer tokens_ = tokenizer::open(data);
+  const std::unique_ptr<tokenizer> opened_ = sentencepiece_tokenizer::open(data);
+  const tokenizer& tokens_ = *opened_;
   const io::json reference_ =
       io::parse_json(io::mapped_file::open(data / "reference.json").bytes(), "reference.json");
 
+  ids encode(std::string_view text) const { return tokens_.encode(text, special_tokens::are_tokens); }
   /// One token per byte.
   ids bytes(std::string_view text) const {
     ids result;
@@ -34,21 +36,21 @@ class tokenizer_test : public ::testing::Test {
 };
 
 /// A directory with the reference's tokenizer.model and whatever else a test writes; gone after the test.
-class tokenizer_files : public ::testing::Test {
+class sentencepiece_files : public ::testing::Test {
  protected:
-  tokenizer_files() {
+  sentencepiece_files() {
     std::string name = (std::filesystem::temp_directory_path() / "tokenizer_XXXXXX").string();
     directory_ = ::mkdtemp(name.data());
     std::filesystem::copy_file(data / "tokenizer.model", directory_ / "tokenizer.model");
   }
-  ~tokenizer_files() override { std::filesystem::remove_all(directory_); }
+  ~sentencepiece_files() override { std::filesystem::remove_all(directory_); }
 
   void write(const char* name, std::string_view content) const {
     std::ofstream(directory_ / name) << content;
   }
   std::string open_message() const {
     try {
-      tokenizer::open(directory_);
+      sentencepiece_tokenizer::open(directory_);
     } catch (const error& problem) {
       const std::string text = problem.what();
       return text.starts_with(directory_.string()) ? text.substr(directory_.string().size() + 1) : text;
@@ -59,46 +61,46 @@ class tokenizer_files : public ::testing::Test {
   std::filesystem::path directory_;
 };
 
-TEST_F(tokenizer_test, encodes_as_the_reference_does) {
+TEST_F(sentencepiece, encodes_as_the_reference_does) {
   for (const io::json& text : reference_.at("cases"))
-    EXPECT_EQ(tokens_.encode(text.at("text").get<std::string>()), text.at("ids").get<ids>()) << text.dump();
+    EXPECT_EQ(encode(text.at("text").get<std::string>()), text.at("ids").get<ids>()) << text.dump();
 }
 
-TEST_F(tokenizer_test, decodes_as_the_reference_does) {
+TEST_F(sentencepiece, decodes_as_the_reference_does) {
   for (const io::json& text : reference_.at("cases"))
     EXPECT_EQ(tokens_.decode(text.at("ids").get<ids>()), text.at("decoded")) << text.dump();
 }
 
-TEST_F(tokenizer_test, knows_its_tokens) {
+TEST_F(sentencepiece, knows_its_tokens) {
   EXPECT_EQ(tokens_.size(), reference_.at("size"));
   EXPECT_EQ(tokens_.find("<image>"), image);
   EXPECT_EQ(tokens_.find("<absent>"), -1);
-  EXPECT_EQ(tokens_.eos(), 2);
-  EXPECT_EQ(ids(tokens_.prefix().begin(), tokens_.prefix().end()), ids{1});
+  EXPECT_EQ(tokens_.frame().eos, 2);
+  EXPECT_EQ(tokens_.frame().prefix, ids{1});
 }
 
-TEST_F(tokenizer_test, streams_whole_characters_only) {
+TEST_F(sentencepiece, streams_whole_characters_only) {
   for (const io::json& text : reference_.at("cases")) {
-    detokenizer stream(tokens_);
+    const auto stream = tokens_.detokenize();
     std::string all;
     for (const std::int32_t id : text.at("ids").get<ids>()) {
-      const std::string part = stream.push(id);
+      const std::string part = stream->push(id);
       EXPECT_NO_THROW(io::json(part).dump()) << "not UTF-8";
       all += part;
     }
-    EXPECT_EQ(stream.finish(), "");
+    EXPECT_EQ(stream->finish(), "");
     EXPECT_EQ(all, text.at("decoded"));
   }
 }
 
-TEST_F(tokenizer_test, holds_a_character_back_until_its_last_byte) {
-  detokenizer stream(tokens_);
+TEST_F(sentencepiece, holds_a_character_back_until_its_last_byte) {
+  const auto stream = tokens_.detokenize();
   const ids parts = bytes("\xf0\x9f\x99\x82");
-  for (std::size_t i = 0; i < 3; ++i) EXPECT_EQ(stream.push(parts[i]), "");
-  EXPECT_EQ(stream.push(parts[3]), "\xf0\x9f\x99\x82");
+  for (std::size_t i = 0; i < 3; ++i) EXPECT_EQ(stream->push(parts[i]), "");
+  EXPECT_EQ(stream->push(parts[3]), "\xf0\x9f\x99\x82");
 }
 
-TEST_F(tokenizer_test, shows_bytes_that_make_no_character) {
+TEST_F(sentencepiece, shows_bytes_that_make_no_character) {
   const std::string bad = "\xef\xbf\xbd";
   EXPECT_EQ(tokens_.decode(bytes("\xff")), bad);
   EXPECT_EQ(tokens_.decode(bytes("\xc0\xaf")), bad + bad) << "overlong";
@@ -111,22 +113,22 @@ TEST_F(tokenizer_test, shows_bytes_that_make_no_character) {
       << "unfinished before another";
 }
 
-TEST_F(tokenizer_test, an_unfinished_character_precedes_the_next_token) {
+TEST_F(sentencepiece, an_unfinished_character_precedes_the_next_token) {
   ids parts = bytes("\xe6\x97");
-  const ids word = tokens_.encode("red");
+  const ids word = encode("red");
   parts.insert(parts.end(), word.begin(), word.end());
   EXPECT_EQ(tokens_.decode(parts), "\xef\xbf\xbd\xef\xbf\xbd red");
 }
 
-TEST_F(tokenizer_test, keeps_all_but_the_first_space) {
-  EXPECT_EQ(tokens_.decode(tokens_.encode("  a")), "  a");
+TEST_F(sentencepiece, keeps_all_but_the_first_space) {
+  EXPECT_EQ(tokens_.decode(encode("  a")), "  a");
   ids parts{1};
-  const ids word = tokens_.encode("red");
+  const ids word = encode("red");
   parts.insert(parts.end(), word.begin(), word.end());
   EXPECT_EQ(tokens_.decode(parts), "red") << "a special token in front is not text";
 }
 
-TEST_F(tokenizer_test, refuses_ids_outside_of_the_vocabulary) {
+TEST_F(sentencepiece, refuses_ids_outside_of_the_vocabulary) {
   for (const std::int32_t id : {-1, 346, 32000}) {
     try {
       tokens_.decode(ids{id});
@@ -138,26 +140,26 @@ TEST_F(tokenizer_test, refuses_ids_outside_of_the_vocabulary) {
   }
 }
 
-TEST_F(tokenizer_files, needs_nothing_but_the_model) {
-  const tokenizer tokens = tokenizer::open(directory_);
-  EXPECT_EQ(tokens.size(), image);
-  EXPECT_EQ(tokens.find("</s>"), 2);
-  EXPECT_EQ(tokens.find("<image>"), -1);
+TEST_F(sentencepiece_files, needs_nothing_but_the_model) {
+  const auto tokens = sentencepiece_tokenizer::open(directory_);
+  EXPECT_EQ(tokens->size(), image);
+  EXPECT_EQ(tokens->find("</s>"), 2);
+  EXPECT_EQ(tokens->find("<image>"), -1);
 }
 
-TEST_F(tokenizer_files, takes_added_tokens_from_each_file) {
+TEST_F(sentencepiece_files, takes_added_tokens_from_each_file) {
   write("added_tokens.json", R"({"<image>": 340})");
   write("tokenizer.json", R"({"added_tokens": [{"id": 340, "content": "<image>", "special": true},
                                                {"id": 341, "content": "<pad>", "special": true}]})");
   write("tokenizer_config.json", R"({"add_bos_token": false,
       "added_tokens_decoder": {"342": {"content": "<x>", "special": true}}})");
-  const tokenizer tokens = tokenizer::open(directory_);
-  EXPECT_EQ(tokens.encode("<x><pad><image>"), (ids{342, 341, 340}));
-  EXPECT_EQ(tokens.size(), 343);
-  EXPECT_TRUE(tokens.prefix().empty());
+  const auto tokens = sentencepiece_tokenizer::open(directory_);
+  EXPECT_EQ(tokens->encode("<x><pad><image>", special_tokens::are_tokens), (ids{342, 341, 340}));
+  EXPECT_EQ(tokens->size(), 343);
+  EXPECT_TRUE(tokens->frame().prefix.empty());
 }
 
-TEST_F(tokenizer_files, refuses_contradictions) {
+TEST_F(sentencepiece_files, refuses_contradictions) {
   write("added_tokens.json", R"({"<image>": 340, "<pad>": 340})");
   EXPECT_EQ(open_message(), R"(added_tokens.json: token 340 is "<pad>", but also "<image>")");
   write("added_tokens.json", R"({"</s>": 340})");
@@ -168,22 +170,20 @@ TEST_F(tokenizer_files, refuses_contradictions) {
   EXPECT_EQ(open_message(), "added_tokens.json: <image> is -1, expected an integer from 0 to 16777215");
 }
 
-TEST_F(tokenizer_files, names_a_key_that_is_no_id) {
+TEST_F(sentencepiece_files, names_a_key_that_is_no_id) {
   write("tokenizer_config.json", R"({"added_tokens_decoder": {"34x": {"content": "<x>"}}})");
   EXPECT_EQ(open_message(),
             R"(tokenizer_config.json: added_tokens_decoder has the key "34x", which is no token id)");
 }
 
-TEST_F(tokenizer_files, names_what_is_no_model) {
+TEST_F(sentencepiece_files, names_what_is_no_model) {
   for (const char* content : {"", "hello", "\x0a\xff\xff"}) {
     write("tokenizer.model", content);
     EXPECT_EQ(open_message(), "tokenizer.model: not a SentencePiece model");
   }
   std::filesystem::remove(directory_ / "tokenizer.model");
   EXPECT_EQ(open_message(), "tokenizer.model: cannot open: No such file or directory");
-  write("tokenizer.json", "{}");
-  EXPECT_EQ(open_message(), "tokenizer.model: no such file; a tokenizer.json alone is not read");
 }
 
 }  // namespace
-}  // namespace corematching::driver
+}  // namespace corematching::text
