@@ -118,7 +118,7 @@ TEST(llava, does_not_overwrite_what_is_no_plain_file_or_what_it_reads) {
                  {"file of the model"});
   const auto same = (directory.path() / "same").string();
   fs::create_directory_symlink(directory.path(), directory.path() / "link");
-  for (const fs::path& spelled : {"same", "./same", "link/same"}) {
+  for (const char* spelled : {"same", "./same", "link/same"}) {
     const auto again = (directory.path() / spelled).string();
     expect_refused(ask(data("tiny_mha"), picture_path(), {"--dump", same, "--show-tokens", again}),
                    {"same file"});
