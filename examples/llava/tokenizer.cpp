@@ -11,6 +11,7 @@
 #include "corematching/core/error.hpp"
 #include "corematching/io/json.hpp"
 #include "corematching/io/mapped_file.hpp"
+#include "corematching/io/stand_in.hpp"
 
 namespace corematching::driver {
 namespace {
@@ -108,6 +109,7 @@ tokenizer tokenizer::open(const std::filesystem::path& directory) {
   const io::mapped_file file = io::mapped_file::open(path);
   tokenizer result;
   const auto bytes = file.bytes();
+  io::refuse_stand_in(bytes, path.string());
   const auto status =
       result.model_->LoadFromSerializedProto({reinterpret_cast<const char*>(bytes.data()), bytes.size()});
   // An empty file is a valid message without pieces.
