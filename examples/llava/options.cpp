@@ -80,7 +80,8 @@ void add_input(CLI::App& app, options& o) {
   add_file(app, "--model", o.model, "directory of the checkpoint, as Hugging Face lays it out")
       ->required()
       ->type_name("DIR");
-  add_file(app, "--image", o.image, "PNG, JPEG, GIF or WebP picture; without one it is a text run")
+  add_file(app, "--image", o.image,
+           "PNG, JPEG, GIF or WebP picture (-: from standard input); without one it is a text run")
       ->type_name("FILE");
   auto* prompt = app.add_option("--prompt", o.prompt, "the question")->type_name("TEXT");
   app.add_option("--prompt-ids", o.prompt_ids, "exact token ids instead; the image token id marks the image")

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "llava/picture_file.hpp"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <cstring>
 #include <string>
@@ -12,6 +14,7 @@
 #include "llava/gif_codec.hpp"
 #include "llava/jpeg_codec.hpp"
 #include "llava/png_codec.hpp"
+#include "llava/standard_input.hpp"
 #include "llava/webp_codec.hpp"
 
 namespace corematching::driver {
@@ -47,6 +50,10 @@ picture decode_picture(std::span<const std::byte> bytes, const std::string& name
 }
 
 picture read_picture(const std::filesystem::path& path) {
+  if (is_standard_input(path)) {
+    const std::string name = standard_input_name;
+    return decode_picture(read_to_end(STDIN_FILENO, name, max_piped_picture), name);
+  }
   const io::mapped_file file = io::mapped_file::open(path);
   return decode_picture(file.bytes(), path.string());
 }
