@@ -12,6 +12,10 @@
 
 #include <csetjmp>
 #include <cstring>
+#include <string_view>
+
+#include "llava/exif_orientation.hpp"
+#include "llava/picture_limit.hpp"
 
 namespace corematching::driver {
 namespace {
@@ -51,10 +55,25 @@ class jpeg_decoder {
     if (setjmp(jump_) != 0) return false;
     jpeg_create_decompress(&jpeg_);
     jpeg_mem_src(&jpeg_, reinterpret_cast<const unsigned char*>(bytes_.data()), bytes_.size());
+    jpeg_save_markers(&jpeg_, JPEG_APP0 + 1, 0xffff);
     jpeg_read_header(&jpeg_, TRUE);
     // libjpeg turns YCCK into CMYK, but not CMYK into RGB.
     jpeg_.out_color_space = is_cmyk() ? JCS_CMYK : JCS_RGB;
     return true;
+  }
+
+  /// From the header: EXIF data and XMP lie in segments of the same kind, told apart by how they start. What
+  /// does not fit one segment of EXIF goes on in the next; an XMP packet fits one.
+  int orientation() const {
+    constexpr std::string_view xmp_start("http://ns.adobe.com/xap/1.0/\0", 29);
+    std::string exif;
+    std::string_view xmp;
+    for (const auto* marker = jpeg_.marker_list; marker != nullptr; marker = marker->next) {
+      std::string_view segment(reinterpret_cast<const char*>(marker->data), marker->data_length);
+      if (segment.starts_with(exif_start)) exif += segment.substr(exif_start.size());
+      if (segment.starts_with(xmp_start)) xmp = segment.substr(xmp_start.size());
+    }
+    return noted_orientation(std::as_bytes(std::span(exif)), xmp);
   }
 
   /// `cmyk_row` is scratch of 4 * width samples for a CMYK picture, else unused.
@@ -103,13 +122,12 @@ picture decode_jpeg(std::span<const std::byte> bytes, const std::string& name, s
   jpeg_decoder decoder(bytes);
   require(decoder.read_header(), name, ": not a readable JPEG picture: ", decoder.message());
   const std::int64_t width = decoder.width(), height = decoder.height();
-  require(height <= max_pixels / width, name, ": ", width, " x ", height,
-          " pixels are more than the limit of ", max_pixels);
+  require_few_pixels(width, height, max_pixels, name);
   picture image = make_picture(static_cast<int>(width), static_cast<int>(height));
   std::vector<std::uint8_t> cmyk_row(decoder.is_cmyk() ? static_cast<std::size_t>(width) * 4 : 0);
   require(decoder.read_rows(image.rgb.data(), cmyk_row.data()), name,
           ": not a readable JPEG picture: ", decoder.message());
-  return image;
+  return upright(std::move(image), decoder.orientation());
 }
 
 }  // namespace corematching::driver

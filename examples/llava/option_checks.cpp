@@ -10,6 +10,7 @@
 #include "corematching/core/error.hpp"
 #include "corematching/io/mapped_file.hpp"
 #include "corematching/io/output_file.hpp"
+#include "llava/standard_input.hpp"
 
 namespace corematching::driver {
 namespace {
@@ -34,7 +35,7 @@ void check_output(const options& o, const std::filesystem::path& output, const c
   if (::access(directory.c_str(), W_OK) != 0)
     fail(name, ": ", output.string(), ": nothing can be written to its directory: ", io::errno_text(errno));
   blame(name, [&] { io::refuse_special_file(output); });
-  if (!o.image.empty() && fs::equivalent(output, o.image, ignored))
+  if (!o.image.empty() && fs::equivalent(output, opened_as(o.image), ignored))
     fail(name, ": ", output.string(), ": is the picture that --image reads");
   if (!o.weights.packed.empty() && fs::equivalent(output, o.weights.packed, ignored))
     fail(name, ": ", output.string(), ": is the file that --packed reads");

@@ -80,7 +80,9 @@ void add_input(CLI::App& app, options& o) {
   add_file(app, "--model", o.model, "directory of the checkpoint, as Hugging Face lays it out")
       ->required()
       ->type_name("DIR");
-  add_file(app, "--image", o.image, "PNG or JPEG picture; without one it is a text run")->type_name("FILE");
+  add_file(app, "--image", o.image,
+           "PNG, JPEG, GIF or WebP picture (-: from standard input); without one it is a text run")
+      ->type_name("FILE");
   auto* prompt = app.add_option("--prompt", o.prompt, "the question")->type_name("TEXT");
   auto* raw =
       app.add_option("--raw-prompt", o.raw_prompt,

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "llava/picture_file.hpp"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <cstring>
 #include <string>
@@ -8,16 +10,25 @@
 #include "corematching/core/error.hpp"
 #include "corematching/io/mapped_file.hpp"
 #include "corematching/io/output_file.hpp"
+#include "corematching/io/stand_in.hpp"
+#include "llava/gif_codec.hpp"
 #include "llava/jpeg_codec.hpp"
 #include "llava/png_codec.hpp"
+#include "llava/standard_input.hpp"
+#include "llava/webp_codec.hpp"
 
 namespace corematching::driver {
 namespace {
 
+struct picture_format {
+  bool (*begins)(std::span<const std::byte> bytes);
+  picture (*decode)(std::span<const std::byte> bytes, const std::string& name, std::int64_t max_pixels);
+};
+constexpr picture_format formats[] = {
+    {is_png, decode_png}, {is_jpeg, decode_jpeg}, {is_gif, decode_gif}, {is_webp, decode_webp}};
+
 /// Formats that people try, by their first 16 bytes: the message can then say what to do.
 const char* other_format(const std::string& start) {
-  if (start.starts_with("GIF8")) return "a GIF picture";
-  if (start.starts_with("RIFF") && start.compare(8, 4, "WEBP") == 0) return "a WebP picture";
   if (start.starts_with("BM")) return "a BMP picture";
   if (start.starts_with("II*") || start.starts_with("MM")) return "a TIFF picture";
   if (start.compare(4, 4, "ftyp") == 0) return "an AVIF or HEIF picture";
@@ -28,16 +39,21 @@ const char* other_format(const std::string& start) {
 
 picture decode_picture(std::span<const std::byte> bytes, const std::string& name, std::int64_t max_pixels) {
   require(!bytes.empty(), name, ": the file is empty");
-  if (is_png(bytes)) return decode_png(bytes, name, max_pixels);
-  if (is_jpeg(bytes)) return decode_jpeg(bytes, name, max_pixels);
+  for (const picture_format& format : formats)
+    if (format.begins(bytes)) return format.decode(bytes, name, max_pixels);
+  io::refuse_stand_in(bytes, name);
   std::string start(16, '\0');
   std::memcpy(start.data(), bytes.data(), std::min(bytes.size(), start.size()));
-  const char* format = other_format(start);
-  if (format != nullptr) fail(name, ": ", format, "; only PNG and JPEG are read");
-  fail(name, ": not a PNG or JPEG picture");
+  const char* other = other_format(start);
+  if (other != nullptr) fail(name, ": ", other, "; only PNG, JPEG, GIF and WebP are read");
+  fail(name, ": not a PNG, JPEG, GIF or WebP picture");
 }
 
 picture read_picture(const std::filesystem::path& path) {
+  if (is_standard_input(path)) {
+    const std::string name = standard_input_name;
+    return decode_picture(read_to_end(STDIN_FILENO, name, max_piped_picture), name);
+  }
   const io::mapped_file file = io::mapped_file::open(path);
   return decode_picture(file.bytes(), path.string());
 }

@@ -7,9 +7,16 @@
 #include <png.h>
 
 #include <algorithm>
+#include <charconv>
 #include <csetjmp>
 #include <cstdio>
 #include <cstring>
+#include <iterator>
+#include <string_view>
+#include <utility>
+
+#include "llava/exif_orientation.hpp"
+#include "llava/picture_limit.hpp"
 
 namespace corematching::driver {
 namespace {
@@ -26,6 +33,26 @@ struct png_message {
 
 // Warnings are about ancillary chunks, which do not reach the pixels.
 void on_warning(png_structp, png_const_charp) {}
+
+/// The bytes of a "Raw profile type ..." text, as ImageMagick writes it: three lines, the last of them their
+/// number, then the bytes in hexadecimal, in lines. Empty where anything else stands there.
+std::vector<std::byte> from_raw_profile(std::string_view text) {
+  for (int line = 0; line < 3; ++line) {
+    const auto end = text.find('\n');
+    if (end == text.npos) return {};
+    text.remove_prefix(end + 1);
+  }
+  std::string digits;
+  std::ranges::copy_if(text, std::back_inserter(digits), [](char c) { return c != '\n'; });
+  std::vector<std::byte> bytes;
+  for (std::size_t i = 0; i + 2 <= digits.size(); i += 2) {
+    std::uint8_t value = 0;
+    const char* end = digits.data() + i + 2;
+    if (std::from_chars(digits.data() + i, end, value, 16).ptr != end) return {};
+    bytes.push_back(std::byte{value});
+  }
+  return bytes;
+}
 
 class png_decoder {
  public:
@@ -50,6 +77,8 @@ class png_decoder {
   /// than a million pixels before it allocates a row.
   bool read_header() {
     if (setjmp(png_jmpbuf(png_)) != 0) return false;
+    // Texts may be compressed, so that each may take the 8 MB that libpng allows one.
+    png_set_chunk_cache_max(png_, 64);
     png_read_info(png_, info_);
     png_set_expand(png_);  // palette to colours, fewer than 8 bits of grey to 8, tRNS to alpha
     png_set_strip_16(png_);
@@ -69,6 +98,29 @@ class png_decoder {
     for (int pass = 0; pass < passes_; ++pass)
       for (png_uint_32 y = 0; y < rows; ++y) png_read_row(png_, rgb + y * row_bytes, nullptr);
     return true;
+  }
+
+  /// What stands behind the pixels. Where it is damaged, the picture is as good without it.
+  void read_rest() {
+    if (setjmp(png_jmpbuf(png_)) != 0) return;
+    png_read_end(png_, info_);
+  }
+
+  /// Of all that was read.
+  int orientation() const {
+    png_uint_32 exif_size = 0;
+    png_bytep exif = nullptr;
+    std::string_view raw_exif, xmp;
+    png_textp texts = nullptr;
+    int count = 0;
+    png_get_text(png_, info_, &texts, &count);
+    for (int i = 0; i < count; ++i) {
+      if (texts[i].key == std::string_view("Raw profile type exif")) raw_exif = texts[i].text;
+      if (texts[i].key == std::string_view("XML:com.adobe.xmp")) xmp = texts[i].text;
+    }
+    if (png_get_eXIf_1(png_, info_, &exif_size, &exif) != 0)
+      return noted_orientation(std::as_bytes(std::span(exif, exif_size)), xmp);
+    return noted_orientation(from_raw_profile(raw_exif), xmp);
   }
 
  private:
@@ -147,11 +199,11 @@ picture decode_png(std::span<const std::byte> bytes, const std::string& name, st
   png_decoder decoder(bytes);
   require(decoder.read_header(), name, ": not a readable PNG picture: ", decoder.message());
   const std::int64_t width = decoder.width(), height = decoder.height();
-  require(height <= max_pixels / width, name, ": ", width, " x ", height,
-          " pixels are more than the limit of ", max_pixels);
+  require_few_pixels(width, height, max_pixels, name);
   picture image = make_picture(static_cast<int>(width), static_cast<int>(height));
   require(decoder.read_rows(image.rgb.data()), name, ": not a readable PNG picture: ", decoder.message());
-  return image;
+  decoder.read_rest();
+  return upright(std::move(image), decoder.orientation());
 }
 
 std::vector<std::byte> encode_png(const picture& image) {

@@ -141,6 +141,27 @@ TEST(llava, does_not_overwrite_what_is_no_plain_file_or_what_it_reads) {
   }
 }
 
+TEST(llava, reads_a_picture_from_standard_input) {
+  const auto ask_with = [](const std::string& redirection, const std::string& output) {
+    return test::run_program(
+        "/bin/sh", {"-c", "exec \"$0\" \"$@\" " + redirection, COREMATCHING_LLAVA, "--model", demo().string(),
+                    "--image", "-", "--prompt", "How many objects are there?", "--show-tokens", output});
+  };
+  const support::temporary_directory directory;
+  const auto copy = directory.path() / "picture.png", drawing = directory.path() / "drawing.png";
+  fs::copy(picture_path(), copy);
+  const auto by_name =
+      test::run_program(COREMATCHING_LLAVA, {"--model", demo().string(), "--image", picture_path().string(),
+                                             "--prompt", "How many objects are there?"});
+  ASSERT_EQ(by_name.exit_code, 0) << by_name.err;
+  const auto piped = ask_with("< " + copy.string(), drawing.string());
+  EXPECT_EQ(piped.out, by_name.out) << piped.err;
+  EXPECT_TRUE(fs::exists(drawing));
+  expect_refused(ask_with("< " + copy.string(), copy.string()), {"--show-tokens", "--image"});
+  expect_refused(ask_with("< /dev/null", drawing.string()), {"standard input: the file is empty"});
+  expect_refused(ask_with("<&-", drawing.string()), {"standard input: cannot read: "});
+}
+
 TEST(llava, leaves_nothing_behind_where_it_cannot_write) {
   const support::temporary_directory directory;
   const auto missing = directory.path() / "none" / "dump.safetensors";

@@ -129,7 +129,7 @@ TEST(llava, refuses_pictures_before_it_reads_weights) {
   expect_refused(ask(model.path(), picture_path()), {"holds neither model.safetensors"});
   expect_refused(ask(model.path(), directory.path() / "none.png"), {"none.png"});
   expect_refused(ask(model.path(), directory.write("text.png", "not a picture")),
-                 {"text.png", "PNG or JPEG"});
+                 {"text.png", "PNG, JPEG, GIF or WebP"});
   std::ifstream whole(picture_path(), std::ios::binary);
   std::string half(fs::file_size(picture_path()) / 2, '\0');
   whole.read(half.data(), std::ssize(half));

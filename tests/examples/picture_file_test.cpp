@@ -110,11 +110,18 @@ TEST_F(picture_file, names_the_path_that_cannot_be_written) {
 
 TEST_F(picture_file, says_what_a_file_is_instead) {
   EXPECT_EQ(message_without_directory(write("a.png", "")), "a.png: the file is empty");
-  EXPECT_EQ(message_without_directory(write("a.png", "hello")), "a.png: not a PNG or JPEG picture");
+  EXPECT_EQ(message_without_directory(write("a.png", "hello")),
+            "a.png: not a PNG, JPEG, GIF or WebP picture");
   EXPECT_EQ(message_without_directory(write("a.png", std::string("RIFF\0\0\0\0WEBPVP8 ", 16))),
-            "a.png: a WebP picture; only PNG and JPEG are read");
+            "a.png: not a readable WebP picture: it is damaged or truncated");
   EXPECT_EQ(message_without_directory(write("a.jpg", "GIF89a")),
-            "a.jpg: a GIF picture; only PNG and JPEG are read");
+            "a.jpg: not a readable GIF picture: No screen descriptor detected");
+  EXPECT_EQ(message_without_directory(write("a.jpg", "BM hello")),
+            "a.jpg: a BMP picture; only PNG, JPEG, GIF and WebP are read");
+  EXPECT_EQ(message_without_directory(write("a.jpg", "version https://git-lfs.github.com/spec/v1\noid")),
+            "a.jpg: is a Git LFS pointer, not the file itself (git lfs pull fetches it)");
+  EXPECT_EQ(message_without_directory(write("a.jpg", "<!DOCTYPE html><html></html>")),
+            "a.jpg: is an HTML page, not the file itself");
   EXPECT_EQ(message_without_directory(directory_ / "no.png"),
             "no.png: cannot open: No such file or directory");
   EXPECT_EQ(message_without_directory(directory_), directory_.string() + ": not a regular file");

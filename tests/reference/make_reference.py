@@ -10,6 +10,7 @@ import torch
 import transformers
 
 import demo_reference
+import formats_reference
 import layer_reference
 import model_reference
 import preprocess_reference
@@ -18,6 +19,7 @@ import tokenizer_reference
 
 CASES: dict[str, Callable[[], None]] = {
     "preprocess": preprocess_reference.make,
+    formats_reference.CASE: formats_reference.make,
     "tokenizer": tokenizer_reference.make,
     **model_reference.CASES,
     layer_reference.CASE: layer_reference.make,

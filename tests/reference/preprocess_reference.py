@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Callable
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
 
@@ -77,7 +77,7 @@ def _rgb16(path: Path) -> None:
 
 def _exif_rotated(path: Path) -> None:
     exif = Image.Exif()
-    exif[0x0112] = 6  # orientation: rotate by 90 degrees to display; Pillow, and so both references, ignore it
+    exif[0x0112] = 6  # orientation: rotate by 90 degrees to display
     Image.fromarray(scene(64, 40, 31)).save(path, quality=92, subsampling=0, exif=exif)
 
 
@@ -117,8 +117,13 @@ PICTURES = (
 GEOMETRY = {"landscape", "portrait", "square", "exact_32", "small", "small_portrait", "odd_by_one", "one_row", "one_column", "panorama"}
 
 
+def upright(path: Path) -> Image.Image:
+    """As transformers' load_image begins; original LLaVA ignores how the camera was held."""
+    return ImageOps.exif_transpose(Image.open(path))
+
+
 def decode(path: Path, how: str) -> Image.Image:
-    image = Image.open(path)
+    image = upright(path)
     if how == "high_byte":
         return Image.fromarray((np.array(image) >> 8).astype(np.uint8)).convert("RGB")
     if how == "composite_white":
@@ -177,8 +182,8 @@ class _Case:
     def add(self, picture: Picture) -> None:
         path = self.directory / f"{picture.name}.{picture.suffix}"
         picture.write(path)
-        with Image.open(path) as image:
-            mode, (width, height) = image.mode, image.size
+        image = upright(path)
+        mode, (width, height) = image.mode, image.size
         entry: dict[str, Any] = {"name": picture.name, "file": path.name, "mode": mode, "width": width, "height": height}
         entry["decoded"] = {how: self._add_decoded(picture.name, how, path) for how in picture.decode}
         self.pictures.append(entry)
@@ -239,7 +244,7 @@ def make() -> None:
     storage.write_json(
         case.directory / "reference.json",
         {
-            "versions": storage.versions(),
+            "versions": storage.versions("transformers", "numpy", "pillow", "safetensors"),
             "background": list(BACKGROUND),
             "mean": list(CLIPImageProcessorPil.image_mean),
             "std": list(CLIPImageProcessorPil.image_std),

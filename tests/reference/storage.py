@@ -26,8 +26,9 @@ def fresh_directory(case: str) -> Path:
     return path
 
 
-def versions() -> dict[str, str]:
-    packages = ("torch", "transformers", "numpy", "pillow", "safetensors")
+def versions(*used: str) -> dict[str, str]:
+    """Of the packages that make a case: `used`, or where none is named all of them."""
+    packages = used or ("torch", "transformers", "numpy", "pillow", "safetensors")
     return {"python": platform.python_version()} | {name: version(name) for name in packages}
 
 

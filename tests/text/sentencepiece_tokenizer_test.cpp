@@ -181,6 +181,9 @@ TEST_F(sentencepiece_files, names_what_is_no_model) {
     write("tokenizer.model", content);
     EXPECT_EQ(open_message(), "tokenizer.model: not a SentencePiece model");
   }
+  write("tokenizer.model", "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n");
+  EXPECT_EQ(open_message(),
+            "tokenizer.model: is a Git LFS pointer, not the file itself (git lfs pull fetches it)");
   std::filesystem::remove(directory_ / "tokenizer.model");
   EXPECT_EQ(open_message(), "tokenizer.model: cannot open: No such file or directory");
 }

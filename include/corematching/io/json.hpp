@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "corematching/core/error.hpp"
+#include "corematching/io/stand_in.hpp"
 
 namespace corematching::io {
 
@@ -65,6 +66,7 @@ class json_guard {
 /// Parses one JSON document. Throws `error`, starting with `file`, for anything that is not strict JSON, for
 /// duplicate keys and for nesting beyond `max_json_depth`.
 inline json parse_json(std::span<const std::byte> text, const std::string& file) {
+  refuse_stand_in(text, file);
   // nlohmann's lexer takes a NUL byte for the end of the text and would ignore what follows.
   const auto nul = std::ranges::find(text, std::byte{0});
   require(nul == text.end(), file, ": not valid JSON: NUL byte at offset ", nul - text.begin());

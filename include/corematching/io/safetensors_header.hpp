@@ -21,6 +21,7 @@
 
 #include "corematching/core/error.hpp"
 #include "corematching/io/json.hpp"
+#include "corematching/io/stand_in.hpp"
 #include "corematching/io/tensor.hpp"
 
 namespace corematching::io {
@@ -137,6 +138,7 @@ inline void check_coverage(std::vector<tensor_entry>& tensors, std::uint64_t dat
 
 // The JSON text; `bytes` is the whole file.
 inline std::span<const std::byte> header_text(std::span<const std::byte> bytes, const std::string& file) {
+  refuse_stand_in(bytes, file);  // whose first bytes would be an absurd length
   constexpr std::size_t prefix = 8;
   require(bytes.size() >= prefix, file, ": not a safetensors file: ", bytes.size(),
           " bytes, too short for a header");

@@ -21,6 +21,7 @@
 #include "corematching/core/error.hpp"
 #include "corematching/io/json.hpp"
 #include "corematching/io/mapped_file.hpp"
+#include "corematching/io/stand_in.hpp"
 #include "corematching/text/added_tokens.hpp"
 #include "corematching/text/decoder.hpp"
 #include "corematching/text/json_part.hpp"
@@ -89,6 +90,7 @@ class sentencepiece_tokenizer : public tokenizer {
   }
 
   void load(std::span<const std::byte> bytes, const std::string& path) {
+    io::refuse_stand_in(bytes, path);
     const auto status =
         model_.LoadFromSerializedProto({reinterpret_cast<const char*>(bytes.data()), bytes.size()});
     // An empty file is a valid message without pieces.
