@@ -18,6 +18,7 @@
 #include "corematching/model/image_processor.hpp"
 #include "corematching/model/multimodal_prompt.hpp"
 #include "corematching/model/sampling.hpp"
+#include "corematching/text/stop_strings.hpp"
 #include "llava/console.hpp"
 #include "llava/dump.hpp"
 #include "llava/loaded_model.hpp"
@@ -25,6 +26,7 @@
 #include "llava/picture_file.hpp"
 #include "llava/report.hpp"
 #include "llava/request.hpp"
+#include "llava/run.hpp"
 #include "llava/stopwatch.hpp"
 #include "llava/token_picture.hpp"
 
@@ -35,42 +37,61 @@ class conversation {
  public:
   conversation(B& be, const options& o, console& terminal) : be_(be), options_(o), terminal_(terminal) {}
 
-  run_report run(const std::function<void(const std::string&)>& on_text) {
+  /// Answers the prompt that the options give, if they give one, and then questions until there is none.
+  void run(const listener& to) {
     read();
     load();
     look();
-    const multimodal_prompt& prompt = asked_.prompt;
     // Room for a long answer is taken as it grows.
-    sequence<B> seq = model_->language().start(be_, std::min<index>(max_new_tokens_, 1024), cache_type());
-    std::vector<float> logits = prefill(seq, prompt);
-    decode(seq, std::move(logits), on_text);
-    finish(seq, prompt);
-    return std::move(report_);
+    seq_.emplace(model_->language().start(be_, std::min<index>(options_.max_new_tokens, 1024), cache_type()));
+    if (asked_.prompt.size() > 0) answer_prompt(to);
+    while (const auto question = to.next_question())
+      if (take(*question)) answer_prompt(to);
   }
 
  private:
   // All that can be refused without the weights.
   void read() {
     {
-      const stopwatch watch(report_.load_seconds);
-      asked_ = read_request(options_);
+      const stopwatch watch(constant_.load_seconds);
+      asked_ = read_request(options_, [this](const std::string& text) { terminal_.notice(text); });
     }
-    if (!options_.image.empty()) {
-      const stopwatch watch(report_.vision_seconds);
-      seen_ = read_seen_picture(options_, asked_.config);
+    const stopwatch watch(constant_.vision_seconds);
+    for (const chat::picture& shown : asked_.pictures)
+      seen_.push_back(read_seen_picture(options_, asked_.config, shown));
+  }
+
+  // Makes the prompt of a question. One that cannot be asked changes nothing, and the next one may.
+  bool take(const std::string& question) {
+    try {
+      asked_.prompt = seq_->next_position == 0
+                          ? first_question(options_, asked_, question)
+                          : further_question(options_, asked_, question, unread_, seq_->next_position);
+      return true;
+    } catch (const error& problem) {
+      terminal_.notice(problem.what());
+      return false;
     }
+  }
+
+  void answer_prompt(const listener& to) {
     const multimodal_prompt& prompt = asked_.prompt;
+    report_ = constant_;
+    constant_.load_seconds = constant_.vision_seconds = 0;  // it is done
     report_.prompt_tokens = prompt.size();
     report_.image_tokens = prompt.image_tokens();
     report_.image_position = std::ranges::find(prompt.kinds, token_kind::image) - prompt.kinds.begin();
+    report_.context = context_of(options_, asked_);
     // The last token of an answer is never read, so it needs no place.
-    const index context = context_of(options_, asked_.config.text());
-    max_new_tokens_ = std::min(options_.max_new_tokens, context - prompt.size() + 1);
-    report_.context = context;
+    past_ = seq_->next_position;
+    max_new_tokens_ = std::min(options_.max_new_tokens, report_.context - past_ - prompt.size() + 1);
+    decode(prefill(), to.on_text);
+    finish();
+    to.on_answer(report_);
   }
 
   void load() {
-    const stopwatch watch(report_.load_seconds);
+    const stopwatch watch(constant_.load_seconds);
     model_.emplace(
         be_, options_.model, asked_.config, options_.weights,
         [this](std::uint64_t done, std::uint64_t total) {
@@ -79,33 +100,48 @@ class conversation {
         [this](const std::string& text) { terminal_.notice(text); });
     terminal_.clear();
     const llama_config& config = model_->language().config();
-    report_.layers = config.layers;
-    report_.all_neurons = config.intermediate_size;
-    report_.weights = name_of(model_->language().weight_type());
+    constant_.layers = config.layers;
+    constant_.all_neurons = config.intermediate_size;
+    constant_.weights = name_of(model_->language().weight_type());
+    constant_.computed_by = be_.describe();
+    if (is_sparse(options_)) sparsity_.emplace(be_, options_.sparsity, config.layers, shape_of(config));
   }
 
+  // The tokens of all pictures, one after the other.
   void look() {
-    if (options_.image.empty()) return;
+    if (seen_.empty()) return;
     const llava<B>* model = model_->multimodal();
-    terminal_.progress("looking", 0, 1);
-    const stopwatch watch(report_.vision_seconds);
-    std::vector<float> pixels = image_processor(image_options(options_, asked_.config)).normalise(seen_);
-    features_ = model->encode_image(be_, pixels);
+    const index tokens = model->config().image_tokens(), side = model->config().vision.image_size;
+    const auto pictures = std::ssize(seen_);
+    const stopwatch watch(constant_.vision_seconds);
+    const image_processor processor(image_options(options_, asked_.config));
+    features_ = matrix<B>(be_, pictures * tokens, model->language().config().hidden_size);
+    std::vector<float> all_pixels;
+    for (index i = 0; i < pictures; ++i) {
+      terminal_.progress("looking", static_cast<double>(i), static_cast<double>(pictures));
+      const std::vector<float> pixels = processor.normalise(seen_[static_cast<std::size_t>(i)]);
+      const matrix<B> one = model->encode_image(be_, pixels);
+      be_.copy(features_.view().middle_rows(i * tokens, tokens), one.view());
+      if (dumps()) all_pixels.insert(all_pixels.end(), pixels.begin(), pixels.end());
+    }
     if (dumps()) {
-      const index side = model->config().vision.image_size;
-      dump_.add("pixel_values", {3, side, side}, std::move(pixels));
+      dump_.add("pixel_values", {3 * pictures, side, side}, std::move(all_pixels));
       add_to_dump("image_features", features_);
     }
     terminal_.clear();
   }
 
-  std::vector<float> prefill(sequence<B>& seq, const multimodal_prompt& prompt) {
+  std::vector<float> prefill() {
+    sequence<B>& seq = *seq_;
+    const multimodal_prompt& prompt = asked_.prompt;
     const llama<B>& language = model_->language();
-    if (is_sparse(options_)) {
-      sparsity_.emplace(be_, options_.sparsity, report_.layers, shape_of(language.config()));
+    if (sparsity_) {
       sparsity_->begin_prompt(seq.next_position, prompt.kinds);
+      selection_before_ = sparsity_->selection_seconds();
     }
-    matrix<B> x = embed_prompt(be_, language, prompt, std::as_const(features_).view());
+    // Pictures are read once: nothing of them is left to be put into later prompts.
+    const matrix<B> features = std::exchange(features_, {});
+    matrix<B> x = embed_prompt(be_, language, prompt, features.view());
     if (dumps()) add_to_dump("inputs_embeds", x);
 
     const work_counters before = be_.counters();
@@ -123,8 +159,9 @@ class conversation {
     }
     terminal_.clear();
     report_.prefill = be_.counters() - before;
-    report_.dense_prefill = forward_cost(
-        language, dense_loads(language.config(), 0, prompt.size(), ffn_rows(prompt.size())), cache_type());
+    report_.dense_prefill =
+        forward_cost(language, dense_loads(language.config(), past_, prompt.size(), ffn_rows(prompt.size())),
+                     cache_type());
     return logits;
   }
 
@@ -155,12 +192,15 @@ class conversation {
     return logits;
   }
 
-  void decode(sequence<B>& seq, std::vector<float> logits,
-              const std::function<void(const std::string&)>& on_text) {
+  void decode(std::vector<float> logits, const std::function<void(const std::string&)>& on_text) {
+    sequence<B>& seq = *seq_;
     sampling_options sampling = options_.sampling;
     sampling.vocabulary_limit = answer_ids();
     sampling.never = no_answers();
+    sampling.seed += turn_++;  // or all answers would be drawn alike
     sampler choose(sampling);
+    const answer_stops stops = stops_of(options_, asked_);
+    text::stop_strings stop_texts(stops.texts);
     const auto text = asked_.words ? asked_.words->detokenize() : nullptr;
     const auto emit = [&](const std::string& piece) {
       report_.answer += piece;
@@ -173,11 +213,10 @@ class conversation {
     };
     const auto on_token = [&](std::int32_t id) {
       report_.generated_ids.push_back(id);
-      if (text) emit(text->push(id));
+      if (text) emit(stop_texts.push(text->push(id)));
+      return !stop_texts.found();
     };
-    stop_rule stop{max_new_tokens_, model_->language().config().eos_token_ids};
-    if (stop.stop_ids.empty() && asked_.words && asked_.words->frame().eos >= 0)
-      stop.stop_ids.push_back(asked_.words->frame().eos);
+    const stop_rule stop{max_new_tokens_, stops.ids};
     const work_counters before = be_.counters();
     const std::uint64_t streamed = model_->language().streamed_weight_bytes();
     const std::int32_t first = seq.next_position;
@@ -188,8 +227,11 @@ class conversation {
       report_.finished = end != answer_end::length                   ? "stop"
                          : max_new_tokens_ < options_.max_new_tokens ? "context"
                                                                      : "length";
+      unread_.clear();  // the token that ends an answer is not one of it; others are read by the next step
+      if (end != answer_end::stop_token && !report_.generated_ids.empty())
+        unread_ = {report_.generated_ids.back()};
     }
-    if (text) emit(text->finish());
+    if (text) emit(stop_texts.push(text->finish()) + stop_texts.finish());
     report_.decode = be_.counters() - before;
     report_.decode_steps = seq.next_position - first;
     report_.streamed_bytes = model_->language().streamed_weight_bytes() - streamed;
@@ -207,23 +249,23 @@ class conversation {
     return sparsity_ ? with(typename core_matching<B>::decode_hook(*sparsity_)) : with(no_hook{});
   }
 
-  void finish(const sequence<B>& seq, const multimodal_prompt& prompt) {
+  void finish() {
     const llama<B>& language = model_->language();
-    report_.kv_bytes = seq.cache.bytes();
+    const index read = past_ + asked_.prompt.size();
+    report_.kv_bytes = seq_->cache.bytes();
     report_.held_weight_bytes = language.held_weight_bytes();
     const std::uint64_t row =
         2 * stored_bytes(cache_type(), 1, language.config().kv_heads * language.config().head_dim);
-    report_.dense_kv_bytes =
-        row * static_cast<std::uint64_t>(report_.layers * (prompt.size() + report_.decode_steps));
+    report_.dense_kv_bytes = row * static_cast<std::uint64_t>(report_.layers * (read + report_.decode_steps));
     for (index step = 0; step < report_.decode_steps; ++step)
       report_.dense_decode +=
-          forward_cost(language, dense_loads(language.config(), prompt.size() + step, 1), cache_type());
+          forward_cost(language, dense_loads(language.config(), read + step, 1), cache_type());
     for (index layer = 0; layer < report_.layers; ++layer) {
       const auto neurons = sparsity_ ? sparsity_->decode_neurons(layer) : std::nullopt;
       report_.neurons.push_back(neurons ? neurons->size : report_.all_neurons);
     }
     if (sparsity_) {
-      report_.selection_seconds = sparsity_->selection_seconds();
+      report_.selection_seconds = sparsity_->selection_seconds() - selection_before_;
       report_.matches = sparsity_->matches();
       report_.silent_layers = sparsity_->silent_layers();
       if (dumps()) dump_.add_decisions(be_, *sparsity_, report_.layers);
@@ -252,7 +294,7 @@ class conversation {
   void show_tokens() {
     const llava_config& config = model_->multimodal()->config();
     const auto side = static_cast<int>(config.vision.image_size / config.vision.patch_size);
-    token_figure figure{seen_, side, side, options_.prompt, report_.answer, {}};
+    token_figure figure{seen_.front(), side, side, options_.prompt, report_.answer, {}};
     // Where the class token is a token too, it stands before the patches and has no place in the picture.
     const index first = report_.image_position + config.image_tokens() - config.vision.patches();
     for (const token_match& match : report_.matches) {
@@ -274,13 +316,19 @@ class conversation {
   B& be_;
   const options& options_;
   console& terminal_;
+  run_report constant_;  // what is the same of every answer, and what only the first one has to wait for
   run_report report_;
   request asked_;
   std::optional<loaded_model<B>> model_;
   std::optional<core_matching<B>> sparsity_;
-  picture seen_;        // what the model sees of the picture
-  matrix<B> features_;  // the image's tokens
+  std::vector<picture> seen_;  // what the model sees of the pictures
+  matrix<B> features_;         // their tokens, until they are read
+  std::optional<sequence<B>> seq_;
+  std::vector<std::int32_t> unread_;  // ids of the last answer that no step has read
+  index past_ = 0;                    // positions before the prompt
   index max_new_tokens_ = 0;
+  std::uint64_t turn_ = 0;
+  double selection_before_ = 0;
   dump dump_;
 };
 

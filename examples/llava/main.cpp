@@ -1,13 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 // llava: asks a LLaVA-1.5 checkpoint about a picture, or a LLaMA checkpoint about anything.
 #include <csignal>
+#include <cstddef>
 #include <cstdio>
 #include <exception>
 #include <iostream>
+#include <iterator>
 #include <new>
+#include <optional>
 #include <string>
 #include <string_view>
 
+#include "llava/line_reader.hpp"
 #include "llava/pack_command.hpp"
 #include "llava/run.hpp"
 
@@ -39,17 +43,7 @@ class answer_line {
   bool open_ = false;  // something stands on it
 };
 
-int run_program(int argc, char** argv) {
-  console terminal;
-  if (argc > 1 && argv[1] == std::string_view("pack")) {
-    run_pack(argc - 1, argv + 1, terminal);
-    return 0;
-  }
-  const options o = parse_options(argc, argv);
-  answer_line answer;
-  const run_report report = run(o, terminal, [&](const std::string& piece) {
-    if (!o.json) answer.add(piece);
-  });
+void print_answer(const options& o, const run_report& report, answer_line& answer, console& terminal) {
   if (o.json) {
     print_json(report, std::cout);
     std::cout.flush();
@@ -62,6 +56,47 @@ int run_program(int argc, char** argv) {
                       " tokens does");
   }
   if (o.stats) print_statistics(report, std::cerr);
+}
+
+/// What of the picture further questions of a conversation see.
+class tokens_left {
+ public:
+  void add(const run_report& report) {
+    total_ += report.image_tokens;
+    left_ = report.matches.empty() ? left_ + report.image_tokens
+                                   : std::ssize(report.matches.back().kept_image_positions);
+  }
+  std::string text() const {
+    return std::to_string(left_) + " of " + std::to_string(total_) +
+           " image tokens are left for further questions";
+  }
+
+ private:
+  std::ptrdiff_t total_ = 0, left_ = 0;
+};
+
+int run_program(int argc, char** argv) {
+  console terminal;
+  if (argc > 1 && argv[1] == std::string_view("pack")) {
+    run_pack(argc - 1, argv + 1, terminal);
+    return 0;
+  }
+  const options o = parse_options(argc, argv);
+  answer_line answer;
+  line_reader lines;
+  tokens_left seen;
+  run(o, terminal,
+      {.next_question = [&] { return o.chat && std::cout ? lines.next() : std::nullopt; },
+       .on_text =
+           [&](const std::string& piece) {
+             if (!o.json) answer.add(piece);
+           },
+       .on_answer =
+           [&](const run_report& report) {
+             print_answer(o, report, answer, terminal);
+             seen.add(report);
+             if (o.chat && o.sparsity.sparse_tokens) terminal.notice(seen.text());
+           }});
   if (!std::cout) {
     std::cerr << "llava: the answer could not be written to standard output\n";
     return 1;

@@ -74,13 +74,15 @@ void refuse_unread(const options& o, const std::function<bool(const std::string&
       {!overlap, {"--reference", "--anchor"}, "without --criterion overlap"},
       {!anchor, {"--anchor"}, "without --reference anchor"},
       {s.criterion != token_criterion::random, {"--selection-seed"}, "without --criterion random"},
-      {o.image.empty(),
+      {o.image.empty() && o.messages.empty(),
        {"--image-fit", "--show-tokens", "--keep", "--min-tokens", "--max-tokens", "--anchor", "--pruning",
         "--positions", "--selection-seed", "--match-layers", "--criterion", "--reference"},
        "without --image"},
       {o.sampling.temperature == 0, {"--top-k", "--top-p", "--seed"}, "at --temperature 0"},
-      {!o.prompt_ids.empty(), {"--system"}, "with --prompt-ids"},
-      {!o.raw_prompt.empty(), {"--system"}, "with --raw-prompt"},
+      {!o.prompt_ids.empty(), {"--system", "--chat-template"}, "with --prompt-ids"},
+      {!o.raw_prompt.empty(), {"--system", "--chat-template"}, "with --raw-prompt"},
+      {!o.messages.empty(), {"--system"}, "with --messages, which has a role for it"},
+      {o.chat, {"--dump", "--show-tokens"}, "with --chat"},
       {o.cuda_device.has_value(), {"--threads"}, "with --device cuda"}};
   for (const auto& [applies, names, where] : rules)
     for (const char* name : names)
@@ -88,6 +90,8 @@ void refuse_unread(const options& o, const std::function<bool(const std::string&
 }
 
 void check_outputs(const options& o) {
+  if (o.chat && o.image == "-")
+    fail("--image: standard input cannot hold both a picture and the questions of --chat");
   check_output(o, o.dump, "--dump");
   check_output(o, o.show_tokens, "--show-tokens");
   // However each is spelled; both lie in directories that exist.

@@ -9,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "corematching/chat/formats.hpp"
 #include "corematching/core/error.hpp"
 #include "corematching/core/version.hpp"
 #include "llava/file_option.hpp"
@@ -89,11 +90,25 @@ void add_input(CLI::App& app, options& o) {
                      "the whole prompt instead, as the model reads it, with its special tokens and <image>")
           ->type_name("TEXT")
           ->excludes(prompt);
-  app.add_option("--prompt-ids", o.prompt_ids, "exact token ids instead; the image token id marks the image")
-      ->type_name("ID,ID,...")
+  auto* ids = app.add_option("--prompt-ids", o.prompt_ids,
+                             "exact token ids instead; the image token id marks the image")
+                  ->type_name("ID,ID,...")
+                  ->excludes(prompt)
+                  ->excludes(raw);
+  add_file(app, "--messages", o.messages,
+           "a conversation instead: JSON, the message list of chat completions")
+      ->type_name("FILE.json")
       ->excludes(prompt)
-      ->excludes(raw);
+      ->excludes(raw)
+      ->excludes(ids);
+  app.add_flag("--chat", o.chat, "ask one question after the other, from the terminal or standard input")
+      ->excludes(raw)
+      ->excludes(ids)
+      ->excludes("--messages");
   app.add_option("--system", o.system, "text in front of the prompt")->type_name("TEXT");
+  app.add_option("--chat-template", o.chat_template,
+                 "the model's chat format: " + chat::format_names() + " (default: what its files say)")
+      ->type_name("NAME");
   add_converted(
       app, "--image-fit",
       [&o](const std::string& text) {
@@ -204,6 +219,10 @@ void add_generation(CLI::App& app, options& o) {
       ->capture_default_str()
       ->check(CLI::Range(index{0}, index{1} << 30))
       ->group(group);
+  app.add_option("--stop", o.stops, "a text that ends the answer, and is no part of it; may be repeated")
+      ->type_name("TEXT")
+      ->allow_extra_args(false)
+      ->group(group);
   app.add_option("--temperature", o.sampling.temperature, "0 takes the likeliest token")
       ->capture_default_str()
       ->group(group);
@@ -264,8 +283,10 @@ options parse_options(int argc, const char* const* argv) {
   try {
     app.parse(argc, argv);
     refuse_empty_values(app);
-    if (result.prompt.empty() && result.raw_prompt.empty() && result.prompt_ids.empty())
-      throw CLI::ValidationError("the prompt is empty: give --prompt, --raw-prompt or --prompt-ids");
+    if (result.prompt.empty() && result.raw_prompt.empty() && result.prompt_ids.empty() &&
+        result.messages.empty() && !result.chat)
+      throw CLI::ValidationError(
+          "the prompt is empty: give --prompt, --chat, --messages, --raw-prompt or --prompt-ids");
     result.sampling.validate();
     refuse_unread(result, [&](const std::string& option) { return app.count(option) > 0; });
     check_outputs(result);

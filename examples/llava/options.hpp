@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "corematching/core/dtype.hpp"
 #include "corematching/hooks/core_matching_config.hpp"
@@ -24,17 +25,21 @@ struct weight_options {
 struct options {
   std::filesystem::path model;
   weight_options weights;
-  std::filesystem::path image;   // empty: a text run
-  std::string prompt;            // the question; not used with prompt_ids
-  std::string raw_prompt;        // the whole prompt instead, special tokens included
-  std::string prompt_ids;        // exact ids, the image token marking the image
-  std::string system;            // goes in front of the prompt
-  std::optional<image_fit> fit;  // nothing: what the model's files say
+  std::filesystem::path image;     // empty: a text run
+  std::string prompt;              // the question; not used with prompt_ids
+  std::string raw_prompt;          // the whole prompt instead, special tokens included
+  std::string prompt_ids;          // exact ids, the image token marking the image
+  std::filesystem::path messages;  // JSON file of a conversation instead
+  bool chat = false;               // ask one question after the other
+  std::string system;              // goes in front of the prompt
+  std::string chat_template;       // name of a chat format; empty: what the model's files say
+  std::optional<image_fit> fit;    // nothing: what the model's files say
 
   // The library's default leaves out what the paper does; which models stand that, their users must find out.
   core_matching_config sparsity{.sparse_neurons = false, .sparse_tokens = false};
   sampling_options sampling;
   index max_new_tokens = 256;
+  std::vector<std::string> stops;   // texts that end the answer
   std::optional<int> cuda_device;   // its number; nothing: the CPU
   int threads = 0;                  // of the CPU; 0: as many as may run at once
   std::optional<dtype> cache_type;  // of keys and values; nothing: what fits the weights

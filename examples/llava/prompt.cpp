@@ -3,7 +3,8 @@
 
 #include <algorithm>
 #include <charconv>
-#include <iterator>
+#include <deque>
+#include <utility>
 
 #include "corematching/core/error.hpp"
 #include "corematching/io/json.hpp"
@@ -27,63 +28,104 @@ std::string_view trimmed(std::string_view text) {
   return text.substr(first, text.find_last_not_of(blank_characters) - first + 1);
 }
 
-/// Appends the ids of `text`, in which `<image>` is the picture.
-void append(prompt_ids& prompt, const text::tokenizer& source, const std::string& text,
-            text::special_tokens how, std::int32_t image_token) {
-  const auto add = [&](std::string_view part) {
-    const std::vector<std::int32_t> ids = source.encode(part, how, image_marker);
-    prompt.ids.insert(prompt.ids.end(), ids.begin(), ids.end());
-  };
-  const std::size_t marker = text.find(image_marker);
-  if (marker == text.npos) return add(text);
-  require(image_token >= 0, "the model has no image token, so it cannot be shown a picture");
-  // Where the tokenizer knows the marker, it says what becomes of the text around it.
-  const auto before = std::ssize(prompt.ids);
-  add(text);
-  const std::int32_t known = source.find(image_marker);
-  const auto place = std::find(prompt.ids.begin() + before, prompt.ids.end(), known);
-  if (known >= 0 && place != prompt.ids.end()) {
-    prompt.image_position = place - prompt.ids.begin();
-    *place = image_token;
-    return;
+/// One text in parts, until it is encoded: what stands next to a special token depends on it.
+class encoder {
+ public:
+  encoder(const text::tokenizer& source, std::int32_t image_token)
+      : source_(source), image_token_(image_token), image_known_(source.find(image_marker)) {}
+
+  void add(const chat::segment& piece) {
+    switch (piece.kind) {
+      case chat::segment_kind::markup: return add_text(piece.text, text::special_tokens::are_tokens);
+      case chat::segment_kind::text: return add_text(piece.text, text::special_tokens::are_text);
+      case chat::segment_kind::picture: return add_picture();
+      case chat::segment_kind::bos: return add_token(source_.frame().bos);
+      case chat::segment_kind::eos: return add_token(source_.frame().eos);
+      case chat::segment_kind::prefix: break;
+    }
+    end_text();
+    ids_.insert(ids_.end(), source_.frame().prefix.begin(), source_.frame().prefix.end());
   }
-  prompt.ids.resize(static_cast<std::size_t>(before));
-  add(std::string_view(text).substr(0, marker));
-  prompt.image_position = std::ssize(prompt.ids);
-  prompt.ids.push_back(image_token);
-  add(std::string_view(text).substr(marker + image_marker.size()));
-}
+
+  std::vector<std::int32_t> take() && {
+    end_text();
+    return std::move(ids_);
+  }
+
+ private:
+  void add_text(std::string_view part, text::special_tokens how) { parts_.push_back({part, how}); }
+
+  // A token that the tokenizer finds in texts is left to it.
+  void add_token(std::int32_t id) {
+    if (id < 0) return;  // a model without one
+    const std::string& content = contents_.emplace_back(source_.content_of(id));
+    if (!content.empty()) return add_text(content, text::special_tokens::are_tokens);
+    end_text();
+    ids_.push_back(id);
+  }
+
+  void add_picture() {
+    require(image_token_ >= 0, "the model has no image token, so it cannot be shown a picture");
+    if (image_known_ >= 0) return add_text(image_marker, text::special_tokens::are_tokens);
+    end_text();
+    ids_.push_back(image_token_);
+  }
+
+  void end_text() {
+    std::vector<std::int32_t> ids = source_.encode(parts_);
+    parts_.clear();
+    if (image_known_ >= 0) std::ranges::replace(ids, image_known_, image_token_);
+    ids_.insert(ids_.end(), ids.begin(), ids.end());
+  }
+
+  const text::tokenizer& source_;
+  std::int32_t image_token_;
+  std::int32_t image_known_;  // by this id to the tokenizer, or not at all
+  std::vector<std::int32_t> ids_;
+  std::vector<text::text_part> parts_;
+  std::deque<std::string> contents_;  // which parts_ refers to
+};
 
 }  // namespace
 
-std::string prompt_text(const prompt_request& request) {
-  require(!trimmed(request.question).empty(), "the prompt is empty");
-  const std::size_t markers = count_markers(request.question);
-  require(count_markers(request.system) == 0, "the system text contains ", image_marker);
+asked_messages ask(const std::string& question, const std::string& system, bool has_image) {
+  require(!trimmed(question).empty(), "the prompt is empty");
+  const std::size_t markers = count_markers(question);
+  require(count_markers(system) == 0, "the system text contains ", image_marker);
   require(markers <= 1, "the prompt contains ", image_marker, " ", markers,
           " times, but there is one picture");
-  require(markers == 0 || request.has_image, "the prompt contains ", image_marker,
-          ", but no picture is given");
-  const bool in_front = request.has_image && markers == 0;
-  const std::string body = (in_front ? std::string(image_marker) + "\n" : "") + request.question;
-  const std::string system = request.system.empty() ? "" : request.system + " ";
-  return system + (request.format == prompt_format::vicuna ? "USER: " + body + " ASSISTANT:" : body);
+  require(markers == 0 || has_image, "the prompt contains ", image_marker, ", but no picture is given");
+  asked_messages asked;
+  if (!system.empty()) asked.messages.push_back({chat::role::system, {system}});
+  chat::message& from_user = asked.messages.emplace_back();
+  if (markers == 0) {
+    if (has_image) from_user.content.emplace_back(chat::picture{});
+    from_user.content.emplace_back(question);
+    return asked;
+  }
+  const std::size_t place = question.find(image_marker);
+  from_user.content = {question.substr(0, place), chat::picture{},
+                       question.substr(place + image_marker.size())};
+  asked.pictures = chat::picture_place::as_written;
+  return asked;
 }
 
-prompt_ids encode_prompt(const text::tokenizer& source, const prompt_request& request) {
-  prompt_ids prompt{source.frame().prefix};
-  append(prompt, source, prompt_text(request), text::special_tokens::are_text, request.image_token);
-  return prompt;
-}
-
-prompt_ids encode_raw_prompt(const text::tokenizer& source, const std::string& text,
-                             std::int32_t image_token) {
+std::vector<chat::segment> raw_prompt(const std::string& text) {
   require(!text.empty(), "the prompt is empty");
   require(count_markers(text) <= 1, "the prompt contains ", image_marker, " ", count_markers(text),
           " times, but there is one picture");
-  prompt_ids prompt;
-  append(prompt, source, text, text::special_tokens::are_tokens, image_token);
-  return prompt;
+  const std::size_t place = text.find(image_marker);
+  if (place == text.npos) return {{chat::segment_kind::markup, text}};
+  return {{chat::segment_kind::markup, text.substr(0, place)},
+          {chat::segment_kind::picture},
+          {chat::segment_kind::markup, text.substr(place + image_marker.size())}};
+}
+
+std::vector<std::int32_t> encode(const text::tokenizer& source, std::span<const chat::segment> segments,
+                                 std::int32_t image_token) {
+  encoder ids(source, image_token);
+  for (const chat::segment& piece : segments) ids.add(piece);
+  return std::move(ids).take();
 }
 
 std::vector<std::int32_t> parse_ids(std::string_view list) {

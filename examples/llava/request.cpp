@@ -2,13 +2,16 @@
 #include "llava/request.hpp"
 
 #include <algorithm>
-#include <cstdint>
 #include <filesystem>
-#include <string>
 #include <utility>
-#include <vector>
+#include <variant>
 
+#include "corematching/chat/formats.hpp"
+#include "corematching/chat/message_list.hpp"
+#include "corematching/chat/render.hpp"
+#include "corematching/chat/template_file.hpp"
 #include "corematching/core/error.hpp"
+#include "corematching/io/mapped_file.hpp"
 #include "corematching/text/checkpoint_tokenizer.hpp"
 #include "corematching/text/sentencepiece_tokenizer.hpp"
 #include "llava/option_checks.hpp"
@@ -22,39 +25,81 @@ std::int32_t image_token_of(const model_config& config) {
   return config.llava() != nullptr ? config.llava()->image_token_index : -1;
 }
 
-/// The ids that the options ask for; the image token stands for the picture.
-std::vector<std::int32_t> asked_ids(const options& o, const request& r) {
-  if (!o.prompt_ids.empty()) return parse_ids(o.prompt_ids);
-  if (!o.raw_prompt.empty()) return encode_raw_prompt(*r.words, o.raw_prompt, image_token_of(r.config)).ids;
-  const auto format = r.config.llava() != nullptr ? prompt_format::vicuna : prompt_format::plain;
-  return encode_prompt(*r.words, {o.prompt, o.system, format, !o.image.empty(), image_token_of(r.config)})
-      .ids;
+const chat::chat_format& chosen_format(const options& o, const model_config& config, const notice& say) {
+  if (!o.chat_template.empty()) return chat::format_of(o.chat_template);
+  const chat::chosen_format chosen = chat::choose_format(o.model, config.llava() != nullptr);
+  if (!chosen.notice.empty()) say(chosen.notice);
+  return *chosen.format;
 }
 
-multimodal_prompt read_prompt(const options& o, const request& r) {
+/// The messages of a file; paths of pictures in it are taken from where it lies.
+std::vector<chat::message> read_messages(const std::filesystem::path& path) {
+  std::vector<chat::message> messages =
+      chat::parse_messages(io::mapped_file::open(path).bytes(), path.string());
+  require(messages.back().from == chat::role::user, path.string(), ": messages[", messages.size() - 1,
+          "] is the ", chat::name_of(messages.back().from),
+          "'s, expected a question of the user's at the end");
+  for (chat::message& message : messages)
+    for (chat::part& part : message.content)
+      if (auto* shown = std::get_if<chat::picture>(&part); shown != nullptr && !shown->path.empty())
+        shown->path = (path.parent_path() / shown->path).string();
+  return messages;
+}
+
+/// The pictures in messages, in their order; those that are given elsewhere are --image.
+std::vector<chat::picture> pictures_of(const options& o, const std::vector<chat::message>& messages) {
+  std::vector<chat::picture> pictures;
+  bool takes_option = false;
+  for (const chat::message& message : messages)
+    for (const chat::part& part : message.content) {
+      const auto* shown = std::get_if<chat::picture>(&part);
+      if (shown == nullptr) continue;
+      const bool elsewhere = shown->path.empty() && shown->bytes.empty();
+      require(!elsewhere || !o.image.empty(), o.messages.string(),
+              ": a picture without a file is shown, and --image gives none");
+      takes_option = takes_option || elsewhere;
+      pictures.push_back(elsewhere ? chat::picture{.path = o.image.string()} : *shown);
+    }
+  require(takes_option || o.image.empty(), "--image: ", o.image.string(), ": no message of ",
+          o.messages.string(), " shows it ({\"type\": \"image\"} does)");
+  return pictures;
+}
+
+/// `ids` with image tokens expanded, for a conversation at position `position`. Throws where they show other
+/// pictures than there are.
+multimodal_prompt expanded(const options& o, const request& r, const std::vector<std::int32_t>& ids,
+                           index pictures, index position) {
   const std::int32_t image_token = image_token_of(r.config);
-  const std::vector<std::int32_t> ids = asked_ids(o, r);
   const auto* described = r.config.llava();
   const index tokens_per_image = described != nullptr ? described->image_tokens() : 0;
   const index marked = std::ranges::count(ids, image_token);
   // Processors of transformers expand the image token themselves, and their ids come as they are.
-  const bool expanded = !o.image.empty() && !o.prompt_ids.empty() && marked == tokens_per_image;
-  const index images = expanded ? 1 : marked;
-  require(images == (o.image.empty() ? 0 : 1), "the prompt names ", images, " images, but ",
-          o.image.empty() ? "none is" : "one is", " given (the image token is ", image_token, ")");
+  const bool are_expanded = pictures > 0 && !o.prompt_ids.empty() && marked == pictures * tokens_per_image;
+  require(are_expanded || marked == pictures, "the prompt names ", marked, " images, but ",
+          pictures == 0   ? "none is"
+          : pictures == 1 ? "one is"
+                          : std::to_string(pictures) + " are",
+          " given (the image token is ", image_token, ")");
   for (const std::int32_t id : ids)
     if (id != image_token) r.config.text().require_known({&id, 1});
-  multimodal_prompt prompt = expand_images(ids, image_token, expanded ? 1 : tokens_per_image);
-  const index context = context_of(o, r.config.text());
-  require(prompt.size() <= context, "the prompt of ", prompt.size(),
-          " tokens does not fit the model's context of ", context);
+  multimodal_prompt prompt = expand_images(ids, image_token, are_expanded ? 1 : tokens_per_image);
+  const index context = context_of(o, r);
+  require(position + prompt.size() <= context, "the prompt of ", prompt.size(), " tokens",
+          position > 0 ? " behind " + std::to_string(position) + " others" : "",
+          " does not fit the model's context of ", context);
   return prompt;
+}
+
+multimodal_prompt rendered(const options& o, const request& r, const std::vector<chat::message>& messages,
+                           chat::picture_place place) {
+  const auto segments = chat::render(*r.format, messages, {.pictures = place});
+  return expanded(o, r, encode(*r.words, segments, image_token_of(r.config)), std::ssize(r.pictures), 0);
 }
 
 }  // namespace
 
-request read_request(const options& o) {
-  request r{read_model_config(o.model), nullptr, {}};
+request read_request(const options& o, const notice& say) {
+  request r{read_model_config(o.model), nullptr, nullptr, {}, {}};
   if (is_sparse(o)) check_sparsity(o.sparsity, r.config.text().layers, r.config.text().intermediate_size);
   r.words = text::open_tokenizer(o.model, text::sentencepiece_tokenizer::open);
   require(r.words || !o.prompt_ids.empty(), o.model.string(),
@@ -62,13 +107,67 @@ request read_request(const options& o) {
           "--prompt-ids");
   require(o.image.empty() || r.config.llava() != nullptr, o.model.string(),
           ": a text model cannot look at a picture (--image)");
-  r.prompt = read_prompt(o, r);
+  if (o.prompt_ids.empty() && o.raw_prompt.empty()) r.format = &chosen_format(o, r.config, say);
+  std::vector<chat::message> messages;
+  if (!o.messages.empty()) {
+    messages = read_messages(o.messages);
+    r.pictures = pictures_of(o, messages);
+    require(r.pictures.empty() || r.config.llava() != nullptr, o.messages.string(),
+            ": shows a picture, which a text model cannot look at");
+  } else if (!o.image.empty()) {
+    r.pictures = {{.path = o.image.string()}};
+  }
+  require(r.pictures.size() <= 1 || !o.sparsity.sparse_tokens,
+          "--sparsity: image tokens of one picture can be dropped, and there are ", r.pictures.size());
+  const auto shown = std::ssize(r.pictures);
+  if (!o.prompt_ids.empty())
+    r.prompt = expanded(o, r, parse_ids(o.prompt_ids), shown, 0);
+  else if (!o.raw_prompt.empty())
+    r.prompt = expanded(o, r, encode(*r.words, raw_prompt(o.raw_prompt), image_token_of(r.config)), shown, 0);
+  else if (!messages.empty())
+    r.prompt = rendered(o, r, messages, chat::picture_place::in_front);
+  else if (!o.chat || !o.prompt.empty())
+    r.prompt = first_question(o, r, o.prompt);
   return r;
 }
 
-index context_of(const options& o, const llama_config& config) {
-  const bool drops = o.sparsity.sparse_tokens && !o.image.empty();
-  return drops ? config.context_when_dropping() : config.context();
+multimodal_prompt first_question(const options& o, const request& r, const std::string& question) {
+  const asked_messages asked = ask(question, o.system, !r.pictures.empty());
+  return rendered(o, r, asked.messages, asked.pictures);
+}
+
+multimodal_prompt further_question(const options& o, const request& r, const std::string& question,
+                                   std::span<const std::int32_t> unread, index position) {
+  const asked_messages asked = ask(question, "", false);
+  // What ends an answer is chosen and never read.
+  const auto segments = chat::render_further(*r.format, chat::answer_end::missing, asked.messages);
+  std::vector<std::int32_t> ids(unread.begin(), unread.end());
+  const std::vector<std::int32_t> more = encode(*r.words, segments, image_token_of(r.config));
+  ids.insert(ids.end(), more.begin(), more.end());
+  return expanded(o, r, ids, 0, position);
+}
+
+index context_of(const options& o, const request& r) {
+  const bool drops = o.sparsity.sparse_tokens && !r.pictures.empty();
+  return drops ? r.config.text().context_when_dropping() : r.config.text().context();
+}
+
+answer_stops stops_of(const options& o, const request& r) {
+  answer_stops stops{r.config.text().eos_token_ids, o.stops};
+  const auto add = [&](std::int32_t id) {
+    if (id >= 0 && std::ranges::count(stops.ids, id) == 0) stops.ids.push_back(id);
+  };
+  if (r.words && stops.ids.empty()) add(r.words->frame().eos);
+  if (r.format == nullptr) return stops;
+  for (const chat::segment& end : chat::stops_of(*r.format)) {
+    const std::int32_t id =
+        end.kind == chat::segment_kind::eos ? r.words->frame().eos : r.words->find(end.text);
+    if (id >= 0)
+      add(id);
+    else if (!end.text.empty())
+      stops.texts.push_back(end.text);
+  }
+  return stops;
 }
 
 image_processor_options image_options(const options& o, const model_config& config) {
@@ -77,8 +176,10 @@ image_processor_options image_options(const options& o, const model_config& conf
   return how;
 }
 
-picture read_seen_picture(const options& o, const model_config& config) {
-  return image_processor(image_options(o, config)).resize_and_crop(read_picture(o.image));
+picture read_seen_picture(const options& o, const model_config& config, const chat::picture& from) {
+  const picture whole = from.bytes.empty() ? read_picture(from.path)
+                                           : decode_picture(from.bytes, o.messages.string() + ": a picture");
+  return image_processor(image_options(o, config)).resize_and_crop(whole);
 }
 
 }  // namespace corematching::driver

@@ -3,8 +3,15 @@
 // once, not after minutes of loading.
 #pragma once
 
+#include <cstdint>
+#include <functional>
 #include <memory>
+#include <span>
+#include <string>
+#include <vector>
 
+#include "corematching/chat/format.hpp"
+#include "corematching/chat/message.hpp"
 #include "corematching/model/config.hpp"
 #include "corematching/model/multimodal_prompt.hpp"
 #include "corematching/model/picture.hpp"
@@ -13,10 +20,14 @@
 
 namespace corematching::driver {
 
+using notice = std::function<void(const std::string& text)>;
+
 struct request {
   model_config config;
-  std::unique_ptr<text::tokenizer> words;  // null for a model without one
-  multimodal_prompt prompt;                // image tokens expanded
+  std::unique_ptr<text::tokenizer> words;     // null for a model without one
+  const chat::chat_format* format = nullptr;  // null where the whole prompt is given as it is
+  std::vector<chat::picture> pictures;        // in the order in which the prompt shows them
+  multimodal_prompt prompt;  // image tokens expanded; empty where the question is yet to come
 };
 
 /// Whether `o` leaves anything out.
@@ -24,16 +35,32 @@ inline bool is_sparse(const options& o) {
   return o.sparsity.sparse_neurons || o.sparsity.sparse_tokens;
 }
 
-/// Reads the small files of the model's directory and the prompt. Throws `error` for settings that the model
-/// cannot have and for a prompt that it cannot be given.
-request read_request(const options& o);
+/// Reads the small files of the model's directory and the prompt; `say` hears what was assumed. Throws
+/// `error` for settings that the model cannot have and for a prompt that it cannot be given.
+request read_request(const options& o, const notice& say);
+
+/// The prompt of the first question of a conversation, with its system text and its picture.
+multimodal_prompt first_question(const options& o, const request& r, const std::string& question);
+
+/// What a further question appends to a conversation that stands at position `position` of the model's
+/// context: `unread`, ids of the last answer that are not in the cache yet, what ends that answer, and the
+/// question.
+multimodal_prompt further_question(const options& o, const request& r, const std::string& question,
+                                   std::span<const std::int32_t> unread, index position);
 
 /// How many positions a conversation may use.
-index context_of(const options& o, const llama_config& config);
+index context_of(const options& o, const request& r);
 
-/// The picture of `o` as the model will see it: decoded, resized, and cut or padded to a square. Throws
-/// `error` where there is none to be had.
-picture read_seen_picture(const options& o, const model_config& config);
+/// What ends an answer in the request's format: ids of tokens, and texts that the tokenizer has no token for.
+struct answer_stops {
+  std::vector<std::int32_t> ids;
+  std::vector<std::string> texts;
+};
+answer_stops stops_of(const options& o, const request& r);
+
+/// A picture as the model will see it: decoded, resized, and cut or padded to a square. Throws `error` where
+/// there is none to be had.
+picture read_seen_picture(const options& o, const model_config& config, const chat::picture& from);
 
 /// How `o` and the model want pictures processed.
 image_processor_options image_options(const options& o, const model_config& config);

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// One question: load, look, read, answer.
+// Load, look, read, answer: once, or question after question.
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <string>
 
 #include "llava/console.hpp"
@@ -11,17 +12,22 @@
 
 namespace corematching::driver {
 
-using text_listener = std::function<void(const std::string&)>;
+/// Who a conversation is with.
+struct listener {
+  std::function<std::optional<std::string>()> next_question;  // nothing ends the conversation
+  std::function<void(const std::string&)> on_text;            // a piece of the answer
+  std::function<void(const run_report&)> on_answer;           // it is complete
+};
 
-/// Runs what `o` asks for on the CPU, and writes the files it names. `on_text` hears the answer piece by
-/// piece. Throws `error` for whatever cannot be done.
-run_report run_on_cpu(const options& o, console& terminal, const text_listener& on_text);
+/// Runs what `o` asks for on the CPU, and writes the files it names. Throws `error` for whatever cannot be
+/// done.
+void run_on_cpu(const options& o, console& terminal, const listener& to);
 
 /// The same on the CUDA device that `o` names; an error where this program was built without CUDA.
-run_report run_on_cuda(const options& o, console& terminal, const text_listener& on_text);
+void run_on_cuda(const options& o, console& terminal, const listener& to);
 
-inline run_report run(const options& o, console& terminal, const text_listener& on_text) {
-  return o.cuda_device ? run_on_cuda(o, terminal, on_text) : run_on_cpu(o, terminal, on_text);
+inline void run(const options& o, console& terminal, const listener& to) {
+  return o.cuda_device ? run_on_cuda(o, terminal, to) : run_on_cpu(o, terminal, to);
 }
 
 }  // namespace corematching::driver

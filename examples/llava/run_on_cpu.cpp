@@ -5,11 +5,9 @@
 
 namespace corematching::driver {
 
-run_report run_on_cpu(const options& o, console& terminal, const text_listener& on_text) {
+void run_on_cpu(const options& o, console& terminal, const listener& to) {
   auto be = cpu::make_linked_backend(o.threads);
-  run_report report = conversation(be, o, terminal).run(on_text);
-  report.computed_by = be.describe();
-  return report;
+  conversation(be, o, terminal).run(to);
 }
 
 }  // namespace corematching::driver

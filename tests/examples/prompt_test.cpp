@@ -3,8 +3,14 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
 
+#include "corematching/chat/formats.hpp"
+#include "corematching/chat/render.hpp"
 #include "corematching/core/error.hpp"
 #include "corematching/text/checkpoint_tokenizer.hpp"
 #include "corematching/text/sentencepiece_tokenizer.hpp"
@@ -23,8 +29,9 @@ std::string refusal(const auto& call) {
   return "no error";
 }
 
-prompt_request with_image(std::string question) {
-  return {.question = std::move(question), .has_image = true, .image_token = 340};
+/// The text of a prompt in Vicuna's format, as people would write it.
+std::string text_of(const asked_messages& asked, const chat::chat_format& format = chat::vicuna) {
+  return chat::to_text(chat::render(format, asked.messages, {.pictures = asked.pictures}));
 }
 
 class prompt : public ::testing::Test {
@@ -32,65 +39,70 @@ class prompt : public ::testing::Test {
   const std::unique_ptr<text::tokenizer> opened_ = text::sentencepiece_tokenizer::open(
       std::filesystem::path(COREMATCHING_TEST_DATA) / "reference/data/tokenizer");
   const text::tokenizer& tokens_ = *opened_;
+
+  ids encoded(const asked_messages& asked, std::int32_t image_token = 340,
+              const chat::chat_format& format = chat::vicuna) const {
+    return encode(tokens_, chat::render(format, asked.messages, {.pictures = asked.pictures}), image_token);
+  }
 };
 
 TEST_F(prompt, puts_the_picture_in_front_of_the_question) {
-  EXPECT_EQ(prompt_text(with_image("What is this?")), "USER: <image>\nWhat is this? ASSISTANT:");
+  EXPECT_EQ(text_of(ask("What is this?", "", true)), "USER: <image>\nWhat is this? ASSISTANT:");
 }
 
 TEST_F(prompt, puts_the_picture_where_the_question_says) {
-  EXPECT_EQ(prompt_text(with_image("Is <image> red?")), "USER: Is <image> red? ASSISTANT:");
+  EXPECT_EQ(text_of(ask("Is <image> red?", "", true)), "USER: Is <image> red? ASSISTANT:");
 }
 
 TEST_F(prompt, puts_the_system_text_first) {
-  prompt_request request = with_image("Why?");
-  request.system = "A chat.";
-  EXPECT_EQ(prompt_text(request), "A chat. USER: <image>\nWhy? ASSISTANT:");
+  EXPECT_EQ(text_of(ask("Why?", "A chat.", true)), "A chat. USER: <image>\nWhy? ASSISTANT:");
 }
 
 TEST_F(prompt, has_no_picture_without_an_image) {
-  EXPECT_EQ(prompt_text({.question = "Why?"}), "USER: Why? ASSISTANT:");
+  EXPECT_EQ(text_of(ask("Why?", "", false)), "USER: Why? ASSISTANT:");
 }
 
 TEST_F(prompt, leaves_the_text_of_a_plain_model_alone) {
-  EXPECT_EQ(prompt_text({.question = "Once upon a time ", .format = prompt_format::plain}),
-            "Once upon a time ");
+  EXPECT_EQ(text_of(ask("Once upon a time ", "", false), chat::none), "Once upon a time ");
 }
 
 TEST_F(prompt, gives_the_ids_of_the_reference) {
-  const prompt_ids result = encode_prompt(tokens_, with_image("What is in the picture?"));
-  EXPECT_EQ(result.ids,
+  EXPECT_EQ(encoded(ask("What is in the picture?", "", true)),
             (ids{1, 299, 321, 305, 340, 305, 13, 334, 292, 265, 311, 272, 274, 276, 326, 302, 321}));
-  EXPECT_EQ(result.image_position, 4);
 }
 
 TEST_F(prompt, takes_the_models_image_token) {
-  prompt_request request = with_image("Why?");
-  request.image_token = 32000;
-  const prompt_ids result = encode_prompt(tokens_, request);
-  EXPECT_EQ(result.ids.at(static_cast<std::size_t>(result.image_position)), 32000);
-  EXPECT_EQ(std::count(result.ids.begin(), result.ids.end(), 340), 0);
+  const ids made = encoded(ask("Why?", "", true), 32000);
+  EXPECT_EQ(std::ranges::count(made, 32000), 1);
+  EXPECT_EQ(std::ranges::count(made, 340), 0);
 }
 
-TEST_F(prompt, begins_without_an_image_position) {
-  const prompt_ids result = encode_prompt(tokens_, {.question = "Why?", .format = prompt_format::plain});
-  EXPECT_EQ(result.ids.front(), 1);
-  EXPECT_EQ(result.image_position, -1);
+TEST_F(prompt, begins_as_the_tokenizer_says) {
+  EXPECT_EQ(encoded(ask("Why?", "", false), -1, chat::none).front(), 1);
+}
+
+TEST_F(prompt, keeps_names_of_special_tokens_in_questions_text) {
+  const ids asked = encoded(ask("</s> <s>", "", false), -1, chat::none);
+  EXPECT_EQ(std::ranges::count(asked, 1), 1) << "the tokenizer's own";
+  EXPECT_EQ(std::ranges::count(asked, 2), 0);
+  const ids whole = encode(tokens_, raw_prompt("<s>USER: <image>\nWhy?</s>"), 77);
+  EXPECT_EQ(whole.front(), 1);
+  EXPECT_EQ(whole.back(), 2);
+  EXPECT_EQ(std::ranges::count(whole, 77), 1);
 }
 
 TEST_F(prompt, refuses_what_it_cannot_mean) {
   for (const char* empty : {"", " ", "\n\t"})
-    EXPECT_EQ(refusal([&] { prompt_text(with_image(empty)); }), "the prompt is empty");
-  EXPECT_EQ(refusal([] { prompt_text(with_image("<image> and <image>")); }),
+    EXPECT_EQ(refusal([&] { ask(empty, "", true); }), "the prompt is empty");
+  EXPECT_EQ(refusal([] { raw_prompt(""); }), "the prompt is empty");
+  EXPECT_EQ(refusal([] { ask("<image> and <image>", "", true); }),
             "the prompt contains <image> 2 times, but there is one picture");
-  EXPECT_EQ(refusal([] { prompt_text({.question = "<image>?"}); }),
+  EXPECT_EQ(refusal([] { raw_prompt("<image> and <image>"); }),
+            "the prompt contains <image> 2 times, but there is one picture");
+  EXPECT_EQ(refusal([] { ask("<image>?", "", false); }),
             "the prompt contains <image>, but no picture is given");
-  prompt_request request = with_image("Why?");
-  request.system = "<image>";
-  EXPECT_EQ(refusal([&] { prompt_text(request); }), "the system text contains <image>");
-  request.system = "";
-  request.image_token = -1;
-  EXPECT_EQ(refusal([&] { encode_prompt(tokens_, request); }),
+  EXPECT_EQ(refusal([] { ask("Why?", "<image>", true); }), "the system text contains <image>");
+  EXPECT_EQ(refusal([&] { encoded(ask("Why?", "", true), -1); }),
             "the model has no image token, so it cannot be shown a picture");
 }
 

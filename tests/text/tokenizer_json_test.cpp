@@ -90,7 +90,13 @@ TEST(tokenizer_json, leaves_special_tokens_text_where_they_are) {
   EXPECT_EQ(encoded(special_ones, "a<s>b<x>"), (ids{0, 7, 1, 9}));
   EXPECT_EQ(encoded(special_ones, "a<s>b<x>", special_tokens::are_text), (ids{0, 6, 6, 6, 1, 9}));
   const auto tokens = tokens_of(with(special_ones));
-  EXPECT_EQ(tokens->encode("<s>a<image>b", special_tokens::are_text, "<image>"), (ids{6, 6, 6, 0, 8, 1}));
+  const std::vector<text_part> parts{
+      {"<s>a", special_tokens::are_text},     {"<image>", special_tokens::are_tokens},
+      {"b<x><ima", special_tokens::are_text}, {"ge>", special_tokens::are_tokens},
+      {"<s>", special_tokens::are_tokens},    {"\xff<s", special_tokens::are_text},
+      {">", special_tokens::are_text}};
+  EXPECT_EQ(tokens->encode(parts), (ids{6, 6, 6, 0, 8, 1, 9, 6, 6, 6, 0, 6, 6, 6, 7, 6, 6, 6, 6}))
+      << "a special token is one where no part of it is text";
 }
 
 TEST(tokenizer_json, numbers_added_tokens_as_the_library_does) {

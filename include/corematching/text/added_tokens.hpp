@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <functional>
 #include <map>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -36,10 +37,22 @@ struct added_token {
   bool operator==(const added_token&) const = default;
 };
 
-/// Which added tokens are found in a text.
+/// Bytes begin..end of a text.
+struct text_range {
+  std::size_t begin = 0;
+  std::size_t end = 0;
+};
+
+/// Which added tokens are found in a text: all, but for special ones that reach into a range of it where they
+/// are text.
 struct token_filter {
-  bool special = true;           // also special ones
-  std::string_view always = {};  // found even so
+  std::span<const text_range> literal{};  // ascending, apart from each other
+
+  bool is_literal(std::size_t begin, std::size_t end) const {
+    const auto next =
+        std::ranges::upper_bound(literal, begin, {}, [](const text_range& range) { return range.end; });
+    return next != literal.end() && next->begin < end;
+  }
 };
 
 class added_tokens {
@@ -65,11 +78,13 @@ class added_tokens {
   /// Makes ready to search. `normalize` is what texts pass before the second search.
   void finish(const normalizer& normalize) {
     normalized_.clear();
-    tries_[0] = tries_[1] = {};
+    as_written_ = written_or_special_ = in_normalized_ = {};
     for (const auto& [id, token] : by_id_) {
       effort allowed(token.content.size());
       std::string form = token.normalized ? normalize(token.content, allowed) : token.content;
-      if (!form.empty()) tries_[token.normalized ? 1 : 0].insert(form, id);
+      if (!token.normalized) as_written_.insert(token.content, id);
+      if (!token.normalized || token.special) written_or_special_.insert(token.content, id);
+      if (token.normalized && !form.empty()) in_normalized_.insert(form, id);
       if (form != token.content) normalized_.emplace(id, std::move(form));
     }
   }
@@ -94,11 +109,32 @@ class added_tokens {
 
   const std::map<token_id, added_token>& all() const { return by_id_; }
 
-  /// Cuts `text` at the tokens that are found before it is normalized, or, `after_normalizing`, at the
-  /// others. Calls `use(part, no_token)` for the texts between and `use(empty, id)` for the tokens, in order.
+  /// Cuts `text` at the tokens that are found before it is normalized. Calls `use(part, no_token)` for the
+  /// texts between and `use(empty, id)` for the tokens, in order. Where special tokens are text in places,
+  /// all special ones are found now: behind a normalizer those places are not known any more.
   template <class Use>
-  void cut(std::string_view text, bool after_normalizing, const token_filter& filter, Use&& use) const {
-    const byte_trie& trie = tries_[after_normalizing ? 1 : 0];
+  void cut(std::string_view text, const token_filter& filter, Use&& use) const {
+    const bool all = filter.literal.empty();
+    cut_at(
+        all ? as_written_ : written_or_special_, text,
+        [&](const added_token& token, std::size_t begin, std::size_t end) {
+          return !token.special || !filter.is_literal(begin, end);
+        },
+        use);
+  }
+
+  /// Cuts a normalized part of that text at the others.
+  template <class Use>
+  void cut_normalized(std::string_view text, const token_filter& filter, Use&& use) const {
+    const bool all = filter.literal.empty();
+    cut_at(
+        in_normalized_, text,
+        [&](const added_token& token, std::size_t, std::size_t) { return all || !token.special; }, use);
+  }
+
+ private:
+  template <class Counts, class Use>
+  void cut_at(const byte_trie& trie, std::string_view text, Counts&& counts, Use&& use) const {
     std::size_t done = 0;
     for (std::size_t at = 0; at < text.size();) {
       if (!trie.begins_with(text[at])) {
@@ -118,7 +154,7 @@ class added_tokens {
       const added_token& token = by_id_.find(id)->second;
       std::size_t begin = at, end = at + length;
       at = end;  // also where the token does not count here
-      if (!wanted(token, filter) || (token.single_word && !stands_alone(text, begin, end))) continue;
+      if (!counts(token, begin, end) || (token.single_word && !stands_alone(text, begin, end))) continue;
       if (token.strips_left) begin = std::max(done, begin_of_space(text, begin));
       if (token.strips_right) end = end_of_space(text, end);
       if (done < begin) use(text.substr(done, begin - done), no_token);
@@ -128,10 +164,6 @@ class added_tokens {
     if (done != text.size()) use(text.substr(done), no_token);
   }
 
- private:
-  static bool wanted(const added_token& token, const token_filter& filter) {
-    return !token.special || filter.special || token.content == filter.always;
-  }
   static bool stands_alone(std::string_view text, std::size_t begin, std::size_t end) {
     return (begin == 0 || !is_word(last_character(text.substr(0, begin)).code)) &&
            (end == text.size() || !is_word(first_character(text.substr(end)).code));
@@ -156,7 +188,9 @@ class added_tokens {
   std::map<token_id, added_token> by_id_;
   std::map<std::string, token_id, std::less<>> by_content_;
   std::map<token_id, std::string> normalized_;  // forms that differ from the content
-  byte_trie tries_[2];
+  byte_trie as_written_;                        // tokens found before a text is normalized
+  byte_trie written_or_special_;                // and special ones that are else found later
+  byte_trie in_normalized_;                     // tokens found in a normalized text
 };
 
 }  // namespace corematching::text

@@ -57,6 +57,10 @@ class pipeline_tokenizer : public tokenizer {
   std::unique_ptr<detokenizer> detokenize() const override { return std::make_unique<stream>(*this); }
 
   token_id find(std::string_view content) const override { return parts_.added.find(content); }
+  std::string content_of(token_id id) const override {
+    const added_token* token = parts_.added.token(id);
+    return token == nullptr ? std::string() : token->content;
+  }
   token_id size() const override { return size_; }
 
  protected:
@@ -73,10 +77,10 @@ class pipeline_tokenizer : public tokenizer {
         ids.push_back(id);
       at_start = false;
     };
-    parts_.added.cut(text, false, filter, [&](std::string_view part, token_id id) {
+    parts_.added.cut(text, filter, [&](std::string_view part, token_id id) {
       if (id != no_token) return take_words({}, id);
-      if (parts_.normalize.empty()) return parts_.added.cut(part, true, filter, take_words);
-      parts_.added.cut(parts_.normalize(part, allowed), true, filter, take_words);
+      if (parts_.normalize.empty()) return parts_.added.cut_normalized(part, filter, take_words);
+      parts_.added.cut_normalized(parts_.normalize(part, allowed), filter, take_words);
     });
     return ids;
   }

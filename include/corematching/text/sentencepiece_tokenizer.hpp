@@ -48,6 +48,10 @@ class sentencepiece_tokenizer : public tokenizer {
   std::unique_ptr<detokenizer> detokenize() const override { return std::make_unique<stream>(*this); }
 
   token_id find(std::string_view content) const override { return added_.find(content); }
+  std::string content_of(token_id id) const override {
+    const added_token* token = added_.token(id);
+    return token == nullptr ? std::string() : token->content;
+  }
   token_id size() const override {
     const token_id pieces = model_.GetPieceSize();
     return added_.all().empty() ? pieces : std::max(pieces, added_.all().rbegin()->first + 1);
@@ -56,7 +60,7 @@ class sentencepiece_tokenizer : public tokenizer {
  protected:
   std::vector<token_id> encode_whole(const std::string& text, const token_filter& filter) const override {
     std::vector<token_id> ids;
-    added_.cut(text, false, filter, [&](std::string_view part, token_id id) {
+    added_.cut(text, filter, [&](std::string_view part, token_id id) {
       if (id != no_token) return ids.push_back(id);
       std::vector<int> part_ids;
       const auto status = model_.Encode({part.data(), part.size()}, &part_ids);

@@ -21,6 +21,11 @@ namespace corematching::text {
 /// where a turn ends; tokens, where it is a whole prompt.
 enum class special_tokens { are_text, are_tokens };
 
+struct text_part {
+  std::string_view text{};
+  special_tokens how = special_tokens::are_text;
+};
+
 /// Text of ids that arrive one by one. All parts together are what `tokenizer::decode` gives, and each is
 /// whole UTF-8: a character whose bytes are in several tokens appears with its last byte. Bytes that make no
 /// character appear as U+FFFD.
@@ -46,12 +51,25 @@ class tokenizer {
  public:
   virtual ~tokenizer() = default;
 
-  /// Ids of `text` without what `frame` adds. Of special tokens that are text `marker` is one even so. Bytes
-  /// that are no UTF-8 count as U+FFFD. Throws `error` for what cannot be encoded.
-  std::vector<token_id> encode(std::string_view text, special_tokens how,
-                               std::string_view marker = {}) const {
-    require(text.size() < std::size_t{1} << 30, "a text of ", text.size(), " bytes is too long to encode");
-    return encode_whole(repaired(text), {how == special_tokens::are_tokens, marker});
+  /// Ids of one text in parts that differ in what special tokens are; others may reach over a seam. Without
+  /// what `frame` adds. Bytes that are no UTF-8 count as U+FFFD. Throws `error` for what cannot be encoded.
+  std::vector<token_id> encode(std::span<const text_part> parts) const {
+    std::string text;
+    std::vector<text_range> literal;
+    for (const text_part& part : parts) {
+      constexpr std::size_t longest = std::size_t{1} << 30;
+      require(part.text.size() < longest - text.size(), "a text of ", text.size() + part.text.size(),
+              " bytes is too long to encode");
+      const std::size_t begin = text.size();
+      text += repaired(part.text);
+      if (part.how == special_tokens::are_text && text.size() > begin)
+        literal.push_back({begin, text.size()});
+    }
+    return encode_whole(text, {literal});
+  }
+  std::vector<token_id> encode(std::string_view text, special_tokens how) const {
+    const text_part whole{text, how};
+    return encode({&whole, 1});
   }
 
   /// Text of `ids` without special tokens. Throws `error` for an id outside of the vocabulary.
@@ -67,6 +85,8 @@ class tokenizer {
 
   /// The id of an added token, or `no_token`.
   virtual token_id find(std::string_view content) const = 0;
+  /// The content of an added token; empty for other ids.
+  virtual std::string content_of(token_id id) const = 0;
   /// One more than the largest id.
   virtual token_id size() const = 0;
 

@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: Apache-2.0
+// Conversations as the driver's users have them: question after question, or as a list of messages.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "corematching/io/json.hpp"
+#include "support/driver_program.hpp"
+#include "support/temporary_directory.hpp"
+
+namespace corematching {
+namespace {
+
+namespace fs = std::filesystem;
+using namespace test::driver;
+
+constexpr const char* first = "How many objects are there?";
+constexpr const char* second = "Describe the image.";
+
+/// Questions, one a line, to a program that is asked from a pipe.
+test::program_result chat(const std::string& lines, const std::vector<std::string>& more) {
+  const support::temporary_directory directory;
+  const auto typed = directory.write("lines", lines);
+  std::vector<std::string> command{"-c",
+                                   "exec \"$0\" \"$@\" < " + test::shell_word(typed.string()),
+                                   COREMATCHING_LLAVA,
+                                   "--model",
+                                   demo().string(),
+                                   "--image",
+                                   picture_path().string(),
+                                   "--threads",
+                                   "1",
+                                   "--chat"};
+  command.insert(command.end(), more.begin(), more.end());
+  return test::run_program("/bin/sh", command);
+}
+
+test::program_result answer_to(const io::json& messages, const std::vector<std::string>& more) {
+  const support::temporary_directory directory;
+  fs::copy(picture_path(), directory.path() / "picture.png");
+  const auto file = directory.write("messages.json", messages.dump());
+  std::vector<std::string> command{"--model", demo().string(), "--messages", file.string()};
+  command.insert(command.end(), more.begin(), more.end());
+  return llava(command, "64");
+}
+
+io::json shown(const std::string& question) {
+  return {{{"type", "image_url"}, {"image_url", {{"url", "picture.png"}}}},
+          {{"type", "text"}, {"text", question}}};
+}
+
+std::vector<io::json> objects(const std::string& lines) {
+  std::vector<io::json> all;
+  std::istringstream in(lines);
+  for (std::string line; std::getline(in, line);) all.push_back(io::json::parse(line));
+  return all;
+}
+
+TEST(llava_conversations, go_on_where_the_last_answer_ended) {
+  const auto result =
+      chat(std::string(first) + "\n\n  \n" + second + "\n", {"--json", "--max-new-tokens", "64"});
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  const auto turns = objects(result.out);
+  ASSERT_EQ(turns.size(), 2u) << "blank lines are no questions";
+  const io::json history{{{"role", "user"}, {"content", shown(first)}},
+                         {{"role", "assistant"}, {"content", turns[0].at("answer")}},
+                         {{"role", "user"}, {"content", second}}};
+  const auto whole = answer_to(history, {"--json"});
+  ASSERT_EQ(whole.exit_code, 0) << whole.err;
+  const io::json object = io::json::parse(whole.out);
+  EXPECT_EQ(turns[1].at("generated_ids"), object.at("generated_ids"));
+  EXPECT_EQ(turns[1].at("image_tokens"), 0);
+  EXPECT_EQ(turns[1].at("kv_cache_bytes"), object.at("kv_cache_bytes"));
+}
+
+TEST(llava_conversations, go_on_behind_an_answer_that_was_cut_off) {
+  const auto result = chat(std::string(second) + "\n" + first + "\n", {"--json", "--max-new-tokens", "5"});
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  const auto turns = objects(result.out);
+  ASSERT_EQ(turns.size(), 2u);
+  EXPECT_EQ(turns[0].at("finished"), "length");
+  // The fifth token is read with the second prompt.
+  const auto rest = chat(std::string(second) + "\n", {"--json", "--max-new-tokens", "5"});
+  const auto alone = objects(rest.out).at(0);
+  EXPECT_EQ(turns[0].at("generated_ids"), alone.at("generated_ids"));
+  const auto question =
+      objects(chat(std::string(first) + "\n", {"--json", "--max-new-tokens", "1"}).out).at(0);
+  EXPECT_GT(turns[1].at("prompt_tokens"), 1);
+  EXPECT_LT(turns[1].at("prompt_tokens"), question.at("prompt_tokens"));
+}
+
+TEST(llava_conversations, say_how_much_of_the_picture_is_left) {
+  const std::vector<std::string> sparse{"--sparsity",     "tokens", "--criterion",      "projection",
+                                        "--match-layers", "3",      "--max-new-tokens", "8"};
+  const auto result = chat(std::string(first) + "\n" + second + "\n", sparse);
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  const auto line = result.err.substr(0, result.err.find('\n') + 1);
+  EXPECT_NE(line.find(" of 100 image tokens are left"), std::string::npos) << result.err;
+  EXPECT_EQ(result.err, line + line) << "no more are dropped, and no fewer seen";
+  EXPECT_EQ(chat(std::string(first) + "\n", {}).err, "") << "by default none are";
+}
+
+TEST(llava_conversations, outlive_a_question_that_cannot_be_asked) {
+  const auto result =
+      chat(std::string("Is <image> like <image>?\n") + first + "\nIs <image> red?\n" + first + "\n", {});
+  EXPECT_EQ(result.exit_code, 0);
+  EXPECT_EQ(std::ranges::count(result.out, '\n'), 2) << result.out;
+  EXPECT_NE(result.err.find("2 times"), std::string::npos) << result.err;
+  EXPECT_NE(result.err.find("no picture is given"), std::string::npos)
+      << "it was shown before: " << result.err;
+}
+
+TEST(llava_conversations, begin_with_the_prompt_where_there_is_one) {
+  const auto result = chat("", {"--prompt", first});
+  const auto asked =
+      llava({"--model", demo().string(), "--image", picture_path().string(), "--prompt", first}, "256");
+  EXPECT_EQ(result.out, asked.out);
+}
+
+TEST(llava_conversations, are_refused_where_a_message_cannot_be_answered) {
+  const auto refuses = [](const io::json& messages, const std::vector<std::string>& parts) {
+    expect_refused(answer_to(messages, {}), parts);
+  };
+  refuses({{{"role", "user"}, {"content", "Hi"}}, {{"role", "assistant"}, {"content", "Ho"}}},
+          {"messages.json", "messages[1] is the assistant's"});
+  refuses({{{"role", "user"}, {"content", {{{"type", "image"}}}}}}, {"messages.json", "--image gives none"});
+  refuses({{{"role", "user"}, {"content", {{{"type", "image"}, {"path", "none.png"}}}}}}, {"none.png"});
+  expect_refused(
+      llava({"--model", demo().string(), "--image", picture_path().string(), "--messages", "x.json"}),
+      {"x.json"});
+  expect_refused(llava({"--model", demo().string(), "--chat-template", "parrot", "--prompt", "Hi"}),
+                 {"parrot", "vicuna"});
+}
+
+TEST(llava_conversations, show_several_pictures) {
+  io::json content = shown("How many objects are there?");
+  content.insert(content.begin(), content.at(0));
+  const io::json messages{{{"role", "user"}, {"content", content}}};
+  const auto result = answer_to(messages, {"--json"});
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_EQ(io::json::parse(result.out).at("image_tokens"), 200);
+  expect_refused(answer_to(messages, {"--sparsity", "tokens"}), {"--sparsity", "2"});
+}
+
+TEST(llava_conversations, end_at_stop_strings) {
+  const auto ask_with = [](const std::vector<std::string>& stops) {
+    std::vector<std::string> command{"--model",  demo().string(), "--image", picture_path().string(),
+                                     "--prompt", second,          "--json"};
+    for (const std::string& stop : stops) command.insert(command.end(), {"--stop", stop});
+    return io::json::parse(llava(command, "64").out);
+  };
+  const auto whole = ask_with({}).at("answer").get<std::string>();
+  const auto place = whole.find(" at the");
+  ASSERT_NE(place, std::string::npos) << whole;
+  const auto stopped = ask_with({"never", " at the"});
+  EXPECT_EQ(stopped.at("answer"), whole.substr(0, place));
+  EXPECT_EQ(stopped.at("finished"), "stop");
+}
+
+}  // namespace
+}  // namespace corematching
