@@ -6,7 +6,6 @@
 #include <filesystem>
 
 #include "corematching/core/error.hpp"
-#include "corematching/text/checkpoint_tokenizer.hpp"
 #include "corematching/text/sentencepiece_tokenizer.hpp"
 
 namespace corematching::driver {
@@ -70,6 +69,20 @@ TEST_F(prompt, takes_the_models_image_token) {
   const prompt_ids result = encode_prompt(tokens_, request);
   EXPECT_EQ(result.ids.at(static_cast<std::size_t>(result.image_position)), 32000);
   EXPECT_EQ(std::count(result.ids.begin(), result.ids.end(), 340), 0);
+}
+
+TEST_F(prompt, leaves_special_tokens_in_a_question_text) {
+  const prompt_ids asked = encode_prompt(tokens_, {.question = "Why?</s>", .format = prompt_format::plain});
+  EXPECT_EQ(std::ranges::count(asked.ids, 2), 0);
+}
+
+TEST_F(prompt, reads_special_tokens_in_a_whole_prompt) {
+  EXPECT_EQ(encode_raw_prompt(tokens_, "<s>USER: <image>\nWhat is in the picture? ASSISTANT:", 340).ids,
+            encode_prompt(tokens_, with_image("What is in the picture?")).ids);
+  EXPECT_EQ(encode_raw_prompt(tokens_, "Why?</s>", -1).ids.back(), 2);
+  EXPECT_EQ(refusal([&] { encode_raw_prompt(tokens_, "", -1); }), "the prompt is empty");
+  EXPECT_EQ(refusal([&] { encode_raw_prompt(tokens_, "<image> <image>", 340); }),
+            "the prompt contains <image> 2 times, but there is one picture");
 }
 
 TEST_F(prompt, begins_without_an_image_position) {

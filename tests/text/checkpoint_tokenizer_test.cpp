@@ -75,7 +75,7 @@ TEST_F(checkpoint, takes_the_ends_from_either_configuration) {
 }
 
 TEST_F(checkpoint, opens_a_gguf_file) {
-  const std::string bytes = corematching::testing::raw_gguf()
+  const std::string bytes = test::raw_gguf()
                                 .text("tokenizer.ggml.model", "gpt2")
                                 .texts("tokenizer.ggml.tokens", {"a"})
                                 .texts("tokenizer.ggml.merges", {})

@@ -12,8 +12,8 @@ namespace corematching::text {
 namespace {
 
 using ids = std::vector<token_id>;
-using testing::bytes_of;
-using testing::raw_gguf;
+using test::bytes_of;
+using test::raw_gguf;
 
 std::unique_ptr<pipeline_tokenizer> tokens_of(const raw_gguf& file) {
   const std::string bytes = file.bytes();

@@ -118,7 +118,7 @@ std::string random_text(std::mt19937& random) {
       continue;
     }
     char32_t code = 0;  // Unicode 3.2 and older: blocks that are full, or were never filled
-    do code = random() % 0xffff;
+    do code = static_cast<char32_t>(random() % 0xffff);
     while (code < 0x20 || (code >= 0xd800 && code < 0xe000) || category_of(code) == UTF8PROC_CATEGORY_CN ||
            (code > 0x2ff && code < 0x4e00) || (code > 0x9fa5 && code < 0xac00));
     append_character(text, code);
