@@ -26,6 +26,22 @@ TEST(llava, answers_with_ids_where_there_is_no_tokenizer) {
   EXPECT_EQ(result.err, "") << "progress is for terminals";
 }
 
+TEST(llava, answers_a_prompt_where_there_is_tokenizer_json_alone) {
+  const model_copy model("demo");
+  fs::remove(model.path() / "tokenizer.model");
+  fs::copy(demo() / "tokenizer.json", model.path() / "tokenizer.json");
+  const auto asked = [&](const fs::path& from, const std::string& option, const std::string& text) {
+    return llava(
+        {"--model", from.string(), "--image", (demo() / "pictures" / "scene_1.png").string(), option, text},
+        "8");
+  };
+  const auto both = asked(demo(), "--prompt", "Describe the image.");
+  EXPECT_EQ(both.exit_code, 0) << both.err;
+  EXPECT_EQ(asked(model.path(), "--prompt", "Describe the image.").out, both.out);
+  EXPECT_EQ(asked(model.path(), "--raw-prompt", "<s>USER: <image>\nDescribe the image. ASSISTANT:").out,
+            both.out);
+}
+
 TEST(llava, json_is_one_object_that_agrees_with_itself) {
   const auto result = ask(data("tiny_mha"), picture_path(),
                           {"--json", "--sparsity", "both", "--match-layers", "1", "--stats"});

@@ -200,7 +200,8 @@ TEST(options, of_pictures_and_prompts_are_refused_without_them) {
   expect_reading({"--image-fit", "pad"}, {{seen({}), true}, {unseen({}), false}});
   expect_reading({"--show-tokens", "out.png"},
                  {{seen({}), true}, {seen({"--sparsity", "none"}), true}, {unseen({}), false}});
-  expect_reading({"--system", "Be brief."}, {{unseen({}), true}, {{"--prompt-ids", "1,2"}, false}});
+  expect_reading({"--system", "Be brief."},
+                 {{unseen({}), true}, {{"--prompt-ids", "1,2"}, false}, {{"--raw-prompt", "Why?"}, false}});
 }
 
 }  // namespace

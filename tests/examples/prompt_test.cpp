@@ -12,7 +12,6 @@
 #include "corematching/chat/formats.hpp"
 #include "corematching/chat/render.hpp"
 #include "corematching/core/error.hpp"
-#include "corematching/text/checkpoint_tokenizer.hpp"
 #include "corematching/text/sentencepiece_tokenizer.hpp"
 
 namespace corematching::driver {

@@ -11,8 +11,8 @@
 namespace corematching::io {
 namespace {
 
-using testing::bytes_of;
-using testing::raw_gguf;
+using test::bytes_of;
+using test::raw_gguf;
 
 std::string gguf_refusal(const std::string& bytes) {
   try {

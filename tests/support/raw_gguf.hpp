@@ -9,7 +9,7 @@
 #include <string_view>
 #include <vector>
 
-namespace corematching::testing {
+namespace corematching::test {
 
 class raw_gguf {
  public:
@@ -71,4 +71,4 @@ inline std::span<const std::byte> bytes_of(const std::string& text) {
   return std::as_bytes(std::span(text.data(), text.size()));
 }
 
-}  // namespace corematching::testing
+}  // namespace corematching::test

@@ -141,7 +141,7 @@ inline void add_merges_by_score(bpe& model, const gguf_vocabulary& pieces, const
                                 const std::string& file) {
   std::vector<double> ranks = scores;
   std::ranges::sort(ranks, std::greater<>());
-  ranks.erase(std::ranges::unique(ranks).begin(), ranks.end());
+  ranks.erase(std::unique(ranks.begin(), ranks.end()), ranks.end());
   for (std::size_t id = 0; id < pieces.tokens().size(); ++id) {
     if (pieces.type(id) != gguf_token::normal) continue;
     const std::string_view piece = pieces.tokens()[id];

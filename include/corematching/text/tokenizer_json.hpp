@@ -59,28 +59,27 @@ inline added_token read_added_token(const json_part& part) {
   return token;
 }
 
-/// Adds tokens as the library does: one that the model has keeps its id, others count on. The ids of the file
-/// are what it once came to, and are not read.
+/// Adds one file's tokens as the library does: one that the model has keeps its id, others count on from
+/// where the file begins. The ids of the file are what it once came to, and are not read.
 class token_adder {
  public:
-  token_adder(added_tokens& added, const vocabulary& words) : added_(&added), words_(&words) {}
+  token_adder(added_tokens& added, const vocabulary& words) : added_(&added), words_(&words) {
+    next_ = static_cast<token_id>(words.count());
+    if (!added.all().empty()) next_ = std::max(next_, added.all().rbegin()->first + 1);
+  }
 
   void add(added_token token, const std::string& where) {
     if (token.content.empty()) return;
     token.id = added_->find(token.content);
     if (token.id == no_token) token.id = words_->find(token.content);
-    if (token.id == no_token) token.id = next_id();
+    if (token.id == no_token) token.id = next_++;
     added_->add(token, where);
   }
 
  private:
-  token_id next_id() const {
-    const auto count = static_cast<token_id>(words_->count());
-    return added_->all().empty() ? count : std::max(count, added_->all().rbegin()->first + 1);
-  }
-
   added_tokens* added_;
   const vocabulary* words_;
+  token_id next_;
 };
 
 /// The entries of added_tokens_decoder, by id.
@@ -150,7 +149,8 @@ inline std::unique_ptr<pipeline_tokenizer> read_tokenizer_json(const named_json&
   token_frame frame{.prefix = around.prefix, .suffix = around.suffix};
   if (config != nullptr) {
     const detail::json_part settings(config->document, config->path, "");
-    for (const auto& [id, token] : detail::read_configured_tokens(settings)) adder.add(token, config->path);
+    detail::token_adder more(parts.added, words_of(parts.model));
+    for (const auto& [id, token] : detail::read_configured_tokens(settings)) more.add(token, config->path);
     detail::configure_frame(frame, parts.added, words_of(parts.model), settings);
   }
   const char* kind = std::holds_alternative<bpe>(parts.model) ? " (BPE)" : " (Unigram)";
