@@ -11,6 +11,7 @@
 #include <string>
 #include <string_view>
 
+#include "llava/inspect_command.hpp"
 #include "llava/line_reader.hpp"
 #include "llava/pack_command.hpp"
 #include "llava/run.hpp"
@@ -81,6 +82,7 @@ int run_program(int argc, char** argv) {
     run_pack(argc - 1, argv + 1, terminal);
     return 0;
   }
+  if (argc > 1 && argv[1] == std::string_view("inspect")) return run_inspect(argc - 1, argv + 1) ? 0 : 1;
   const options o = parse_options(argc, argv);
   answer_line answer;
   line_reader lines;

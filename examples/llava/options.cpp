@@ -273,7 +273,10 @@ void refuse_empty_values(const CLI::App& app) {
 options parse_options(int argc, const char* const* argv) {
   options result;
   CLI::App app("Asks a LLaVA-1.5 or LLaMA checkpoint, with CoreMatching.", "llava");
-  app.footer("llava pack --help says how weights are converted once for all.");
+  app.footer(
+      "llava inspect DIR says what a checkpoint holds and whether it runs; llava pack --help, how weights "
+      "are converted "
+      "once for all.");
   app.set_version_flag("--version", version());
   add_input(app, result);
   add_weights(app, result);

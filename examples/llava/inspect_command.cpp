@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "llava/inspect_command.hpp"
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cstdint>
+#include <exception>
+#include <filesystem>
+#include <iomanip>
+#include <iostream>
+#include <map>
+#include <optional>
+#include <sstream>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "corematching/chat/template_file.hpp"
+#include "corematching/cpu_linked.hpp"
+#include "corematching/io/gguf_metadata.hpp"
+#include "corematching/io/mapped_file.hpp"
+#include "corematching/model/config.hpp"
+#include "corematching/model/llava.hpp"
+#include "corematching/model/packed_file.hpp"
+#include "corematching/text/checkpoint_tokenizer.hpp"
+#include "corematching/text/sentencepiece_tokenizer.hpp"
+#include "llava/file_option.hpp"
+#include "llava/loaded_model.hpp"
+#include "llava/options.hpp"
+
+namespace corematching::driver {
+namespace {
+
+namespace fs = std::filesystem;
+
+template <class... Parts>
+std::string text_of(const Parts&... parts) {
+  std::ostringstream text;
+  text << std::setprecision(3);
+  (text << ... << parts);
+  return text.str();
+}
+
+std::string gigabytes(std::uint64_t bytes) {
+  return text_of(static_cast<double>(bytes) / 1e9, " GB");
+}
+
+/// What is found out, and everything that is wrong: one fault does not hide another.
+class inspection {
+ public:
+  explicit inspection(fs::path checkpoint) : checkpoint_(std::move(checkpoint)) {}
+
+  bool run() {
+    if (fs::is_directory(checkpoint_)) {
+      read_directory();
+    } else {
+      attempt([&] { read_gguf(); });
+    }
+    for (const auto& [name, value] : rows_) print(name, value);
+    print("runs", problems_.empty() ? "yes" : "no");
+    for (const std::string& problem : problems_) std::cout << "  " << problem << '\n';
+    std::cout.flush();
+    return problems_.empty();
+  }
+
+ private:
+  static void print(const std::string& name, const std::string& value) {
+    std::cout << std::left << std::setw(18) << name << value << '\n';
+  }
+  void row(const std::string& name, const std::string& value) { rows_.emplace_back(name, value); }
+
+  template <class Step>
+  void attempt(Step&& step) {
+    try {
+      step();
+    } catch (const std::exception& problem) {
+      problems_.emplace_back(problem.what());
+    }
+  }
+
+  void read_directory() {
+    std::optional<model_config> config;
+    attempt([&] {
+      config = read_model_config(checkpoint_);
+      describe(*config);
+    });
+    attempt([&] { read_weights(config); });
+    attempt([&] {
+      const auto words = text::open_tokenizer(checkpoint_, text::sentencepiece_tokenizer::open);
+      row("tokenizer", words ? text_of(words->name(), ", ", words->size(), " ids")
+                             : "none: prompts are given as --prompt-ids");
+    });
+    attempt([&] {
+      const bool sees = config && config->llava() != nullptr;
+      const auto found = chat::find_template(checkpoint_, sees);
+      const chat::chosen_format chosen = chat::choose_format(checkpoint_, sees);
+      row("chat format",
+          text_of(chosen.format->name, !found                  ? " (the checkpoint has no template)"
+                                       : chosen.notice.empty() ? ", a template that is known"
+                                                               : ", by the template's markers"));
+    });
+  }
+
+  void describe(const model_config& config) {
+    const llama_config& text = config.text();
+    row("language model", text_of(text.layers, " layers of ", text.intermediate_size,
+                                  " neurons, hidden size ", text.hidden_size, ", ", text.heads, " heads, ",
+                                  text.kv_heads, " of keys and values, vocabulary ", text.vocab_size));
+    row("context",
+        text_of(text.context(), " tokens",
+                text.sliding_window ? text_of(", of which each sees the last ", *text.sliding_window)
+                                    : std::string()));
+    const llava_config* llava = config.llava();
+    row("pictures", llava == nullptr
+                        ? "none: a text model"
+                        : text_of(llava->image_tokens(), " tokens of ", llava->vision.image_size, " x ",
+                                  llava->vision.image_size, " pixels, ", llava->vision_layers(), " of ",
+                                  llava->vision.layers, " layers"));
+  }
+
+  // Reads names, types and shapes; no weights.
+  void read_weights(const std::optional<model_config>& config) {
+    const auto files = io::checkpoint::open(checkpoint_);
+    std::map<std::string, std::size_t> types;
+    for (const std::string_view name : files.names()) ++types[std::string(io::name_of(files.at(name).type))];
+    std::string list;
+    for (const auto& [type, count] : types) list += text_of(list.empty() ? "" : ", ", count, " in ", type);
+    row("weights", text_of(files.size(), " tensors (", list, "), ", gigabytes(files.total_bytes())));
+    if (!config) return;
+    auto be = cpu::make_linked_backend(1);
+    using backend = decltype(be);
+    weight_reader<backend> reader(be, files, problems_);
+    if (const llava_config* described = config->llava())
+      static_cast<void>(llava<backend>(be, *described, reader));
+    else
+      static_cast<void>(llama<backend>(be, config->text(), reader));
+    const word_embeddings named = stored_word_embeddings(config->text(), files);
+    if (!named.notice.empty()) row("note", named.notice);
+    llama_config stored = config->text();
+    stored.tie_word_embeddings = named.tied();
+    for (const dtype type : {dtype::f32, dtype::f16, dtype::bf16, dtype::q8_0, dtype::q4_0})
+      describe_packed(default_packed_file(checkpoint_, type), stored, type, files);
+  }
+
+  void describe_packed(const fs::path& path, const llama_config& config, dtype type,
+                       const io::checkpoint& files) {
+    std::error_code ignored;
+    if (!fs::exists(path, ignored)) return;
+    try {
+      const packed_file<linked_backend<host_space>> file(path, config, type, checkpoint_identity(files));
+      row("packed file", text_of(path.filename().string(), ", ", gigabytes(file.layout().size())));
+    } catch (const error& problem) {
+      row("packed file", text_of("not used: ", problem.what()));
+    }
+  }
+
+  void read_gguf() {
+    const io::mapped_file file = io::mapped_file::open(checkpoint_);
+    const auto metadata = io::gguf_metadata::parse(file.bytes(), checkpoint_.string());
+    row("GGUF", text_of("version ", metadata.version(), ", ", metadata.tensors(), " tensors"));
+    if (metadata.has("general.architecture"))
+      row("architecture", std::string(metadata.text("general.architecture")));
+    attempt([&] {
+      const auto words = text::read_gguf_tokenizer(metadata);
+      row("tokenizer", text_of(words->name(), ", ", words->size(), " ids"));
+    });
+    if (metadata.has("tokenizer.chat_template"))
+      attempt([&] {
+        const auto chosen = chat::recognise(metadata.text("tokenizer.chat_template"), checkpoint_.string());
+        row("chat format", std::string(chosen.format->name));
+      });
+    fail(checkpoint_.string(), ": weights are read from safetensors, not from GGUF");
+  }
+
+  fs::path checkpoint_;
+  std::vector<std::pair<std::string, std::string>> rows_;
+  std::vector<std::string> problems_;
+};
+
+}  // namespace
+
+bool run_inspect(int argc, const char* const* argv) {
+  fs::path checkpoint;
+  CLI::App app("Says what a checkpoint holds, whether it can be run, and if not, why.", "llava inspect");
+  add_file(app, "PATH", checkpoint, "directory of the checkpoint, or a GGUF file")->required();
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& problem) {
+    throw usage_exit{app.exit(problem)};
+  }
+  std::error_code ignored;
+  require(fs::exists(checkpoint, ignored), checkpoint.string(), ": there is no such file or directory");
+  return inspection(checkpoint).run();
+}
+
+}  // namespace corematching::driver
