@@ -61,7 +61,7 @@ TEST(regex, ends_where_a_text_would_take_it_years) {
 }
 
 TEST(regex, ends_where_it_reads_ahead_without_going_back) {
-  const std::string text(3'000'000, 'a');
+  const std::string text(400'000, 'a');
   EXPECT_TRUE(regex_refusal("a(?=.*z)", text).ends_with("it takes too many steps"));
 }
 
