@@ -57,11 +57,11 @@ TEST(regex, refuses_what_is_no_expression) {
 TEST(regex, ends_where_a_text_would_take_it_years) {
   const std::string long_run(60, 'a');
   EXPECT_TRUE(regex_refusal("(a+)+b", long_run).ends_with("it takes too many steps"));
-  EXPECT_TRUE(regex_refusal("(a|a)*b", long_run).ends_with("it takes too many steps"));
+  EXPECT_TRUE(regex_refusal("(a|aa)+$b", long_run).ends_with("it takes too many steps"));
 }
 
 TEST(regex, ends_where_it_reads_ahead_without_going_back) {
-  const std::string text(3'000'000, 'a');
+  const std::string text(150'000, 'a');
   EXPECT_TRUE(regex_refusal("a(?=.*z)", text).ends_with("it takes too many steps"));
 }
 

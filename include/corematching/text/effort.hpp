@@ -17,12 +17,12 @@ class effort {
  public:
   explicit effort(std::size_t text_bytes)
       : steps_(1'000'000 + 1000 * std::uint64_t{text_bytes}),
-        end_(now() + 2'000'000'000 + 20'000 * static_cast<std::int64_t>(text_bytes)) {}
+        end_(now() + 1'000'000'000 + 3'000 * static_cast<std::int64_t>(text_bytes)) {}
 
   /// Takes `steps` off, and says whether so many were left.
   bool spend(std::uint64_t steps) {
     // Reading the clock costs as much as a short match.
-    constexpr std::uint64_t steps_between_looks = 2048;
+    constexpr std::uint64_t steps_between_looks = 256;
     since_look_ += steps;
     if (since_look_ >= steps_between_looks) {
       since_look_ = 0;

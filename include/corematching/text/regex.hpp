@@ -96,7 +96,7 @@ class regex {
     std::optional<std::pair<std::size_t, std::size_t>> operator()(std::size_t from) {
       constexpr std::uint64_t smallest_limit = 256, least_cost = 16;
       std::uint64_t cost = least_cost;
-      for (std::uint64_t limit = smallest_limit;; limit *= 4) {
+      for (std::uint64_t limit = smallest_limit;; limit *= 2) {
         if (!allowed_->spend(cost)) fail_with("it takes too many steps");
         const int code = search(from, limit);
         if (code >= 0)
