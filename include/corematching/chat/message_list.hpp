@@ -15,9 +15,9 @@
 #include <string_view>
 #include <vector>
 
-#include "corematching/chat/base64.hpp"
 #include "corematching/chat/message.hpp"
 #include "corematching/core/error.hpp"
+#include "corematching/io/base64.hpp"
 #include "corematching/io/json.hpp"
 
 namespace corematching::chat {
@@ -27,7 +27,7 @@ namespace detail {
 inline picture picture_of_base64(std::string_view text, const io::json_object& in, std::string_view key) {
   if (text.empty()) in.contradict(key, "the picture is empty");
   try {
-    return {.bytes = decode_base64(text)};
+    return {.bytes = io::decode_base64(text)};
   } catch (const error& problem) {
     in.contradict(key, "not Base64: ", problem.what());
   }

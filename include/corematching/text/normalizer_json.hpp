@@ -2,12 +2,14 @@
 // The normalizer of a tokenizer.json.
 #pragma once
 
+#include <cstddef>
 #include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
-#include "corematching/text/base64.hpp"
+#include "corematching/core/error.hpp"
+#include "corematching/io/base64.hpp"
 #include "corematching/text/json_part.hpp"
 #include "corematching/text/normalizer.hpp"
 
@@ -22,6 +24,16 @@ inline void append_bert(std::vector<normalize::step>& steps, const json_part& pa
     steps.push_back(normalize::drop_marks{normalize::dropped_marks::nonspacing});
   }
   if (lower) steps.push_back(normalize::lower{});
+}
+
+// SentencePiece's rules of characters, Base64.
+inline std::string read_rules(const json_part& part) {
+  try {
+    const std::vector<std::byte> bytes = io::decode_base64(part.text_or("precompiled_charsmap", ""));
+    return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+  } catch (const error& problem) {
+    fail(part.where(), ": precompiled_charsmap is not Base64: ", problem.what());
+  }
 }
 
 inline void append_normalizer(std::vector<normalize::step>& steps, const json_part& part) {
@@ -49,7 +61,7 @@ inline void append_normalizer(std::vector<normalize::step>& steps, const json_pa
   } else if (type == "StripAccents") {
     steps.push_back(normalize::drop_marks{normalize::dropped_marks::all});
   } else if (type == "Precompiled") {
-    const std::string rules = from_base64(part.text_or("precompiled_charsmap", ""), part.where());
+    const std::string rules = read_rules(part);
     // transformers writes one without rules for models that have none.
     if (!rules.empty())
       steps.push_back(normalize::rules{std::make_shared<const charsmap>(rules, part.where())});

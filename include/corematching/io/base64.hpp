@@ -10,7 +10,7 @@
 
 #include "corematching/core/error.hpp"
 
-namespace corematching::chat {
+namespace corematching::io {
 
 namespace detail {
 
@@ -48,4 +48,4 @@ inline std::vector<std::byte> decode_base64(std::string_view text) {
   return bytes;
 }
 
-}  // namespace corematching::chat
+}  // namespace corematching::io

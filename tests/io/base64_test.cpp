@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "corematching/chat/base64.hpp"
+#include "corematching/io/base64.hpp"
 
 #include <gtest/gtest.h>
 
@@ -11,7 +11,7 @@
 
 namespace {
 
-using corematching::chat::decode_base64;
+using corematching::io::decode_base64;
 using support::error_text;
 using support::expect_parts;
 
