@@ -38,15 +38,22 @@ class conversation {
   conversation(B& be, const options& o, console& terminal) : be_(be), options_(o), terminal_(terminal) {}
 
   /// Answers the prompt that the options give, if they give one, and then questions until there is none.
-  void run(const listener& to) {
+  /// Returns whether all of them could be asked.
+  bool run(const listener& to) {
     read();
     load();
     look();
     // Room for a long answer is taken as it grows.
     seq_.emplace(model_->language().start(be_, std::min<index>(options_.max_new_tokens, 1024), cache_type()));
     if (asked_.prompt.size() > 0) answer_prompt(to);
-    while (const auto question = to.next_question())
-      if (take(*question)) answer_prompt(to);
+    bool all = true;
+    while (const auto question = to.next_question()) {
+      if (take(*question))
+        answer_prompt(to);
+      else
+        all = false;
+    }
+    return all;
   }
 
  private:
@@ -104,6 +111,7 @@ class conversation {
     constant_.all_neurons = config.intermediate_size;
     constant_.weights = name_of(model_->language().weight_type());
     constant_.computed_by = be_.describe();
+    constant_.has_text = asked_.words != nullptr;
     if (is_sparse(options_)) sparsity_.emplace(be_, options_.sparsity, config.layers, shape_of(config));
   }
 

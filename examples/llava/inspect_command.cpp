@@ -91,7 +91,8 @@ class inspection {
                              : "none: prompts are given as --prompt-ids");
     });
     attempt([&] {
-      const bool sees = config && config->llava() != nullptr;
+      if (!config) return;  // whose model it would be for
+      const bool sees = config->llava() != nullptr;
       const auto found = chat::find_template(checkpoint_, sees);
       const chat::chosen_format chosen = chat::choose_format(checkpoint_, sees);
       row("chat format",

@@ -4,9 +4,12 @@
 #include <editline/readline.h>
 #include <unistd.h>
 
+#include <cstdio>
 #include <cstdlib>
 #include <iostream>
 #include <memory>
+
+#include "corematching/core/error.hpp"
 
 namespace corematching::driver {
 
@@ -22,8 +25,9 @@ std::optional<std::string> line_reader::next() {
 std::optional<std::string> line_reader::next_line() {
   if (!terminal_) {
     std::string line;
-    if (!std::getline(std::cin, line)) return std::nullopt;
-    return line;
+    if (std::getline(std::cin, line)) return line;
+    require(std::ferror(stdin) == 0, "standard input cannot be read");  // which std::cin reads
+    return std::nullopt;
   }
   const auto release = [](char* memory) { std::free(memory); };
   const std::unique_ptr<char, decltype(release)> typed(readline("> "), release);

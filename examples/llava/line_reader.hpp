@@ -11,7 +11,8 @@ class line_reader {
  public:
   line_reader();
 
-  /// The next line that is not blank, without its end; nothing at the end of the input.
+  /// The next line that is not blank, without its end; nothing at the end of the input. Throws `error` where
+  /// it cannot be read.
   std::optional<std::string> next();
 
  private:

@@ -49,7 +49,7 @@ void print_answer(const options& o, const run_report& report, answer_line& answe
     print_json(report, std::cout);
     std::cout.flush();
   } else {
-    if (report.answer.empty())
+    if (!report.has_text)
       for (const auto id : report.generated_ids) std::cout << id << ' ';
     answer.end();
     if (report.finished == "context")
@@ -82,23 +82,28 @@ int run_program(int argc, char** argv) {
     run_pack(argc - 1, argv + 1, terminal);
     return 0;
   }
-  if (argc > 1 && argv[1] == std::string_view("inspect")) return run_inspect(argc - 1, argv + 1) ? 0 : 1;
+  if (argc > 1 && argv[1] == std::string_view("inspect")) {
+    const bool runs = run_inspect(argc - 1, argv + 1);
+    if (!std::cout) std::cerr << "llava: what was found could not be written to standard output\n";
+    return runs && std::cout ? 0 : 1;
+  }
   const options o = parse_options(argc, argv);
   answer_line answer;
   line_reader lines;
   tokens_left seen;
-  run(o, terminal,
-      {.next_question = [&] { return o.chat && std::cout ? lines.next() : std::nullopt; },
-       .on_text =
-           [&](const std::string& piece) {
-             if (!o.json) answer.add(piece);
-           },
-       .on_answer =
-           [&](const run_report& report) {
-             print_answer(o, report, answer, terminal);
-             seen.add(report);
-             if (o.chat && o.sparsity.sparse_tokens) terminal.notice(seen.text());
-           }});
+  const bool all_asked =
+      run(o, terminal,
+          {.next_question = [&] { return o.chat && std::cout ? lines.next() : std::nullopt; },
+           .on_text =
+               [&](const std::string& piece) {
+                 if (!o.json) answer.add(piece);
+               },
+           .on_answer =
+               [&](const run_report& report) {
+                 print_answer(o, report, answer, terminal);
+                 seen.add(report);
+                 if (o.chat && o.sparsity.sparse_tokens) terminal.notice(seen.text());
+               }});
   if (!std::cout) {
     std::cerr << "llava: the answer could not be written to standard output\n";
     return 1;
@@ -109,7 +114,7 @@ int run_program(int argc, char** argv) {
     std::cerr << "llava: the statistics could not be written to standard error\n";
     return 1;
   }
-  return 0;
+  return all_asked ? 0 : 1;
 }
 
 }  // namespace

@@ -14,7 +14,8 @@
 namespace corematching::driver {
 
 struct run_report {
-  std::string answer;  // empty without a tokenizer
+  std::string answer;
+  bool has_text = false;  // without a tokenizer there are ids alone
   std::vector<std::int32_t> generated_ids;
   // What ended the answer: "stop", the model or a stop string; "length", the limit that was asked for;
   // "context", that of the model.

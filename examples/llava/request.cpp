@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <system_error>
 #include <utility>
 #include <variant>
 
@@ -39,6 +40,8 @@ std::vector<chat::message> read_messages(const std::filesystem::path& path) {
   require(messages.back().from == chat::role::user, path.string(), ": messages[", messages.size() - 1,
           "] is the ", chat::name_of(messages.back().from),
           "'s, expected a question of the user's at the end");
+  require(!messages.back().content.empty(), path.string(), ": messages[", messages.size() - 1,
+          "].content is empty: nothing is asked");
   for (chat::message& message : messages)
     for (chat::part& part : message.content)
       if (auto* shown = std::get_if<chat::picture>(&part); shown != nullptr && !shown->path.empty())
@@ -99,6 +102,9 @@ multimodal_prompt rendered(const options& o, const request& r, const std::vector
 }  // namespace
 
 request read_request(const options& o, const notice& say) {
+  std::error_code ignored;
+  require(!std::filesystem::is_regular_file(o.model, ignored), o.model.string(),
+          ": is a file; a model is a directory (llava inspect says what a file is)");
   request r{read_model_config(o.model), nullptr, nullptr, {}, {}};
   if (is_sparse(o)) check_sparsity(o.sparsity, r.config.text().layers, r.config.text().intermediate_size);
   r.words = text::open_tokenizer(o.model, text::sentencepiece_tokenizer::open);

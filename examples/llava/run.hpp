@@ -19,14 +19,14 @@ struct listener {
   std::function<void(const run_report&)> on_answer;           // it is complete
 };
 
-/// Runs what `o` asks for on the CPU, and writes the files it names. Throws `error` for whatever cannot be
-/// done.
-void run_on_cpu(const options& o, console& terminal, const listener& to);
+/// Runs what `o` asks for on the CPU, and writes the files it names. Returns whether every question could be
+/// asked; of one that could not the terminal hears. Throws `error` for whatever else cannot be done.
+bool run_on_cpu(const options& o, console& terminal, const listener& to);
 
 /// The same on the CUDA device that `o` names; an error where this program was built without CUDA.
-void run_on_cuda(const options& o, console& terminal, const listener& to);
+bool run_on_cuda(const options& o, console& terminal, const listener& to);
 
-inline void run(const options& o, console& terminal, const listener& to) {
+inline bool run(const options& o, console& terminal, const listener& to) {
   return o.cuda_device ? run_on_cuda(o, terminal, to) : run_on_cpu(o, terminal, to);
 }
 

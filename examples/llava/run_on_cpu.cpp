@@ -5,9 +5,9 @@
 
 namespace corematching::driver {
 
-void run_on_cpu(const options& o, console& terminal, const listener& to) {
+bool run_on_cpu(const options& o, console& terminal, const listener& to) {
   auto be = cpu::make_linked_backend(o.threads);
-  conversation(be, o, terminal).run(to);
+  return conversation(be, o, terminal).run(to);
 }
 
 }  // namespace corematching::driver

@@ -4,7 +4,7 @@
 
 namespace corematching::driver {
 
-void run_on_cuda(const options&, console&, const listener&) {
+bool run_on_cuda(const options&, console&, const listener&) {
   fail(
       "--device: this program was built without CUDA: the CUDA Toolkit was not found, or COREMATCHING_CUDA "
       "was OFF");

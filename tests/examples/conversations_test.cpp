@@ -107,7 +107,7 @@ TEST(llava_conversations, say_how_much_of_the_picture_is_left) {
 TEST(llava_conversations, outlive_a_question_that_cannot_be_asked) {
   const auto result =
       chat(std::string("Is <image> like <image>?\n") + first + "\nIs <image> red?\n" + first + "\n", {});
-  EXPECT_EQ(result.exit_code, 0);
+  EXPECT_EQ(result.exit_code, 1) << "not all was answered";
   EXPECT_EQ(std::ranges::count(result.out, '\n'), 2) << result.out;
   EXPECT_NE(result.err.find("2 times"), std::string::npos) << result.err;
   EXPECT_NE(result.err.find("no picture is given"), std::string::npos)
@@ -127,6 +127,7 @@ TEST(llava_conversations, are_refused_where_a_message_cannot_be_answered) {
   };
   refuses({{{"role", "user"}, {"content", "Hi"}}, {{"role", "assistant"}, {"content", "Ho"}}},
           {"messages.json", "messages[1] is the assistant's"});
+  refuses({{{"role", "user"}, {"content", io::json::array()}}}, {"messages[0].content is empty"});
   refuses({{{"role", "user"}, {"content", {{{"type", "image"}}}}}}, {"messages.json", "--image gives none"});
   refuses({{{"role", "user"}, {"content", {{{"type", "image"}, {"path", "none.png"}}}}}}, {"none.png"});
   expect_refused(
@@ -144,6 +145,20 @@ TEST(llava_conversations, show_several_pictures) {
   ASSERT_EQ(result.exit_code, 0) << result.err;
   EXPECT_EQ(io::json::parse(result.out).at("image_tokens"), 200);
   expect_refused(answer_to(messages, {"--sparsity", "tokens"}), {"--sparsity", "2"});
+}
+
+TEST(llava_conversations, fail_where_questions_cannot_be_read) {
+  const auto result = test::run_program(
+      "/bin/sh", {"-c", "exec \"$0\" \"$@\" < /", COREMATCHING_LLAVA, "--model", demo().string(), "--chat"});
+  EXPECT_EQ(result.exit_code, 1);
+  EXPECT_NE(result.err.find("standard input cannot be read"), std::string::npos) << result.err;
+}
+
+TEST(llava_conversations, may_have_empty_answers) {
+  const auto result = llava(
+      {"--model", demo().string(), "--image", picture_path().string(), "--prompt", second, "--stop", "The"});
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_EQ(result.out, "\n");
 }
 
 TEST(llava_conversations, end_at_stop_strings) {
