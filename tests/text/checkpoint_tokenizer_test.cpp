@@ -4,12 +4,14 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
-#include <fstream>
 #include <string>
+#include <string_view>
+#include <vector>
 
 #include "corematching/core/error.hpp"
 #include "corematching/text/sentencepiece_tokenizer.hpp"
 #include "support/raw_gguf.hpp"
+#include "support/temporary_directory.hpp"
 
 namespace corematching::text {
 namespace {
@@ -19,15 +21,7 @@ using ids = std::vector<token_id>;
 /// A directory with whatever a test writes; gone after the test.
 class checkpoint : public ::testing::Test {
  protected:
-  checkpoint() {
-    std::string name = (std::filesystem::temp_directory_path() / "checkpoint_XXXXXX").string();
-    directory_ = ::mkdtemp(name.data());
-  }
-  ~checkpoint() override { std::filesystem::remove_all(directory_); }
-
-  void write(const char* name, std::string_view content) const {
-    std::ofstream(directory_ / name) << content;
-  }
+  void write(const char* name, std::string_view content) const { files_.write(name, content); }
   void write_tokenizer_json() const {
     write("tokenizer.json", R"({"added_tokens": [{"content": "<s>", "special": true}],
                                 "model": {"type": "BPE", "vocab": {"a": 0}, "merges": []}})");
@@ -38,7 +32,8 @@ class checkpoint : public ::testing::Test {
         directory_ / "tokenizer.model");
   }
 
-  std::filesystem::path directory_;
+  support::temporary_directory files_;
+  const std::filesystem::path directory_ = files_.path();
 };
 
 TEST_F(checkpoint, has_no_tokenizer_where_there_is_no_file) {
