@@ -20,6 +20,7 @@
 
 #include "corematching/core/error.hpp"
 #include "corematching/io/json.hpp"
+#include "corematching/io/json_file.hpp"
 #include "corematching/io/mapped_file.hpp"
 #include "corematching/model/image_processor.hpp"
 #include "corematching/model/llama_config.hpp"
@@ -129,20 +130,14 @@ inline model_config parse_model_config(std::span<const std::byte> text, const st
 
 namespace detail {
 
-inline std::optional<io::json> read_optional_json(const std::filesystem::path& path) {
-  std::error_code ignored;
-  if (!std::filesystem::exists(path, ignored)) return std::nullopt;
-  return io::parse_json(io::mapped_file::open(path).bytes(), path.string());
-}
-
 // Since transformers 5 a processor's files may be one, with the image processor inside.
 inline void read_image_processor(const std::filesystem::path& directory, const clip_vision_config& vision,
                                  image_processor_options& image) {
   auto path = directory / "preprocessor_config.json";
-  auto document = read_optional_json(path);
+  auto document = io::read_optional_json(path);
   if (!document) {
     path = directory / "processor_config.json";
-    document = read_optional_json(path);
+    document = io::read_optional_json(path);
     if (!document || !document->is_object() || !document->contains("image_processor")) return;
     const io::json_object processor(*document, path.string());
     image = parse_image_processor(processor.object("image_processor"));
@@ -161,7 +156,7 @@ inline model_config read_model_config(const std::filesystem::path& directory) {
   if (config.llava()) detail::read_image_processor(directory, config.llava()->vision, config.image);
   // What ends generation is generation_config.json's to say, where there is one.
   const auto generation = directory / "generation_config.json";
-  if (const auto document = detail::read_optional_json(generation)) {
+  if (const auto document = io::read_optional_json(generation)) {
     const io::json_object fields(*document, generation.string());
     if (fields.has("eos_token_id"))
       config.text().eos_token_ids = detail::read_token_ids(fields, "eos_token_id");

@@ -30,8 +30,8 @@ namespace detail {
 
 /// tokenizer_config.json, with the special tokens of special_tokens_map.json where it names none itself.
 inline std::optional<io::json> read_tokenizer_config(const std::filesystem::path& directory) {
-  std::optional<io::json> config = read_optional_json(directory / "tokenizer_config.json");
-  const std::optional<io::json> names = read_optional_json(directory / "special_tokens_map.json");
+  std::optional<io::json> config = io::read_optional_json(directory / "tokenizer_config.json");
+  const std::optional<io::json> names = io::read_optional_json(directory / "special_tokens_map.json");
   if (!names || !names->is_object()) return config;
   if (!config) config = io::json::object();
   if (!config->is_object()) return config;  // refused by whoever reads it

@@ -109,7 +109,7 @@ class sentencepiece_tokenizer : public tokenizer {
 
   // A later file repeats what an earlier one says, with more detail.
   void read_added_tokens(const std::filesystem::path& directory) {
-    if (const auto document = detail::read_optional_json(directory / "added_tokens.json")) {
+    if (const auto document = io::read_optional_json(directory / "added_tokens.json")) {
       const std::string file = (directory / "added_tokens.json").string();
       const io::json_object tokens(*document, file);
       for (const auto& item : document->items())
@@ -118,7 +118,7 @@ class sentencepiece_tokenizer : public tokenizer {
              .special = true},
             file);
     }
-    if (const auto document = detail::read_optional_json(directory / "tokenizer.json")) {
+    if (const auto document = io::read_optional_json(directory / "tokenizer.json")) {
       const std::string file = (directory / "tokenizer.json").string();
       const detail::json_part part(*document, file, "");
       if (part.has("added_tokens"))
@@ -128,7 +128,7 @@ class sentencepiece_tokenizer : public tokenizer {
           add(token, file);
         });
     }
-    if (const auto document = detail::read_optional_json(directory / "tokenizer_config.json"))
+    if (const auto document = io::read_optional_json(directory / "tokenizer_config.json"))
       configure(detail::json_part(*document, (directory / "tokenizer_config.json").string(), ""));
   }
 

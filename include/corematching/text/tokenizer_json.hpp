@@ -20,6 +20,7 @@
 
 #include "corematching/core/error.hpp"
 #include "corematching/io/json.hpp"
+#include "corematching/io/json_file.hpp"
 #include "corematching/io/mapped_file.hpp"
 #include "corematching/text/added_tokens.hpp"
 #include "corematching/text/decoder_json.hpp"
@@ -39,13 +40,6 @@ struct named_json {
 };
 
 namespace detail {
-
-/// A JSON file, or nothing where there is none.
-inline std::optional<io::json> read_optional_json(const std::filesystem::path& path) {
-  std::error_code ignored;
-  if (!std::filesystem::exists(path, ignored)) return std::nullopt;
-  return io::parse_json(io::mapped_file::open(path).bytes(), path.string());
-}
 
 /// The fields that tokenizer.json's list and tokenizer_config.json's dictionary of added tokens share.
 inline added_token read_added_token(const json_part& part) {
