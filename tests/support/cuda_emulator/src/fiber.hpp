@@ -10,11 +10,25 @@
 #include <functional>
 #include <utility>
 
-#ifdef __SANITIZE_ADDRESS__
-#include <sanitizer/common_interface_defs.h>
-#endif
+// What AddressSanitizer's library has where a program is linked with it: this file itself may be compiled
+// without.
+extern "C" {
+[[gnu::weak]] void __sanitizer_start_switch_fiber(void** fake_stack, const void* bottom, std::size_t size);
+[[gnu::weak]] void __sanitizer_finish_switch_fiber(void* fake_stack, const void** old_bottom,
+                                                   std::size_t* old_size);
+}
 
 namespace cuda_emulator::detail {
+
+inline void leave_stack(void*& fake_stack, const void* next_bottom, std::size_t next_size) {
+  if (__sanitizer_start_switch_fiber != nullptr)
+    __sanitizer_start_switch_fiber(&fake_stack, next_bottom, next_size);
+}
+
+inline void enter_stack(void* fake_stack, const void** left_bottom, std::size_t* left_size) {
+  if (__sanitizer_finish_switch_fiber != nullptr)
+    __sanitizer_finish_switch_fiber(fake_stack, left_bottom, left_size);
+}
 
 /// One fiber. `resume` is called by the scheduler, `suspend` by the body of the fiber itself.
 class fiber {
@@ -35,21 +49,15 @@ class fiber {
   }
 
   void resume() {
-#ifdef __SANITIZE_ADDRESS__
     void* fake_stack = nullptr;
-    __sanitizer_start_switch_fiber(&fake_stack, bottom_, size_);
-#endif
+    leave_stack(fake_stack, bottom_, size_);
     context_ = std::move(context_).resume();
-#ifdef __SANITIZE_ADDRESS__
-    __sanitizer_finish_switch_fiber(fake_stack, nullptr, nullptr);
-#endif
+    enter_stack(fake_stack, nullptr, nullptr);
   }
 
   void suspend() {
     void* fake_stack = nullptr;
-#ifdef __SANITIZE_ADDRESS__
-    __sanitizer_start_switch_fiber(&fake_stack, scheduler_bottom_, scheduler_size_);
-#endif
+    leave_stack(fake_stack, scheduler_bottom_, scheduler_size_);
     boost::context::fiber scheduler = std::move(scheduler_).resume();
     arrived(fake_stack, scheduler);
   }
@@ -57,10 +65,8 @@ class fiber {
  private:
   static constexpr std::size_t stack_bytes = 128 * 1024;
 
-  void arrived([[maybe_unused]] void* fake_stack, boost::context::fiber& scheduler) {
-#ifdef __SANITIZE_ADDRESS__
-    __sanitizer_finish_switch_fiber(fake_stack, &scheduler_bottom_, &scheduler_size_);
-#endif
+  void arrived(void* fake_stack, boost::context::fiber& scheduler) {
+    enter_stack(fake_stack, &scheduler_bottom_, &scheduler_size_);
     scheduler_ = std::move(scheduler);
   }
 
