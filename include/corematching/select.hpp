@@ -6,6 +6,7 @@
 // (x·W_up), row-major [tokens, neurons], rows `stride` elements apart, of type float, f16 or bf16.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 

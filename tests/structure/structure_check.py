@@ -12,6 +12,9 @@ import sys
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+sys.dont_write_bytecode = True
+from standard_names import check_standard_names
+
 # Who may include whom: core <- {select, io, backend/*.hpp} <- {backend/cpu, backend/cuda, backend/linked, nn} <-
 # {hooks, model, bodies} <- umbrellas; io <- {text, chat}.
 MAY_INCLUDE = {
@@ -206,6 +209,7 @@ def breaches(root):
                 codes[header] = code
                 found += check_includes(header, code, headers)
                 found += check_header_text(header, code)
+                found += check_standard_names(code)
         for number, what in found:
             yield f"{path.relative_to(root)}:{number}: {what}"
     for header, what in check_cycles(codes):

@@ -17,7 +17,7 @@ SPDX = f"// {structure_check.SPDX}\n"
 GOOD = {
     "core/view.hpp": "",
     "select.hpp": '#include "corematching/select/core_tokens.hpp"\n',
-    "select/core_tokens.hpp": '#include "corematching/core/view.hpp"\n#include <vector>\n',
+    "select/core_tokens.hpp": '#include "corematching/core/view.hpp"\n#include <vector>\nusing v = std::vector<int>;\n',
     "io/safetensors.hpp": "#include <nlohmann/json.hpp>\n",
     "text/tokenizer.hpp": '#include "corematching/io/safetensors.hpp"\n',
     "chat/format.hpp": '#include "corematching/io/safetensors.hpp"\n',
@@ -100,6 +100,16 @@ class StructureCheck(unittest.TestCase):
         found = self.breaches(outside=[("include/corematching/core/bare.hpp", SPDX)])
         self.assertEqual(len(found), 1)
         self.assertIn("#pragma once", found[0])
+
+    def test_refuses_standard_names_without_their_header_and_headers_without_their_names(self):
+        self.refuses("core/view.hpp", "std::size_t x;\n", "uses std::size_t and does not include <cstddef>")
+        self.refuses("core/view.hpp", "bool f() { return std::ranges::find(a, 1); }\n", "does not include <algorithm>")
+        self.refuses("core/view.hpp", "void f() { assert(true); }\n", "does not include <cassert>")
+        self.refuses("core/view.hpp", "#include <cstddef>\n// std::size_t\n", "includes <cstddef> and uses nothing of it")
+        self.refuses("core/view.hpp", "std::unheard_of x;\n", "does not say which header")
+        for code in ("#include <cstddef>\nstd::size_t x;\n", "#include <map>\nstd::map<int, int> x; std::erase_if(x, f);\n",
+                     "#include <vector>\nstd::vector<int> x; auto n = std::ssize(x);\n"):
+            self.assertEqual(self.breaches([("core/view.hpp", code)]), [])
 
     def test_refuses_macros_without_prefix(self):
         self.refuses("core/view.hpp", "#define HOST_DEVICE\n", "lacks the prefix")

@@ -7,10 +7,10 @@
 // `chat_template` in tokenizer_config.json.
 #pragma once
 
+#include <cstddef>
 #include <filesystem>
 #include <optional>
 #include <string>
-#include <string_view>
 #include <system_error>
 
 #include "corematching/chat/recognise.hpp"

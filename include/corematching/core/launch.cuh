@@ -5,7 +5,6 @@
 #include <cuda_runtime.h>
 
 #include <algorithm>
-#include <limits>
 
 #include "corematching/core/cuda_error.cuh"
 #include "corematching/core/view.hpp"

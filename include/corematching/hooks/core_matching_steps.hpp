@@ -3,6 +3,14 @@
 // neurons of each token, core neurons of the sentence, core tokens.
 #pragma once
 
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
 #include "corematching/hooks/core_matching.hpp"
 
 namespace corematching {

@@ -2,6 +2,7 @@
 // Tokens of a prompt that are still alive while it passes through the layers.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <numeric>
 #include <vector>

@@ -8,15 +8,12 @@
 #include <array>
 #include <cstddef>
 #include <filesystem>
-#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
-#include <system_error>
 #include <tuple>
 #include <utility>
 #include <variant>
-#include <vector>
 
 #include "corematching/core/error.hpp"
 #include "corematching/io/json.hpp"

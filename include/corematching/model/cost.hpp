@@ -3,6 +3,7 @@
 // show. Matrix products and attention are counted, normalisations and nonlinearities are not.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 

@@ -3,6 +3,7 @@
 // own: rows that lie scattered in the file lie together in the copy.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <initializer_list>

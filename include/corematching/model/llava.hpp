@@ -3,10 +3,10 @@
 // Source: transformers, models/llava/modeling_llava.py.
 #pragma once
 
+#include <cstddef>
 #include <span>
 #include <string>
 #include <utility>
-#include <vector>
 
 #include "corematching/model/clip_vision.hpp"
 #include "corematching/model/llama.hpp"

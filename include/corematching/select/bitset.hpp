@@ -5,7 +5,7 @@
 
 #include <algorithm>
 #include <bit>
-#include <cassert>
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 

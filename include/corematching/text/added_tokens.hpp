@@ -12,7 +12,6 @@
 #include <string>
 #include <string_view>
 #include <utility>
-#include <vector>
 
 #include "corematching/core/error.hpp"
 #include "corematching/io/json.hpp"

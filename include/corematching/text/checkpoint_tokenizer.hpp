@@ -9,9 +9,7 @@
 #include <filesystem>
 #include <memory>
 #include <optional>
-#include <string>
 #include <system_error>
-#include <utility>
 
 #include "corematching/core/error.hpp"
 #include "corematching/io/gguf_metadata.hpp"

@@ -2,6 +2,7 @@
 // What a tokenizer file writes as a pattern: a text, or a regular expression.
 #pragma once
 
+#include <cstddef>
 #include <memory>
 #include <optional>
 #include <string>

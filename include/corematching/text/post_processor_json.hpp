@@ -2,7 +2,7 @@
 // The post-processor of a tokenizer.json: what it puts before and behind a text.
 #pragma once
 
-#include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <utility>

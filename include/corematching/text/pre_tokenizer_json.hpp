@@ -2,8 +2,10 @@
 // The pre-tokenizer of a tokenizer.json.
 #pragma once
 
+#include <cstddef>
 #include <string>
 #include <utility>
+#include <variant>
 #include <vector>
 
 #include "corematching/text/json_part.hpp"

@@ -7,15 +7,12 @@
 
 #include <algorithm>
 #include <charconv>
-#include <cstddef>
-#include <filesystem>
 #include <map>
 #include <memory>
-#include <optional>
 #include <string>
-#include <string_view>
 #include <system_error>
 #include <utility>
+#include <variant>
 #include <vector>
 
 #include "corematching/core/error.hpp"

@@ -4,7 +4,12 @@
 #pragma once
 
 #include <algorithm>
+#include <cassert>
+#include <cstddef>
+#include <cstdint>
 #include <cstring>
+#include <memory>
+#include <optional>
 #include <type_traits>
 #include <vector>
 

@@ -5,6 +5,10 @@
 
 #include <algorithm>
 #include <array>
+#include <concepts>
+#include <cstddef>
+#include <cstdint>
+#include <type_traits>
 
 #include "corematching/backend/cpu/rounded_tokens.hpp"
 #include "corematching/backend/cpu/row_kernels.hpp"

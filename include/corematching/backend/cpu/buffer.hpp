@@ -2,6 +2,7 @@
 // Host memory for tensors: aligned to cache lines, not initialised, freed with its owner.
 #pragma once
 
+#include <cstddef>
 #include <cstdlib>
 #include <limits>
 #include <memory>

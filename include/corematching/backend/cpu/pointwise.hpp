@@ -4,7 +4,6 @@
 
 #include <Eigen/Core>
 #include <cmath>
-#include <cstdint>
 
 #include "corematching/backend/backend.hpp"
 #include "corematching/core/config.hpp"

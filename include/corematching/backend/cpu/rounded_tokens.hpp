@@ -7,7 +7,6 @@
 // 16 bits, at three quarters of the instructions. What prefill rounds to: product_type and sum_type.
 #pragma once
 
-#include <algorithm>
 #include <cassert>
 #include <cmath>
 #include <concepts>

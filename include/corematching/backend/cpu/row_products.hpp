@@ -4,6 +4,9 @@
 #pragma once
 
 #include <array>
+#include <concepts>
+#include <cstddef>
+#include <cstdint>
 
 #include "corematching/backend/cpu/block_kernels.hpp"
 #include "corematching/backend/cpu/pointwise.hpp"

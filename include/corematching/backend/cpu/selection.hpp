@@ -3,8 +3,8 @@
 // summed per thread, so the result does not depend on how the tokens were split.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
-#include <numeric>
 #include <optional>
 #include <utility>
 #include <vector>

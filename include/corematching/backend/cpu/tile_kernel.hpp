@@ -15,7 +15,6 @@
 
 #include <immintrin.h>
 
-#include <array>
 #include <atomic>
 #include <cstdint>
 

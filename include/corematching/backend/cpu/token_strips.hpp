@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstddef>
 
 #include "corematching/backend/cpu/growing_buffer.hpp"
 #include "corematching/core/view.hpp"

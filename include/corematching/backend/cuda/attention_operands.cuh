@@ -7,7 +7,7 @@
 
 #include <cassert>
 #include <cmath>
-#include <cstdint>
+#include <cstddef>
 #include <limits>
 
 #include "corematching/backend/backend.hpp"

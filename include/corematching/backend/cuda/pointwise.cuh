@@ -5,6 +5,8 @@
 #include <cuda_runtime.h>
 
 #include <cassert>
+#include <cstddef>
+#include <type_traits>
 
 #include "corematching/backend/cuda/activations.cuh"
 #include "corematching/backend/cuda/device.cuh"

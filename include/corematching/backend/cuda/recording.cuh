@@ -9,7 +9,6 @@
 #include <array>
 #include <concepts>
 #include <cstdint>
-#include <utility>
 
 #include "corematching/backend/backend.hpp"
 #include "corematching/backend/cuda/device.cuh"

@@ -3,10 +3,11 @@
 // unit that is the body includes this, and with it the backend; programs see the table alone.
 #pragma once
 
+#include <cstddef>
+#include <cstdint>
 #include <exception>
 #include <memory>
 #include <new>
-#include <type_traits>
 #include <utility>
 
 #include "corematching/backend/fused.hpp"
