@@ -10,8 +10,8 @@
 #include <vector>
 
 #include "corematching/hooks/core_matching.hpp"
-#include "corematching/model/llama.hpp"
-#include "corematching/model/sampling.hpp"
+#include "corematching/model/generation/sampling.hpp"
+#include "corematching/model/llama/llama.hpp"
 #include "random_words.hpp"
 
 namespace corematching::bench {

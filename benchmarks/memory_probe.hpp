@@ -9,8 +9,8 @@
 #include <memory>
 #include <vector>
 
-#include "corematching/backend/cpu/huge_pages.hpp"
-#include "corematching/backend/cpu/thread_pool.hpp"
+#include "corematching/backend/cpu/memory/huge_pages.hpp"
+#include "corematching/backend/cpu/threads/thread_pool.hpp"
 
 #include "spread.hpp"
 

@@ -19,7 +19,7 @@
 #include <utility>
 #include <vector>
 
-#include "corematching/backend/cpu/thread_pool.hpp"
+#include "corematching/backend/cpu/threads/thread_pool.hpp"
 #include "corematching/backend/linked/cpu.hpp"
 #if defined(COREMATCHING_BENCH_INCLUDED)
 #include "corematching/backend/cpu/backend.hpp"

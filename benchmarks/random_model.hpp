@@ -9,8 +9,8 @@
 #include <utility>
 #include <vector>
 
-#include "corematching/backend/cpu/thread_pool.hpp"
-#include "corematching/model/llama.hpp"
+#include "corematching/backend/cpu/threads/thread_pool.hpp"
+#include "corematching/model/llama/llama.hpp"
 #include "random_weights.hpp"
 
 namespace corematching::bench {

@@ -11,8 +11,8 @@
 #include <memory>
 
 #include "corematching/backend/backend.hpp"
-#include "corematching/backend/cpu/huge_pages.hpp"
-#include "corematching/backend/cpu/thread_pool.hpp"
+#include "corematching/backend/cpu/memory/huge_pages.hpp"
+#include "corematching/backend/cpu/threads/thread_pool.hpp"
 #include "corematching/core/quantised.hpp"
 
 #include "random_words.hpp"

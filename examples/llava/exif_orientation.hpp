@@ -13,7 +13,7 @@
 #include <span>
 #include <string_view>
 
-#include "corematching/model/picture.hpp"
+#include "corematching/model/picture/picture.hpp"
 
 namespace corematching::driver {
 

@@ -11,7 +11,7 @@
 #include <span>
 #include <string>
 
-#include "corematching/model/picture.hpp"
+#include "corematching/model/picture/picture.hpp"
 
 namespace corematching::driver {
 

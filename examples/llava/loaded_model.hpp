@@ -11,8 +11,8 @@
 
 #include "corematching/io/safetensors.hpp"
 #include "corematching/model/config.hpp"
-#include "corematching/model/llava.hpp"
-#include "corematching/model/packed_file.hpp"
+#include "corematching/model/llava/llava.hpp"
+#include "corematching/model/packed/file.hpp"
 #include "llava/options.hpp"
 
 namespace corematching::driver {

@@ -10,8 +10,8 @@
 
 #include "corematching/core/dtype.hpp"
 #include "corematching/hooks/core_matching_config.hpp"
-#include "corematching/model/image_processor.hpp"
-#include "corematching/model/sampling.hpp"
+#include "corematching/model/generation/sampling.hpp"
+#include "corematching/model/picture/image_processor.hpp"
 
 namespace corematching::driver {
 

@@ -10,9 +10,9 @@
 
 #include "corematching/cpu_linked.hpp"
 #include "corematching/model/config.hpp"
-#include "corematching/model/pack.hpp"
-#include "corematching/model/packed_checksums.hpp"
-#include "corematching/model/packed_file.hpp"
+#include "corematching/model/packed/checksums.hpp"
+#include "corematching/model/packed/file.hpp"
+#include "corematching/model/packed/pack.hpp"
 #include "llava/file_option.hpp"
 #include "llava/loaded_model.hpp"
 #include "llava/option_values.hpp"

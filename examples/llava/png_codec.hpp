@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "corematching/model/picture.hpp"
+#include "corematching/model/picture/picture.hpp"
 
 namespace corematching::driver {
 

@@ -13,8 +13,8 @@
 #include "corematching/chat/format.hpp"
 #include "corematching/chat/message.hpp"
 #include "corematching/model/config.hpp"
-#include "corematching/model/multimodal_prompt.hpp"
-#include "corematching/model/picture.hpp"
+#include "corematching/model/llava/multimodal_prompt.hpp"
+#include "corematching/model/picture/picture.hpp"
 #include "corematching/text/tokenizer.hpp"
 #include "llava/options.hpp"
 

@@ -7,7 +7,7 @@
 #include <string_view>
 
 #include "corematching/core/error.hpp"
-#include "corematching/model/resize.hpp"
+#include "corematching/model/picture/resize.hpp"
 #include "llava/bitmap_font.hpp"
 
 namespace corematching::driver {

@@ -6,7 +6,7 @@
 #include <limits>
 #include <random>
 
-#include "corematching/backend/cpu/attention_kernels.hpp"
+#include "corematching/backend/cpu/decode/attention_kernels.hpp"
 #include "support/backend_data.hpp"
 #include "support/scalar_twin.hpp"
 

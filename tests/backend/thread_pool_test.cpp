@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "corematching/backend/cpu/thread_pool.hpp"
+#include "corematching/backend/cpu/threads/thread_pool.hpp"
 
 #include <gtest/gtest.h>
 

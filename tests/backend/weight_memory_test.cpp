@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <string>
 
-#include "corematching/backend/cpu/huge_pages.hpp"
+#include "corematching/backend/cpu/memory/huge_pages.hpp"
 #include "support/error_text.hpp"
 #include "support/test_backend.hpp"
 

@@ -9,7 +9,7 @@
 #include <utility>
 #include <vector>
 
-#include "corematching/backend/cuda/attention.cuh"
+#include "corematching/backend/cuda/attention/attention.cuh"
 #include "cuda/device_operations.hpp"
 #include "support/scalar_twin.hpp"
 

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "corematching/backend/cuda/pointwise.cuh"
-#include "corematching/backend/cuda/products.cuh"
+#include "corematching/backend/cuda/products/products.cuh"
 #include "cuda/device_operations.hpp"
 #include "support/scalar_twin.hpp"
 

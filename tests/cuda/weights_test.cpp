@@ -9,7 +9,7 @@
 #include <utility>
 #include <vector>
 
-#include "corematching/backend/cuda/weights.cuh"
+#include "corematching/backend/cuda/products/weights.cuh"
 #include "cuda/device_operations.hpp"
 #include "support/error_text.hpp"
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "corematching/model/image_processor.hpp"
+#include "corematching/model/picture/image_processor.hpp"
 
 #include <gtest/gtest.h>
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // A model under a memory limit answers as the whole one does.
-#include "corematching/model/layer_stream.hpp"
+#include "corematching/model/llama/layer_stream.hpp"
 
 #include <gtest/gtest.h>
 
@@ -12,7 +12,7 @@
 
 #include "corematching/backend/linked/cpu.hpp"
 #include "corematching/hooks/core_matching.hpp"
-#include "corematching/model/pack.hpp"
+#include "corematching/model/packed/pack.hpp"
 #include "support/error_text.hpp"
 #include "support/tiny_llama.hpp"
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "corematching/model/llama_config.hpp"
+#include "corematching/model/llama/config.hpp"
 
 #include <gtest/gtest.h>
 

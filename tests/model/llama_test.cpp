@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "corematching/model/llama.hpp"
+#include "corematching/model/llama/llama.hpp"
 
 #include <gtest/gtest.h>
 
@@ -12,10 +12,10 @@
 #include <utility>
 #include <vector>
 
-#include "corematching/model/cost.hpp"
-#include "corematching/model/generate.hpp"
-#include "corematching/model/multimodal_prompt.hpp"
-#include "corematching/model/sampling.hpp"
+#include "corematching/model/generation/generate.hpp"
+#include "corematching/model/generation/sampling.hpp"
+#include "corematching/model/llama/cost.hpp"
+#include "corematching/model/llava/multimodal_prompt.hpp"
 #include "support/error_text.hpp"
 #include "support/tiny_llama.hpp"
 

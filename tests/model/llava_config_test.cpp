@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "corematching/model/llava_config.hpp"
+#include "corematching/model/llava/config.hpp"
 
 #include <gtest/gtest.h>
 

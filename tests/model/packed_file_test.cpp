@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "corematching/model/packed_file.hpp"
+#include "corematching/model/packed/file.hpp"
 
 #include <gtest/gtest.h>
 
@@ -11,7 +11,7 @@
 #include <string>
 #include <vector>
 
-#include "corematching/model/pack.hpp"
+#include "corematching/model/packed/pack.hpp"
 #include "support/error_text.hpp"
 #include "support/file_size_limit.hpp"
 #include "support/tiny_llama.hpp"

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "corematching/model/rope.hpp"
+#include "corematching/model/llama/rope.hpp"
 
 #include <gtest/gtest.h>
 

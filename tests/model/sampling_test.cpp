@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "corematching/model/sampling.hpp"
+#include "corematching/model/generation/sampling.hpp"
 
 #include <gtest/gtest.h>
 

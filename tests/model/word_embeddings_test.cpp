@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "corematching/model/word_embeddings.hpp"
+#include "corematching/model/llama/word_embeddings.hpp"
 
 #include <gtest/gtest.h>
 
@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "corematching/io/safetensors_writer.hpp"
-#include "corematching/model/llama.hpp"
+#include "corematching/model/llama/llama.hpp"
 #include "support/error_text.hpp"
 #include "support/temporary_directory.hpp"
 #include "support/tiny_llama.hpp"

@@ -10,8 +10,8 @@
 #include <string>
 #include <vector>
 
-#include "corematching/backend/cpu/buffer.hpp"
-#include "corematching/backend/cpu/thread_pool.hpp"
+#include "corematching/backend/cpu/memory/buffer.hpp"
+#include "corematching/backend/cpu/threads/thread_pool.hpp"
 #include "support/reference_run.hpp"
 #include "support/test_backend.hpp"
 

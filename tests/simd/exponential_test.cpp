@@ -7,7 +7,7 @@
 #include <cstddef>
 #include <limits>
 
-#include "corematching/backend/cpu/exponential.hpp"
+#include "corematching/backend/cpu/simd/exponential.hpp"
 
 namespace corematching::cpu {
 namespace {

@@ -12,9 +12,9 @@
 #include <limits>
 #include <random>
 
-#include "corematching/backend/cpu/simd_sixteen.hpp"
-#include "corematching/backend/cpu/simd_transpose.hpp"
-#include "corematching/backend/cpu/simd_widest.hpp"
+#include "corematching/backend/cpu/simd/f32x16.hpp"
+#include "corematching/backend/cpu/simd/transpose.hpp"
+#include "corematching/backend/cpu/simd/widest.hpp"
 
 namespace corematching::cpu {
 namespace {

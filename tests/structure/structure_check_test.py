@@ -30,7 +30,7 @@ GOOD = {
     "nn/attention.hpp": '#include "corematching/backend/backend.hpp"\n// cpu::matmul and Eigen:: in a comment\n',
     "hooks/core_matching.hpp":
         '#include "corematching/nn/attention.hpp"\n#include "corematching/select/core_tokens.hpp"\n',
-    "model/llama.hpp": '#include "corematching/io/safetensors.hpp"\n',
+    "model/llama/llama.hpp": '#include "corematching/io/safetensors.hpp"\n',
     "cuda.cuh": '#include "corematching/backend/cuda/matmul.cuh"\n',
     "cpu.hpp": '#include "corematching/backend/cpu/matmul.hpp"\n#include "corematching/select.hpp"\n',
 }
@@ -77,7 +77,7 @@ class StructureCheck(unittest.TestCase):
 
     def test_refuses_a_backend_by_name_in_shared_code(self):
         self.refuses("nn/attention.hpp", "using b = cpu_backend;\n", "must not name a backend")
-        self.refuses("model/llama.hpp", "using m = Eigen::MatrixXf;\n", "must not name Eigen")
+        self.refuses("model/llama/llama.hpp", "using m = Eigen::MatrixXf;\n", "must not name Eigen")
         self.refuses("hooks/core_matching.hpp", "#ifdef COREMATCHING_X\n#endif\n", "no compile-time switch")
 
     def test_refuses_unknown_missing_and_relative_headers(self):

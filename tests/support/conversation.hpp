@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "corematching/hooks/core_matching.hpp"
-#include "corematching/model/cost.hpp"
+#include "corematching/model/llama/cost.hpp"
 #include "support/tiny_llama.hpp"
 
 namespace support {

@@ -16,7 +16,7 @@
 #include "corematching/io/json.hpp"
 #include "corematching/io/mapped_file.hpp"
 #include "corematching/io/safetensors.hpp"
-#include "corematching/model/image_processor.hpp"
+#include "corematching/model/picture/image_processor.hpp"
 
 namespace corematching::test {
 

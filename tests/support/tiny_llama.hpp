@@ -15,7 +15,7 @@
 
 #include "corematching/io/safetensors.hpp"
 #include "corematching/io/safetensors_writer.hpp"
-#include "corematching/model/llama.hpp"
+#include "corematching/model/llama/llama.hpp"
 #include "support/backend_data.hpp"
 #include "support/scalar_twin.hpp"
 #include "support/temporary_directory.hpp"

@@ -19,9 +19,9 @@
 #include "corematching/io/json.hpp"
 #include "corematching/io/json_file.hpp"
 #include "corematching/io/mapped_file.hpp"
-#include "corematching/model/image_processor.hpp"
-#include "corematching/model/llama_config.hpp"
-#include "corematching/model/llava_config.hpp"
+#include "corematching/model/llama/config.hpp"
+#include "corematching/model/llava/config.hpp"
+#include "corematching/model/picture/image_processor.hpp"
 
 namespace corematching {
 

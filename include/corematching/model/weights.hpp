@@ -21,7 +21,7 @@
 #include "corematching/backend/backend.hpp"
 #include "corematching/io/mapped_file.hpp"
 #include "corematching/io/safetensors.hpp"
-#include "corematching/model/word_embeddings.hpp"
+#include "corematching/model/llama/word_embeddings.hpp"
 #include "corematching/nn/decoder_layer.hpp"
 
 namespace corematching {

@@ -14,15 +14,15 @@
 #include <vector>
 
 #include "corematching/backend/backend.hpp"
-#include "corematching/backend/cpu/attention.hpp"
-#include "corematching/backend/cpu/buffer.hpp"
-#include "corematching/backend/cpu/huge_pages.hpp"
+#include "corematching/backend/cpu/decode/attention.hpp"
+#include "corematching/backend/cpu/decode/row_products.hpp"
+#include "corematching/backend/cpu/memory/buffer.hpp"
+#include "corematching/backend/cpu/memory/huge_pages.hpp"
 #include "corematching/backend/cpu/pointwise.hpp"
-#include "corematching/backend/cpu/prefill_attention.hpp"
-#include "corematching/backend/cpu/prefill_products.hpp"
-#include "corematching/backend/cpu/row_products.hpp"
+#include "corematching/backend/cpu/prefill/attention.hpp"
+#include "corematching/backend/cpu/prefill/products.hpp"
 #include "corematching/backend/cpu/selection.hpp"
-#include "corematching/backend/cpu/thread_pool.hpp"
+#include "corematching/backend/cpu/threads/thread_pool.hpp"
 #include "corematching/backend/cpu/weight_conversion.hpp"
 #include "corematching/core/instruction_set.hpp"
 

@@ -9,7 +9,7 @@
 #include <utility>
 #include <vector>
 
-#include "corematching/backend/cpu/thread_pool.hpp"
+#include "corematching/backend/cpu/threads/thread_pool.hpp"
 #include "corematching/core/core_count.hpp"
 #include "corematching/core/view.hpp"
 #include "corematching/select/core_neurons.hpp"

@@ -10,10 +10,10 @@
 #include <vector>
 
 #include "corematching/backend/backend.hpp"
-#include "corematching/backend/cpu/growing_buffer.hpp"
-#include "corematching/backend/cpu/huge_pages.hpp"
-#include "corematching/backend/cpu/row_kernels.hpp"
-#include "corematching/backend/cpu/thread_pool.hpp"
+#include "corematching/backend/cpu/decode/row_kernels.hpp"
+#include "corematching/backend/cpu/memory/growing_buffer.hpp"
+#include "corematching/backend/cpu/memory/huge_pages.hpp"
+#include "corematching/backend/cpu/threads/thread_pool.hpp"
 #include "corematching/core/quantised.hpp"
 #include "corematching/core/view.hpp"
 

@@ -17,18 +17,18 @@
 #include <type_traits>
 
 #include "corematching/backend/backend.hpp"
-#include "corematching/backend/cuda/attention.cuh"
+#include "corematching/backend/cuda/attention/attention.cuh"
 #include "corematching/backend/cuda/buffer.cuh"
 #include "corematching/backend/cuda/device.cuh"
 #include "corematching/backend/cuda/largest.cuh"
 #include "corematching/backend/cuda/norms.cuh"
 #include "corematching/backend/cuda/pointwise.cuh"
-#include "corematching/backend/cuda/products.cuh"
+#include "corematching/backend/cuda/products/products.cuh"
+#include "corematching/backend/cuda/products/weights.cuh"
 #include "corematching/backend/cuda/recording.cuh"
 #include "corematching/backend/cuda/rotary.cuh"
 #include "corematching/backend/cuda/rows.cuh"
 #include "corematching/backend/cuda/selection.cuh"
-#include "corematching/backend/cuda/weights.cuh"
 
 namespace corematching::cuda {
 

@@ -1,0 +1,298 @@
+// SPDX-License-Identifier: Apache-2.0
+// Products of weight matrices with many tokens (prefill) in AMX tiles, for all types but f32, which is
+// multiplied in true binary32 (panel_products.hpp). A thread takes up to 256 columns of the result at a time:
+// it turns the weights that make them into strips, some hundred elements of the sum at a time, which
+// stay in the second-level cache while strips of tokens go past them.
+#pragma once
+
+#include "corematching/backend/cpu/amx/token_strips.hpp"
+
+#if COREMATCHING_HAS_AMX
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "corematching/backend/cpu/memory/growing_buffer.hpp"
+#include "corematching/backend/cpu/pointwise.hpp"
+#include "corematching/backend/cpu/restriction.hpp"
+#include "corematching/backend/cpu/threads/thread_pool.hpp"
+
+namespace corematching::cpu {
+inline namespace COREMATCHING_CPU_ISA {
+namespace detail {
+
+/// Strips of weights that take part in one pass over the tokens.
+inline constexpr index group_strips = 8;
+inline constexpr index most_group_rows = group_strips * strip_rows;
+
+/// Tokens that are multiplied at once: with more of them the sums would leave the second-level cache.
+inline constexpr index most_strip_tokens = 1024;
+
+/// What one thread packs and sums into.
+struct tile_workspace {
+  growing_buffer<bf16> weights;  // [strips, steps] of a group
+  growing_buffer<> sums;         // [token strips, weight strips], strip_sums each
+  growing_buffer<> rows;         // [strip_rows, columns of the group]
+};
+
+/// Columns first..last of a product of the tokens `x`, most_group_rows rows of weights at most, for one
+/// thread.
+template <class T>
+struct tile_task {
+  matrix_view<float> y;
+  token_strips<T>& x;
+  tile_workspace& work;
+  index first, last;
+};
+
+template <class T>
+bf16* weight_strip(tile_workspace& work, index strip) {
+  // Strips are written side by side: a power of two apart, they would meet in a few sets of the caches.
+  constexpr index gap = step_elements + tile_depth;
+  constexpr index elements = strip_depth<T> / tile_depth * weight_parts<T> * step_elements + gap;
+  return work.weights.at_least(group_strips * elements) + strip * elements;
+}
+
+/// The sums of `strips` strips of weights with all tokens. pack(first, count) fills the strips with that part
+/// of the sum. In the kernel, weights are the rows where tokens are columns, and the other way round.
+template <bool TokensAsColumns, class T, class Pack>
+float* sum_strips(const tile_task<T>& task, index strips, Pack&& pack) {
+  token_strips<T>& x = task.x;
+  const index size = x.strips() * strips * strip_sums;
+  float* sums = task.work.sums.at_least(size);
+  if (x.cols() == 0) std::fill_n(sums, size, 0.0f);  // a restriction to no row at all
+  for (index chunk = 0; chunk < x.chunks(); ++chunk) {
+    const index first = chunk * x.depth, count = std::min(x.depth, x.cols() - first);
+    const index steps = (count + tile_depth - 1) / tile_depth;
+    pack(first, count);
+    const index ahead = token_parts<T> * step_elements / strips;  // of each step, of the next tokens
+    for (index s = 0; s < x.strips(); ++s)
+      for (index h = 0; h < strips; ++h) {
+        const bf16 *tokens = x.strip(chunk, s), *weights = weight_strip<T>(task.work, h);
+        const bf16* next = x.strip(chunk, s + 1) + h * steps * ahead;
+        float* to = sums + (s * strips + h) * strip_sums;
+        if constexpr (TokensAsColumns)
+          add_tile_products(strip_pair<weight_parts<T>, token_parts<T>>{weights, tokens, steps, next, ahead},
+                            to, chunk == 0);
+        else
+          add_tile_products(strip_pair<token_parts<T>, weight_parts<T>>{tokens, weights, steps, next, ahead},
+                            to, chunk == 0);
+      }
+  }
+  return sums;
+}
+
+/// The sums of one strip of tokens, `strips` strips of weights wide, row by row of tokens.
+template <bool TokensAsColumns>
+void unpack_sums(const float* sums, index strips, float* rows) {
+  constexpr index tile = tile_rows * tile_rows;
+  for (index h = 0; h < strips; ++h)
+    for (index i = 0; i < 4; ++i) {
+      const float* from = sums + h * strip_sums + i * tile;
+      const index row_tile = TokensAsColumns ? i % 2 : i / 2, column_tile = TokensAsColumns ? i / 2 : i % 2;
+      float* to =
+          rows + row_tile * tile_rows * strips * strip_rows + h * strip_rows + column_tile * tile_rows;
+      std::array<lanes512, 16> numbers;
+      for (lanes512& row : numbers) row = lanes512::load(std::exchange(from, from + tile_rows));
+      if constexpr (TokensAsColumns) transpose(numbers);
+      for (const lanes512& row : numbers) row.store(std::exchange(to, to + strips * strip_rows));
+    }
+}
+
+/// Calls finish(token, sums of its group of columns) for every token.
+template <bool TokensAsColumns, class T, class Finish>
+void finish_rows(const tile_task<T>& task, const float* sums, index strips, Finish&& finish) {
+  const index columns = strips * strip_rows;
+  float* rows = task.work.rows.at_least(strip_rows * columns);
+  for (index s = 0; s < task.x.strips(); ++s) {
+    unpack_sums<TokensAsColumns>(sums + s * strips * strip_sums, strips, rows);
+    for (index i = 0; i < task.x.tokens_of(s); ++i) finish(s * strip_rows + i, rows + i * columns);
+  }
+}
+
+/// Asks for the weights column..column + columns of a row stored as `T`, which the processor cannot foresee:
+/// it is a part of a row, and the next row may be any.
+template <class T>
+void ask_for_weights(const std::byte* row, index column, index columns) {
+  const auto at = [](index elements) {
+    return static_cast<index>(bytes_of(dtype_of<T>, static_cast<std::size_t>(elements)));
+  };
+  ask_for_bytes(row + at(column), at(columns));
+}
+
+/// How many rows ahead of the one that is packed that is done.
+inline constexpr index rows_ahead = 8;
+
+/// Elements first..first + count of the 32 rows at places from `place` on, as strip `strip`; where the
+/// restricted matrix ends at `last`, its last row again.
+template <class T>
+void pack_weight_rows(tile_workspace& work, index strip, const weight_view<>& w, const neurons& selection,
+                      index place, index last, index first, index count) {
+  constexpr int parts = weight_parts<T>;
+  bf16* const steps = weight_strip<T>(work, strip);
+  const auto row_at = [&](index i) {
+    return w.data + row_of(selection, std::min(i, last - 1)) * w.row_bytes;
+  };
+  for (index row = 0; row < strip_rows; ++row) {
+    ask_for_weights<T>(row_at(place + row + rows_ahead), first, count);
+    split_weights<T>(row_at(place + row), first, count, w.cols,
+                     [&](index step, const split_numbers<parts>& numbers) {
+                       store_row<parts>(steps + step * parts * step_elements, row, numbers);
+                     });
+  }
+}
+
+/// Columns column..column + columns of the rows at places first..first + count, as strips of 32 columns each;
+/// zeros behind the last row.
+template <class T>
+void pack_weight_columns(tile_workspace& work, const weight_view<>& w, const neurons& selection, index column,
+                         index columns, index first, index count) {
+  constexpr int parts = weight_parts<T>;
+  const auto row_at = [&](index k) {
+    return w.data + row_of(selection, first + std::min(k, count - 1)) * w.row_bytes;
+  };
+  for (index k = 0; k < (count + tile_depth - 1) / tile_depth * tile_depth; k += 2) {
+    std::array<std::array<split_numbers<parts>, group_strips>, 2> rows{};
+    for (index i = 0; i < 2 && k + i < count; ++i) {
+      ask_for_weights<T>(row_at(k + i + rows_ahead), column, columns);
+      split_weights<T>(row_at(k + i), column, columns, w.cols,
+                       [&](index strip, const split_numbers<parts>& numbers) {
+                         rows[static_cast<std::size_t>(i)][static_cast<std::size_t>(strip)] = numbers;
+                       });
+    }
+    for (index h = 0; h < strips_of(columns); ++h)
+      store_pair<parts>(weight_strip<T>(work, h) + k / tile_depth * parts * step_elements, k % tile_depth / 2,
+                        rows[0][static_cast<std::size_t>(h)], rows[1][static_cast<std::size_t>(h)]);
+  }
+}
+
+/// y[:, first..last] = x w[first..last]^T + bias
+template <class T>
+void multiply_strips(const tile_task<T>& task, const weight_view<>& w, vector_view<const float> bias) {
+  const index rows = task.last - task.first, strips = strips_of(rows);
+  const float* sums = sum_strips<true>(task, strips, [&](index first, index count) {
+    for (index h = 0; h < strips; ++h)
+      pack_weight_rows<T>(task.work, h, w, {}, task.first + h * strip_rows, task.last, first, count);
+  });
+  finish_rows<true>(task, sums, strips, [&](index t, const float* row) {
+    eigen_row out(task.y.row(t).data + task.first, rows);
+    out = eigen_const_row(row, rows);
+    if (!bias.empty()) out += eigen_const_row(bias.data + task.first, rows);
+  });
+}
+
+/// y[:, first..last] = act(x gate^T) * (x up^T) for these places; half of the strips for each.
+template <class T>
+void gated_strips(const tile_task<T>& task, const weight_view<>& gate, const weight_view<>& up,
+                  activation act, const neurons& selection) {
+  const index rows = task.last - task.first, half = strips_of(rows);
+  const float* sums = sum_strips<true>(task, 2 * half, [&](index first, index count) {
+    for (index h = 0; h < half; ++h) {
+      const index place = task.first + h * strip_rows;
+      pack_weight_rows<T>(task.work, h, gate, selection, place, task.last, first, count);
+      pack_weight_rows<T>(task.work, half + h, up, selection, place, task.last, first, count);
+    }
+  });
+  finish_rows<true>(task, sums, 2 * half, [&](index t, const float* row) {
+    const vector_view<float> out{task.y.row(t).data + task.first, rows};
+    std::copy_n(row, rows, out.data);
+    activate_row(act, out);
+    eigen_row(out.data, rows) *= eigen_const_row(row + half * strip_rows, rows);
+  });
+}
+
+/// y[:, first..last] = x w[neurons, first..last]
+template <class T>
+void combine_strips(const tile_task<T>& task, const weight_view<>& w, const neurons& selection) {
+  const index columns = task.last - task.first, strips = strips_of(columns);
+  const float* sums = sum_strips<false>(task, strips, [&](index first, index count) {
+    pack_weight_columns<T>(task.work, w, selection, task.first, columns, first, count);
+  });
+  finish_rows<false>(task, sums, strips, [&](index t, const float* row) {
+    std::copy_n(row, columns, task.y.row(t).data + task.first);
+  });
+}
+
+/// The products of a backend with many tokens for whose type tiles serve, and the memory that they share.
+class tile_products {
+ public:
+  explicit tile_products(int threads) : work_(static_cast<std::size_t>(threads)) {}
+
+  /// Whether weights of `type` are multiplied here.
+  static bool take(dtype type) { return type != dtype::f32 && tiles_allowed(); }
+
+  void matmul(thread_pool& pool, index grain, matrix_view<float> y, matrix_view<const float> x,
+              const weight_view<>& w, vector_view<const float> bias) {
+    for_columns<true>(pool, grain, most_group_rows, y, x, w.type,
+                      [&]<class T>(const tile_task<T>& task) { multiply_strips<T>(task, w, bias); });
+  }
+
+  void gated_up(thread_pool& pool, index grain, matrix_view<float> y, matrix_view<const float> x,
+                const weight_view<>& gate, const weight_view<>& up, activation act,
+                const neurons& selection) {
+    for_columns<true>(
+        pool, grain, most_group_rows / 2, y, x, gate.type,
+        [&]<class T>(const tile_task<T>& task) { gated_strips<T>(task, gate, up, act, selection); });
+  }
+
+  void weighted_rows(thread_pool& pool, index grain, matrix_view<float> y, matrix_view<const float> x,
+                     const weight_view<>& w, const neurons& selection) {
+    for_columns<false>(pool, grain, most_group_rows, y, x, w.type,
+                       [&]<class T>(const tile_task<T>& task) { combine_strips<T>(task, w, selection); });
+  }
+
+ private:
+  /// Calls body(task) for groups of at most `most` columns, for equal parts of the tokens where there are too
+  /// many. Whichever thread is free takes the next group: cores differ in speed, and what a group comes to
+  /// does not depend on who computes it.
+  template <bool TokensAsColumns, class Body>
+  void for_columns(thread_pool& pool, index grain, index most, matrix_view<float> y,
+                   matrix_view<const float> x, dtype type, Body&& body) {
+    const index parts = (x.rows + most_strip_tokens - 1) / most_strip_tokens;
+    const index step = (strips_of(x.rows) + parts - 1) / parts * strip_rows;
+    const index share = strips_of(y.cols / (groups_per_thread * pool.size())) * strip_rows;
+    const index columns = std::clamp(std::max(share, grain), strip_rows, most);
+    visit_dtype(type, [&]<class T>(const T*) {
+      if constexpr (!std::is_same_v<T, float>) {
+        token_strips<T>& tokens = std::get<token_strips<T>>(tokens_);
+        for (index row = 0; row < x.rows; row += step) {
+          const auto some = x.middle_rows(row, std::min(step, x.rows - row));
+          tokens.reserve(some.rows, some.cols);
+          for_each_task(pool, tokens.strips(), [&](int, index strip) {
+            tokens.template assign<TokensAsColumns>(some, strip, strip + 1);
+          });
+          for_each_task(pool, (y.cols + columns - 1) / columns, [&](int thread, index group) {
+            const tile_session tiles;
+            const index first = group * columns, last = std::min(first + columns, y.cols);
+            body(tile_task<T>{y.middle_rows(row, some.rows), tokens, work_[static_cast<std::size_t>(thread)],
+                              first, last});
+          });
+        }
+      }
+    });
+  }
+
+  /// thread_pool::for_tasks, but a single task wakes nobody.
+  template <class Body>
+  static void for_each_task(thread_pool& pool, index tasks, Body&& body) {
+    if (tasks == 1) return body(0, index{0});
+    pool.for_tasks(tasks, body);
+  }
+
+  /// So that threads end at about the same time.
+  static constexpr index groups_per_thread = 4;
+
+  std::tuple<token_strips<f16>, token_strips<bf16>, token_strips<q8_0>, token_strips<q4_0>> tokens_;
+  std::vector<tile_workspace> work_;  // one per thread
+};
+
+}  // namespace detail
+}  // namespace COREMATCHING_CPU_ISA
+}  // namespace corematching::cpu
+
+#endif

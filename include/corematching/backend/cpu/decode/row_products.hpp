@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+// Products of weight matrices with a handful of tokens (decode): every weight is read once, in its storage
+// type.
+#pragma once
+
+#include <array>
+#include <concepts>
+#include <cstddef>
+#include <cstdint>
+
+#include "corematching/backend/cpu/decode/block_kernels.hpp"
+#include "corematching/backend/cpu/decode/row_kernels.hpp"
+#include "corematching/backend/cpu/pointwise.hpp"
+#include "corematching/backend/cpu/restriction.hpp"
+
+namespace corematching::cpu {
+inline namespace COREMATCHING_CPU_ISA {
+namespace detail {
+
+/// Up to this many tokens the row kernels win: they read weights as they are and need no packing.
+inline constexpr index few_tokens = 4;
+/// Rows that a dot product walks at once.
+inline constexpr std::size_t dot_streams = 4;
+
+/// The few tokens of one product, in the form that weights of either kind take.
+struct token_rows {
+  matrix_view<const float> exact;
+  rounded_tokens<std::int16_t>* rounded_16;  // for q8_0
+  rounded_tokens<std::int8_t>* rounded_8;    // for q4_0
+};
+
+/// The dot products of rows stored as `T` with token `t`.
+template <class T, std::size_t Rows>
+std::array<float, Rows> dot_with(const row_streams<Rows>& rows, const token_rows& x, index t) {
+  if constexpr (std::same_as<T, q8_0>) {
+    return dot_blocks<T>(rows, (*x.rounded_16)[t], x.exact.cols);
+  } else if constexpr (std::same_as<T, q4_0>) {
+    return dot_blocks<T>(rows, (*x.rounded_8)[t], x.exact.cols);
+  } else {
+    return dot_rows<T>(rows, x.exact.row(t).data, x.exact.cols);
+  }
+}
+
+/// y += sum over r of factors[r] * row r, rows stored as `T`.
+template <class T, std::size_t Rows>
+void add_rows(const row_streams<Rows>& rows, const std::array<float, Rows>& factors, index cols, float* y) {
+  if constexpr (!block_format<T>) {
+    add_weighted_rows<T>(rows, factors, cols, y);
+  } else if constexpr (Rows == sum_rows) {
+    add_weighted_blocks<T>(rows, factors, cols, y);
+  } else {
+    static_assert(Rows == 1);
+    row_streams<sum_rows> same;
+    same.fill(rows[0]);
+    add_weighted_blocks<T>(same, {factors[0]}, cols, y);
+  }
+}
+
+/// y[:, i] = x . w[row i] + bias[i] for the places first..last of the restricted matrix.
+template <class T>
+void multiply_rows(matrix_view<float> y, const token_rows& x, const weight_view<>& w,
+                   const neurons& selection, vector_view<const float> bias, index first, index last) {
+  for_places<dot_streams>(first, last, [&](const auto& places) {
+    const auto rows = streams_at(w, selection, places, last);
+    for (index t = 0; t < y.rows; ++t) {
+      const auto dots = dot_with<T>(rows, x, t);
+      for (std::size_t r = 0; r < places.size(); ++r)
+        y.row(t).data[places[r]] = dots[r] + (bias.empty() ? 0.0f : bias.data[places[r]]);
+    }
+  });
+}
+
+/// y[:, i] = act(x . gate[row i]) * (x . up[row i]) for the places first..last, both matrices in one pass.
+template <class T>
+void gated_rows(matrix_view<float> y, const token_rows& x, const weight_view<>& gate, const weight_view<>& up,
+                activation act, const neurons& selection, index first, index last) {
+  for_places<dot_streams>(first, last, [&](const auto& places) {
+    const auto gate_rows = streams_at(gate, selection, places, last);
+    const auto up_rows = streams_at(up, selection, places, last);
+    for (index t = 0; t < y.rows; ++t) {
+      const auto gates = dot_with<T>(gate_rows, x, t);
+      const auto ups = dot_with<T>(up_rows, x, t);
+      for (std::size_t r = 0; r < places.size(); ++r)
+        y.row(t).data[places[r]] = activated(act, gates[r]) * ups[r];
+    }
+  });
+}
+
+/// partial += sum over places first..last of x[place] * w[row of place]; one token.
+template <class T>
+void accumulate_rows(float* partial, const float* x, const weight_view<>& w, const neurons& selection,
+                     index first, index last) {
+  for_places<sum_rows>(first, last, [&]<std::size_t Rows>(const std::array<index, Rows>& places) {
+    std::array<float, Rows> factors;
+    for (std::size_t r = 0; r < Rows; ++r) factors[r] = x[places[r]];
+    add_rows<T>(streams_at(w, selection, places, last), factors, w.cols, partial);
+  });
+}
+
+}  // namespace detail
+}  // namespace COREMATCHING_CPU_ISA
+}  // namespace corematching::cpu

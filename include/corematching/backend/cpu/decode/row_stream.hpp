@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+// Reading weights as fast as memory gives them. Kernels of decode walk several rows at once, because one
+// stream of reads leaves half of the bandwidth unused, and ask ahead of time for what they read next. Within
+// a row the processor's own prefetcher would do; it cannot know which *selected* row follows, so requests
+// cross from the end of a row to the beginning of the next one of the selection.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+
+#include "corematching/backend/cpu/restriction.hpp"
+#include "corematching/backend/cpu/simd/f32x8.hpp"
+#include "corematching/core/view.hpp"
+
+namespace corematching::cpu {
+inline namespace COREMATCHING_CPU_ISA {
+
+/// A row and the one that its stream goes on with.
+struct row_stream {
+  const std::byte* row;
+  const std::byte* next;
+};
+
+template <std::size_t Rows>
+using row_streams = std::array<row_stream, Rows>;
+
+/// Asks for `Lines` cache lines of every stream, those that begin `ahead` bytes behind the beginning of its
+/// row of `bytes`.
+template <index Lines, std::size_t Rows>
+void ask_for(const row_streams<Rows>& rows, index ahead, index bytes) {
+  if (ahead < bytes) {
+    for (const row_stream& stream : rows)
+      for (index line = 0; line < Lines; ++line) prefetch(stream.row + ahead + 64 * line);
+  } else {
+    for (const row_stream& stream : rows)
+      for (index line = 0; line < Lines; ++line) prefetch(stream.next + (ahead - bytes) + 64 * line);
+  }
+}
+
+/// The rows that `selection` has at `places`, each followed by the one at the next place, of which `last` is
+/// the end.
+template <std::size_t Rows>
+row_streams<Rows> streams_at(const weight_view<>& weight, const neuron_selection<host_space>& selection,
+                             const std::array<index, Rows>& places, index last) {
+  const auto row = [&](index place) {
+    return weight.data + detail::row_of(selection, std::min(place, last - 1)) * weight.row_bytes;
+  };
+  row_streams<Rows> streams;
+  for (std::size_t r = 0; r < Rows; ++r) streams[r] = {row(places[r]), row(places[r] + 1)};
+  return streams;
+}
+
+/// Calls body(places) with `Rows` places of first..last at a time, then with single ones for what is left.
+/// Places that come together lie far apart, each in a part of its own: the parts are streams that run on from
+/// row to row, which the processor's prefetchers follow, where neighbouring rows would make new streams of
+/// every few.
+template <std::size_t Rows, class Body>
+void for_places(index first, index last, Body&& body) {
+  const index part = (last - first) / index{Rows};
+  for (index i = 0; i < part; ++i) {
+    std::array<index, Rows> places;
+    for (std::size_t r = 0; r < Rows; ++r) places[r] = first + static_cast<index>(r) * part + i;
+    body(places);
+  }
+  for (index place = first + part * index{Rows}; place < last; ++place) body(std::array<index, 1>{place});
+}
+
+}  // namespace COREMATCHING_CPU_ISA
+}  // namespace corematching::cpu

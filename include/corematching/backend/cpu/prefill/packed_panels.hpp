@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: Apache-2.0
+// Stored weights into the panels of panel_kernels.hpp. The sums of a panel run along the rows of a matrix
+// (y = x W^T) or across them (y = x W), and each has its own way to pack.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cassert>
+#include <cstddef>
+#include <cstdint>
+
+#include "corematching/backend/cpu/decode/block_kernels.hpp"
+#include "corematching/backend/cpu/decode/rounded_tokens.hpp"
+#include "corematching/backend/cpu/prefill/panel_kernels.hpp"
+#include "corematching/backend/cpu/restriction.hpp"
+#include "corematching/backend/cpu/simd/transpose.hpp"
+#include "corematching/core/quantised.hpp"
+#include "corematching/core/view.hpp"
+
+namespace corematching::cpu {
+inline namespace COREMATCHING_CPU_ISA {
+namespace detail {
+
+using panel_row_pointers = std::array<const std::byte*, static_cast<std::size_t>(panel_rows)>;
+
+/// The rows at the places from `place` on; where the restricted matrix ends at `last`, its last row again.
+inline panel_row_pointers panel_rows_at(const weight_view<>& w, const neurons& selection, index place,
+                                        index last) {
+  panel_row_pointers rows;
+  for (const std::byte*& row : rows) {
+    row = w.data + row_of(selection, std::min(place, last - 1)) * w.row_bytes;
+    ++place;
+  }
+  return rows;
+}
+
+/// Weights 0..15 and 16..31 of a block; those of q4_0 too large by q4_0_offset.
+inline std::array<i16x16, 2> quants_of(const std::uint8_t* block, q8_0) {
+  return {u8x16::load(block).widen_signed(), u8x16::load(block + 16).widen_signed()};
+}
+inline std::array<i16x16, 2> quants_of(const std::uint8_t* block, q4_0) {
+  const i16x16 both = u8x16::load(block).widen_unsigned();
+  return {both.low_nibbles(), both.high_nibbles()};
+}
+
+/// The blocks of two rows side by side: lanes 2 i and 2 i + 1 of vector v are weight 8 v + i of each.
+inline std::array<i16x16, 4> quant_pairs(const std::uint8_t* a, const std::uint8_t* b, q8_0) {
+  const u8x16 a0 = u8x16::load(a), a1 = u8x16::load(a + 16), b0 = u8x16::load(b), b1 = u8x16::load(b + 16);
+  return {interleave_first(a0, b0).widen_signed(), interleave_last(a0, b0).widen_signed(),
+          interleave_first(a1, b1).widen_signed(), interleave_last(a1, b1).widen_signed()};
+}
+inline std::array<i16x16, 4> quant_pairs(const std::uint8_t* a, const std::uint8_t* b, q4_0) {
+  const u8x16 both_a = u8x16::load(a), both_b = u8x16::load(b);
+  const i16x16 first = interleave_first(both_a, both_b).widen_unsigned();
+  const i16x16 last = interleave_last(both_a, both_b).widen_unsigned();
+  return {first.low_nibbles(), last.low_nibbles(), first.high_nibbles(), last.high_nibbles()};
+}
+
+/// Elements first..first + count of rows: w.weights[k][r] = row r's element first + k.
+template <class T>
+void pack_rows(weight_panel<float>& w, const panel_row_pointers& rows, index, index first, index count) {
+  for (index k = 0; k < count; k += 8)
+    for (std::size_t half = 0; half < rows.size(); half += 8) {
+      std::array<f32x8, 8> block;
+      for (std::size_t r = 0; r < 8; ++r)
+        block[r] = load_up_to_eight(reinterpret_cast<const T*>(rows[half + r]) + first + k, count - k);
+      transpose(block);
+      for (std::size_t i = 0; i < 8; ++i) block[i].store(w.weights[k + static_cast<index>(i)] + half);
+    }
+}
+
+/// The same of rows of `cols` elements in blocks, as pairs; `first` and `count` in whole blocks.
+template <block_format Q>
+void pack_rows(weight_panel<std::int16_t>& w, const panel_row_pointers& rows, index cols, index first,
+               index count) {
+  assert(first % block_size == 0 && count % block_size == 0);
+  const i16x16 offset = i16x16::broadcast(static_cast<std::int16_t>(quant_offset<Q>));
+  for (index b = 0; b < count / block_size; ++b) {
+    for (std::size_t half = 0; half < rows.size(); half += 8) {
+      std::array<std::array<i16x16, 8>, 2> parts;  // elements 0..15 and 16..31 of eight rows
+      for (std::size_t r = 0; r < 8; ++r) {
+        const quantised_row<Q> row(rows[half + r], cols);
+        const auto quants = quants_of(row.block(first / block_size + b), Q{});
+        for (std::size_t part = 0; part < 2; ++part) parts[part][r] = quants[part] - offset;
+        w.scales[b][half + r] = to_float(*row.scale(first / block_size + b));
+      }
+      index pair = b * (block_size / 2);
+      for (auto& part : parts) {
+        transpose(part);
+        for (const i16x16& pairs : part) pairs.store(w.quants[pair++][half]);
+      }
+    }
+  }
+}
+
+/// Columns column..column + columns (a group at most) of the rows at places first..first + count:
+/// panel h's weights[k][r] = element column + panel_rows h + r of the row at place first + k.
+template <class T>
+void pack_columns(weight_panel<float>* panels, const weight_view<>& w, const neurons& selection, index column,
+                  index columns, index first, index count) {
+  for (index k = 0; k < count; ++k) {
+    const T* row = typed_row<T>(w, row_of(selection, first + k)) + column;
+    for (index j = 0; j < columns; j += 8)
+      load_up_to_eight(row + j, columns - j).store(panels[j / panel_rows].weights[k] + j % panel_rows);
+  }
+}
+
+/// Panels that take one block of columns.
+inline constexpr index panels_in_block = block_size / panel_rows;
+static_assert(block_size % panel_rows == 0);
+
+/// One block of columns, pairs being neighbours in `selection`. The scales of these blocks differ along the
+/// sum and belong to the tokens; `ratios`[k] receives them in units of 2^-15 of the panels' scales, one for
+/// 32 places.
+template <block_format Q>
+void pack_columns(weight_panel<std::int16_t>* panels, std::int16_t* ratios, const weight_view<>& w,
+                  const neurons& selection, index column, index first, index count) {
+  const index block = column / block_size;
+  const auto row = [&](index k) {
+    return blocks_of_row<Q>(w, row_of(selection, first + std::min(k, count - 1)));
+  };
+  const i16x16 offset = i16x16::broadcast(static_cast<std::int16_t>(quant_offset<Q>));
+  constexpr std::size_t rows = panel_rows;
+  for (index k = 0; k < count; k += 2) {
+    const auto pairs = quant_pairs(row(k).block(block), row(k + 1).block(block), Q{});
+    for (std::size_t v = 0; v < pairs.size(); ++v)
+      (pairs[v] - offset).store(panels[8 * v / rows].quants[k / 2][8 * v % rows]);
+  }
+  for (index b = 0; b * block_size < count; ++b) {
+    float scales[block_size], step;
+    for (index i = 0; i < block_size; ++i) scales[i] = to_float(*row(b * block_size + i).scale(block));
+    round_block(scales, ratios + b * block_size, step);
+    for (index h = 0; h < panels_in_block; ++h) std::fill_n(panels[h].scales[b], panel_rows, 0x1p15f * step);
+  }
+}
+
+/// to[t][k] = x.values[t][k] * ratios[k] / 2^15 in all blocks that begin before `depth`: tokens with the
+/// scales of the weights that they will meet.
+inline void scale_tokens(token_tile<std::int16_t> x, const std::int16_t* ratios, index depth,
+                         std::int16_t* to) {
+  const index padded = (depth + block_size - 1) / block_size * block_size;
+  static_assert(block_size % (2 * wide_lanes) == 0);
+  for (index k = 0; k < padded; k += 2 * wide_lanes) {
+    const wide_i16 ratio = wide_i16::load(ratios + k);
+    for (index t = 0; t < tile_tokens; ++t) {
+      const index at = t * panel_depth<std::int16_t> + k;
+      multiply_high(wide_i16::load(x.values + at), ratio).store(to + at);
+    }
+  }
+}
+
+}  // namespace detail
+}  // namespace COREMATCHING_CPU_ISA
+}  // namespace corematching::cpu

@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+// The vectors of prefill in registers of 512 bits: widest.hpp and f32x16.hpp.
+#pragma once
+
+#include "corematching/core/config.hpp"
+
+#if COREMATCHING_HAS_AVX512
+
+#include <immintrin.h>
+
+#include <cstdint>
+
+namespace corematching::cpu {
+inline namespace COREMATCHING_CPU_ISA {
+
+struct f32x16 {
+  __m512 lanes;
+
+  static f32x16 zero() { return {_mm512_setzero_ps()}; }
+  static f32x16 broadcast(float value) { return {_mm512_set1_ps(value)}; }
+  static f32x16 load(const float* from) { return {_mm512_loadu_ps(from)}; }
+  void store(float* to) const { _mm512_storeu_ps(to, lanes); }
+
+  /// a * b + c, rounded once.
+  friend f32x16 fma(f32x16 a, f32x16 b, f32x16 c) { return {_mm512_fmadd_ps(a.lanes, b.lanes, c.lanes)}; }
+  friend f32x16 operator+(f32x16 a, f32x16 b) { return {_mm512_add_ps(a.lanes, b.lanes)}; }
+  friend f32x16 operator-(f32x16 a, f32x16 b) { return {_mm512_sub_ps(a.lanes, b.lanes)}; }
+  friend f32x16 operator*(f32x16 a, f32x16 b) { return {_mm512_mul_ps(a.lanes, b.lanes)}; }
+  friend f32x16 operator/(f32x16 a, f32x16 b) { return {_mm512_div_ps(a.lanes, b.lanes)}; }
+  /// The larger and the smaller of two values; NaN where b is.
+  friend f32x16 larger(f32x16 a, f32x16 b) { return {_mm512_max_ps(a.lanes, b.lanes)}; }
+  friend f32x16 smaller(f32x16 a, f32x16 b) { return {_mm512_min_ps(a.lanes, b.lanes)}; }
+  /// To the nearest integer, ties to even.
+  f32x16 rounded() const { return {_mm512_roundscale_ps(lanes, _MM_FROUND_TO_NEAREST_INT)}; }
+  /// a * 2^n for integers n <= 128; maybe 0 where n < -126.
+  friend f32x16 scaled_by_power(f32x16 a, f32x16 n) { return {_mm512_scalef_ps(a.lanes, n.lanes)}; }
+};
+
+struct i32x16 {
+  __m512i lanes;
+
+  static i32x16 zero() { return {_mm512_setzero_si512()}; }
+  static i32x16 broadcast(std::int32_t value) { return {_mm512_set1_epi32(value)}; }
+  void store(std::int32_t* to) const { _mm512_storeu_si512(to, lanes); }
+  f32x16 to_float() const { return {_mm512_cvtepi32_ps(lanes)}; }
+  void pin() { COREMATCHING_PIN(lanes); }
+};
+
+struct i16x32 {
+  __m512i lanes;
+
+  static i16x32 load(const std::int16_t* from) { return {_mm512_loadu_si512(from)}; }
+  void store(std::int16_t* to) const { _mm512_storeu_si512(to, lanes); }
+  /// The pair of neighbours (low half, high half of `pair`) sixteen times.
+  static i16x32 broadcast_pair(std::int32_t pair) { return {_mm512_set1_epi32(pair)}; }
+
+  /// round(a b / 2^15)
+  friend i16x32 multiply_high(i16x32 a, i16x32 b) { return {_mm512_mulhrs_epi16(a.lanes, b.lanes)}; }
+  /// c[i] + a[2 i] b[2 i] + a[2 i + 1] b[2 i + 1]
+  friend i32x16 multiply_add_pairs(i16x32 a, i16x32 b, i32x16 c) {
+    return {_mm512_dpwssd_epi32(c.lanes, a.lanes, b.lanes)};
+  }
+};
+
+struct i8x64 {
+  __m512i lanes;
+
+  /// Four bytes, sixteen times.
+  static i8x64 broadcast(std::int32_t bytes) { return {_mm512_set1_epi32(bytes)}; }
+};
+
+struct u8x64 {
+  __m512i lanes;
+
+  static u8x64 load(const std::uint8_t* from) { return {_mm512_loadu_si512(from)}; }
+
+  /// c[i] + the sum of the four products a[4 i + j] b[4 i + j]
+  friend i32x16 multiply_add_quads(u8x64 a, i8x64 b, i32x16 c) {
+    return {_mm512_dpbusd_epi32(c.lanes, a.lanes, b.lanes)};
+  }
+};
+
+}  // namespace COREMATCHING_CPU_ISA
+}  // namespace corematching::cpu
+
+#endif

@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: Apache-2.0
+// A packed file of a checkpoint's language model, checked in full when it is opened. Tensors are used where
+// they are mapped, so opening is all the loading there is.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <initializer_list>
+#include <map>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "corematching/io/mapped_file.hpp"
+#include "corematching/io/safetensors.hpp"
+#include "corematching/model/llama/word_embeddings.hpp"
+#include "corematching/model/packed/layout.hpp"
+
+namespace corematching {
+
+inline constexpr const char* packed_format = "corematching-packed";
+inline constexpr const char* packed_version = "1";
+
+namespace detail {
+
+/// FNV-1a (http://www.isthe.com/chongo/tech/comp/fnv): it has to tell checkpoints apart, not to resist
+/// anyone.
+class checksum {
+ public:
+  void add(std::span<const std::byte> bytes) {
+    for (const std::byte b : bytes) sum_ = (sum_ ^ std::to_integer<std::uint64_t>(b)) * 0x100000001b3u;
+  }
+  std::string text() const { return std::to_string(sum_); }
+
+ private:
+  std::uint64_t sum_ = 0xcbf29ce484222325u;
+};
+
+}  // namespace detail
+
+/// What tells a checkpoint from others: for each of its files the name, the size and a checksum of its header
+/// and of 64 bytes from the middle of every tensor, since a fine-tuned model differs in nothing else.
+inline std::string checkpoint_identity(const io::checkpoint& from) {
+  std::map<std::filesystem::path, detail::checksum> files;
+  for (const std::string_view name : from.names()) {
+    const io::tensor& tensor = from.at(name);
+    const auto middle = tensor.bytes.subspan(tensor.bytes.size() / 2);
+    files[tensor.file].add(middle.first(std::min<std::size_t>(64, middle.size())));
+  }
+  std::string text;
+  for (auto& [path, sum] : files) {
+    const io::mapped_file file = io::mapped_file::open(path);
+    const auto header = io::parse_safetensors_header(file.bytes(), path.string());
+    sum.add(file.bytes().first(header.data_start));
+    text += path.filename().string() + " " + std::to_string(file.bytes().size()) + " " + sum.text() + "\n";
+  }
+  return text;
+}
+
+/// The type of the weights that a packed file says it holds. Throws `error` if it is none.
+inline dtype packed_weights(const std::filesystem::path& path) {
+  const auto file = io::safetensors_file::open(path);
+  const auto said = file.metadata().find("weights");
+  const auto type = said == file.metadata().end() ? std::nullopt : dtype_named(said->second);
+  require(type.has_value(), path.string(), ": is not a packed file");
+  return *type;
+}
+
+template <backend B>
+class packed_file {
+ public:
+  /// Throws `error` naming `path` unless it is a packed file of weights of type `wanted`, of the checkpoint
+  /// with this identity, and with the tensors that `config` asks for.
+  packed_file(std::filesystem::path path, const llama_config& config, dtype wanted,
+              const std::string& identity)
+      : path_(std::move(path)),
+        layout_(config, wanted),
+        mapping_(std::make_shared<const io::mapped_file>(io::mapped_file::open(path_))) {
+    const io::safetensors_header header = io::parse_safetensors_header(mapping_->bytes(), path_.string());
+    const auto said = [&](const char* key) {
+      const auto found = header.metadata.find(key);
+      return found == header.metadata.end() ? std::string() : found->second;
+    };
+    require(said("format") == packed_format, path_.string(), ": is not a packed file");
+    require(said("version") == packed_version, path_.string(), ": is of version ",
+            io::in_quotes(said("version")), " of the format, this program reads version ", packed_version);
+    require(said("weights") == name_of(wanted), path_.string(), ": holds ", io::in_quotes(said("weights")),
+            " weights, asked for are ", name_of(wanted));
+    require(said("checkpoint") == identity, path_.string(),
+            ": was packed from another checkpoint than the one beside config.json");
+    require(header.data_start % packed_tensor_alignment == 0, path_.string(), ": its data begin at byte ",
+            header.data_start, ", no multiple of ", packed_tensor_alignment);
+    check_tensors(header);
+    data_start_ = header.data_start;
+  }
+
+  const std::filesystem::path& path() const { return path_; }
+  const packed_layout<B>& layout() const { return layout_; }
+  /// Where in the file the data begin.
+  std::uint64_t data_start() const { return data_start_; }
+  std::span<const std::byte> data() const { return mapping_->bytes().subspan(data_start_); }
+  std::shared_ptr<const void> owner() const { return mapping_; }
+
+ private:
+  void check_tensors(const io::safetensors_header& header) const {
+    for (std::size_t i = 0; i < layout_.tensors().size(); ++i) {
+      const io::tensor_entry& wanted = layout_.tensors()[i].entry;
+      const std::string where = path_.string() + ": tensor \"" + wanted.name + "\"";
+      require(i < header.tensors.size(), where, " is missing");
+      const io::tensor_entry& found = header.tensors[i];
+      require(found.name == wanted.name, where, ": in its place is ", io::in_quotes(found.name));
+      require(found.type == wanted.type && found.shape == wanted.shape, where, " is ", name_of(found.type),
+              " ", io::shape_text(found.shape), ", but config.json asks for ", name_of(wanted.type), " ",
+              io::shape_text(wanted.shape));
+      require(found.begin == wanted.begin, where, " begins at ", found.begin, ", not at ", wanted.begin);
+    }
+    require(header.tensors.size() == layout_.tensors().size(), path_.string(), ": holds ",
+            header.tensors.size(), " tensors, but config.json asks for ", layout_.tensors().size());
+  }
+
+  std::filesystem::path path_;
+  packed_layout<B> layout_;
+  std::shared_ptr<const io::mapped_file> mapping_;
+  std::size_t data_start_ = 0;
+};
+
+/// Gives a model the tensors of a packed file, as weight_reader gives it those of a checkpoint, out of memory
+/// that holds the file's data from byte `first` on.
+template <backend B>
+class packed_reader {
+ public:
+  using matrix_weight = weight<typename B::space>;
+
+  packed_reader(B& be, const packed_layout<B>& layout, const std::byte* memory,
+                std::shared_ptr<const void> owner, std::uint64_t first = 0)
+      : be_(be), layout_(layout), memory_(memory), owner_(std::move(owner)), first_(first) {}
+  packed_reader(B& be, const packed_file<B>& file)
+      : packed_reader(be, file.layout(), file.data().data(), file.owner()) {}
+
+  std::string language_prefix() const { return "model."; }
+  /// What was tied when the file was made is stored once.
+  word_embeddings embeddings_of(const llama_config& config) const {
+    const std::string embedding = "model.embed_tokens.weight";
+    return {embedding, config.tie_word_embeddings ? embedding : "lm_head.weight", ""};
+  }
+
+  matrix_weight matrix(const std::string& name, std::initializer_list<std::int64_t>) {
+    const packed_tensor& t = layout_.at(name);
+    return placed(t, t.rows, t.cols);
+  }
+  /// What was transposed when the file was made.
+  matrix_weight transposed(const std::string& name, index rows, index cols) {
+    return placed(layout_.at(name), cols, rows);
+  }
+
+  parameters<B> vector(const std::string& name, index size) {
+    const packed_tensor& t = layout_.at(name);
+    return be_.place_vector({reinterpret_cast<const float*>(bytes(t)), size});
+  }
+
+ private:
+  const std::byte* bytes(const packed_tensor& t) const { return memory_ + (t.entry.begin - first_); }
+
+  matrix_weight placed(const packed_tensor& t, index rows, index cols) {
+    const dtype type = layout_.weights();
+    const auto row_bytes = static_cast<index>(bytes_of(type, static_cast<std::size_t>(cols)));
+    return be_.place_weight({{bytes(t), type, rows, cols, row_bytes}, owner_});
+  }
+
+  B& be_;
+  const packed_layout<B>& layout_;
+  const std::byte* memory_;
+  std::shared_ptr<const void> owner_;
+  std::uint64_t first_;
+};
+
+}  // namespace corematching

@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: Apache-2.0
+// How a packed file lays out a language model: a safetensors file whose tensors are already what the backend
+// computes with, ordered as they are used. It follows from the configuration and the type of the weights
+// alone, so a file is right if it equals what is computed here.
+//
+//   model.embed_tokens.weight | layer 0 | layer 1 | ... | model.norm.weight | lm_head.weight
+//
+// A layer begins at a multiple of 4096 bytes, every tensor at a multiple of 64; tensors named padding.K fill
+// the gaps. Names are those of transformers. down_proj is transposed, [N, D]; rows of the block formats are
+// U8.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "corematching/core/dtype.hpp"
+#include "corematching/io/safetensors_header.hpp"
+#include "corematching/model/llama/tensors.hpp"
+
+namespace corematching {
+
+inline constexpr std::uint64_t packed_tensor_alignment = 64;
+inline constexpr std::uint64_t packed_layer_alignment = 4096;
+
+/// One tensor of a packed file.
+struct packed_tensor {
+  enum class kind : std::uint8_t { vector, matrix, transposed, padding };
+  io::tensor_entry entry;
+  kind what = kind::matrix;
+  index rows = 0;  // as checkpoints store it
+  index cols = 0;
+
+  /// Whether it has one row for each neuron.
+  bool is_per_neuron() const { return entry.name.find(".mlp.") != std::string::npos; }
+};
+
+/// Bytes of a layer's weights: its attention projections, and each of its neurons.
+struct layer_bytes {
+  std::uint64_t attention = 0;
+  std::uint64_t neuron = 0;
+};
+
+/// Bytes first..last of the data of a file.
+struct byte_range {
+  std::uint64_t first = 0;
+  std::uint64_t last = 0;
+  std::uint64_t size() const { return last - first; }
+};
+
+template <backend B>
+class packed_layout {
+ public:
+  packed_layout(const llama_config& config, dtype weights) : weights_(weights) {
+    add(kind::matrix, "model.embed_tokens.weight", config.vocab_size, config.hidden_size);
+    embedding_ = range_of(tensors_.back());
+    for (index i = 0; i < config.layers; ++i) {
+      pad(packed_layer_alignment);
+      const std::uint64_t first = size();
+      const std::size_t first_tensor = tensors_.size();
+      decoder_weights<B> unused;
+      visit_layer(unused, config, layer_prefix("model.", i), collector{*this});
+      layers_.push_back({first, size()});
+      tensors_of_.push_back({first_tensor, tensors_.size()});
+    }
+    pad(packed_layer_alignment);
+    add(kind::vector, "model.norm.weight", 1, config.hidden_size);
+    if (!config.tie_word_embeddings)
+      add(kind::matrix, "lm_head.weight", config.vocab_size, config.hidden_size);
+    for (const packed_tensor& t : tensors_) by_name_.emplace(t.entry.name, &t - tensors_.data());
+  }
+
+  dtype weights() const { return weights_; }
+  /// In the order of their data.
+  const std::vector<packed_tensor>& tensors() const { return tensors_; }
+  byte_range embedding() const { return embedding_; }
+  byte_range layer(index i) const { return layers_[static_cast<std::size_t>(i)]; }
+  std::span<const packed_tensor> tensors_of(index layer) const {
+    const auto [first, last] = tensors_of_[static_cast<std::size_t>(layer)];
+    return std::span(tensors_).subspan(first, last - first);
+  }
+  layer_bytes bytes_of_layer(index i) const {
+    layer_bytes sum;
+    for (const packed_tensor& t : tensors_of(i)) {
+      if (t.what == kind::vector || t.what == kind::padding) continue;
+      const std::uint64_t size = t.entry.end - t.entry.begin;
+      if (t.is_per_neuron()) {
+        sum.neuron += size / static_cast<std::uint64_t>(t.entry.shape.front());
+      } else {
+        sum.attention += size;
+      }
+    }
+    return sum;
+  }
+  /// Final norm and head.
+  byte_range tail() const { return {layers_.back().last, size()}; }
+  std::uint64_t size() const { return tensors_.empty() ? 0 : tensors_.back().entry.end; }
+
+  const packed_tensor& at(const std::string& name) const {
+    return tensors_[static_cast<std::size_t>(by_name_.at(name))];
+  }
+
+ private:
+  using kind = packed_tensor::kind;
+
+  struct collector {
+    packed_layout& layout;
+    void vector(const parameters<B>&, const std::string& name, index size) {
+      layout.add(kind::vector, name, 1, size);
+    }
+    void matrix(const weight<typename B::space>&, const std::string& name, index rows, index cols) {
+      layout.add(kind::matrix, name, rows, cols);
+    }
+    void transposed(const weight<typename B::space>&, const std::string& name, index rows, index cols) {
+      layout.add(kind::transposed, name, rows, cols);
+    }
+  };
+
+  static byte_range range_of(const packed_tensor& t) { return {t.entry.begin, t.entry.end}; }
+
+  static io::element_type element_of(dtype type) {
+    switch (type) {
+      case dtype::f32: return io::element_type::f32;
+      case dtype::f16: return io::element_type::f16;
+      case dtype::bf16: return io::element_type::bf16;
+      case dtype::q8_0:
+      case dtype::q4_0: break;
+    }
+    return io::element_type::u8;
+  }
+
+  void add(kind what, std::string name, index rows, index cols) {
+    pad(packed_tensor_alignment);
+    const dtype type = what == kind::vector ? dtype::f32 : weights_;
+    const index out = what == kind::transposed ? cols : rows, in = what == kind::transposed ? rows : cols;
+    require(!is_quantised(type) || in % block_size == 0, "tensor \"", name, "\" as ", name_of(type),
+            ": needs rows of a multiple of ", block_size, " weights, not ", in);
+    const auto row_bytes = static_cast<std::int64_t>(bytes_of(type, static_cast<std::size_t>(in)));
+    const std::uint64_t begin = size();
+    std::vector<std::int64_t> shape{out, is_quantised(type) ? row_bytes : in};
+    if (what == kind::vector) shape.erase(shape.begin());
+    tensors_.push_back({{std::move(name), element_of(type), std::move(shape), begin,
+                         begin + static_cast<std::uint64_t>(out * row_bytes)},
+                        what,
+                        rows,
+                        cols});
+  }
+
+  void pad(std::uint64_t alignment) {
+    const std::uint64_t begin = size(), end = (begin + alignment - 1) / alignment * alignment;
+    if (begin == end) return;
+    const auto length = static_cast<std::int64_t>(end - begin);
+    tensors_.push_back({{std::string("padding.").append(std::to_string(paddings_++)),
+                         io::element_type::u8,
+                         {length},
+                         begin,
+                         end},
+                        kind::padding,
+                        1,
+                        length});
+  }
+
+  dtype weights_;
+  int paddings_ = 0;
+  std::vector<packed_tensor> tensors_;
+  byte_range embedding_;
+  std::vector<byte_range> layers_;
+  std::vector<std::pair<std::size_t, std::size_t>> tensors_of_;  // of a layer: first and end
+  std::map<std::string, index, std::less<>> by_name_;
+};
+
+}  // namespace corematching
