@@ -15,8 +15,8 @@
 #include <memory>
 #include <optional>
 
+#include "corematching/core/argmax.hpp"
 #include "corematching/core/core_count.hpp"
-#include "corematching/core/largest.hpp"
 #include "corematching/core/view.hpp"
 
 namespace corematching {
@@ -211,7 +211,7 @@ concept backend = detail::names_types<B> && detail::layer_operations<B> && detai
   { be.convert_weight(w.view, target, transposed) } -> std::same_as<weight<typename B::space>>;
   be.upload(ints, host_ints);
   be.download(host_ints, ints);
-  { be.largest(values) } -> std::same_as<largest_value>;  // the first NaN or the first of the largest
+  { be.argmax(values) } -> std::same_as<maximum>;  // the first NaN or the first of the largest
   { be.counters() } -> std::convertible_to<work_counters>;
 };
 

@@ -87,7 +87,7 @@ class backend {
     upload(to, from);
   }
 
-  largest_value largest(vec values) { return largest_of(values); }
+  maximum argmax(vec values) { return corematching::argmax(values); }
 
   void embed(out y, weight_view<> table, index_view<> ids) {
     assert(y.rows == ids.size && y.cols == table.cols);

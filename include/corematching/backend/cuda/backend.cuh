@@ -17,10 +17,10 @@
 #include <type_traits>
 
 #include "corematching/backend/backend.hpp"
+#include "corematching/backend/cuda/argmax.cuh"
 #include "corematching/backend/cuda/attention/attention.cuh"
 #include "corematching/backend/cuda/buffer.cuh"
 #include "corematching/backend/cuda/device.cuh"
-#include "corematching/backend/cuda/largest.cuh"
 #include "corematching/backend/cuda/norms.cuh"
 #include "corematching/backend/cuda/pointwise.cuh"
 #include "corematching/backend/cuda/products/products.cuh"
@@ -100,8 +100,8 @@ class backend {
   }
 
   /// Waits for it, as download() does.
-  largest_value largest(vec values) {
-    const largest_value found = detail::largest_of(on(), largest_workspace_, values);
+  maximum argmax(vec values) {
+    const maximum found = detail::argmax(on(), argmax_workspace_, values);
     detail::check_finite(on(), selection_);
     return found;
   }
@@ -277,7 +277,7 @@ class backend {
   detail::uploads uploads_;
   detail::product_workspaces products_;
   workspace attention_workspace_;
-  workspace largest_workspace_;
+  workspace argmax_workspace_;
   detail::selection_state selection_;
   work_counters counters_;
   later_rows later_;           // while operations are recorded

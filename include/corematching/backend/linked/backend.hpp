@@ -157,7 +157,7 @@ class linked_backend {
     call(table_->download, reinterpret_cast<std::byte*>(to.data),
          reinterpret_cast<const std::byte*>(from.data), to.size * index{sizeof(T)});
   }
-  largest_value largest(vec values) { return call(table_->largest, values); }
+  maximum argmax(vec values) { return call(table_->argmax, values); }
 
   void embed(out y, const stored& rows, ids which) { call(table_->embed, y, rows, which); }
   void rms_norm(out y, in x, vec weight, float eps) { call(table_->rms_norm, y, x, weight, eps); }

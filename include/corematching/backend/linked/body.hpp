@@ -139,7 +139,7 @@ class operations_of {
     t.download = as_entry([](B& be, std::byte* to, const std::byte* from, index bytes) {
       be.download(vector_view<std::byte>{to, bytes}, {from, bytes});
     });
-    t.largest = as_entry([](B& be, vec values) { return be.largest(values); });
+    t.argmax = as_entry([](B& be, vec values) { return be.argmax(values); });
   }
 
   static constexpr void set_layer(table& t) {

@@ -107,7 +107,7 @@ struct operations {
   entry<weight<Space>(const weight_view<>&, dtype target, bool transposed)> convert_weight;
   entry<void(std::byte* to, const std::byte* from, index bytes)> upload;
   entry<void(std::byte* to, const std::byte* from, index bytes)> download;
-  entry<largest_value(vec)> largest;
+  entry<maximum(vec)> argmax;
 
   entry<void(out, stored, ids)> embed;
   entry<void(out, in, vec, float)> rms_norm;

@@ -15,8 +15,8 @@
 #include <vector>
 
 #include "corematching/backend/backend.hpp"
+#include "corematching/core/argmax.hpp"
 #include "corematching/core/error.hpp"
-#include "corematching/core/largest.hpp"
 #include "corematching/core/view.hpp"
 #include "corematching/nn/transfer.hpp"
 
@@ -49,11 +49,11 @@ class sampler {
   /// The next token. Throws `error` if a logit is NaN or all that may be chosen are -inf.
   std::int32_t operator()(std::span<const float> logits) {
     logits = logits.first(static_cast<std::size_t>(allowed(std::ssize(logits))));
-    largest_value best = checked(largest_of({logits.data(), std::ssize(logits)}));
+    maximum best = checked(argmax({logits.data(), std::ssize(logits)}));
     if (options_.temperature == 0 && may_choose(best.place)) return best.place;
     if (!options_.never.empty()) {
       logits = without_never(logits);
-      best = checked(largest_of({logits.data(), std::ssize(logits)}));
+      best = checked(argmax({logits.data(), std::ssize(logits)}));
     }
     return options_.temperature == 0 ? best.place : sample(logits, best.value);
   }
@@ -62,7 +62,7 @@ class sampler {
   template <backend B>
   std::int32_t operator()(B& be, matrix_view<const typename B::value_type, typename B::space> logits) {
     if (options_.temperature == 0) {
-      const std::int32_t best = checked(be.largest({logits.data, allowed(logits.cols)})).place;
+      const std::int32_t best = checked(be.argmax({logits.data, allowed(logits.cols)})).place;
       if (may_choose(best)) return best;
     }
     std::vector<float> values;
@@ -87,7 +87,7 @@ class sampler {
     return allowed_;
   }
 
-  static largest_value checked(const largest_value& best) {
+  static maximum checked(const maximum& best) {
     require(!std::isnan(best.value), "the logit of token ", best.place,
             " is NaN: the model's activations are not finite");
     require(std::isfinite(best.value),

@@ -11,14 +11,14 @@
 
 #include "corematching/backend/cuda/buffer.cuh"
 #include "corematching/backend/cuda/device.cuh"
-#include "corematching/core/largest.hpp"
+#include "corematching/core/argmax.hpp"
 #include "corematching/core/launch.cuh"
 #include "corematching/core/view.hpp"
 #include "corematching/core/warp.cuh"
 
 namespace corematching::cuda::detail {
 
-inline constexpr int largest_threads = 1024;
+inline constexpr int argmax_threads = 1024;
 
 /// A number that is larger for what comes first in the answer: NaN, then larger values, then earlier places.
 __device__ inline unsigned long long rank_of(float value, index place) {
@@ -30,7 +30,7 @@ __device__ inline unsigned long long rank_of(float value, index place) {
 
 /// *to = the first NaN or the first of the largest values.
 template <int Threads>
-__global__ void __launch_bounds__(Threads) find_largest(largest_value* to, const float* values, index size) {
+__global__ void __launch_bounds__(Threads) find_argmax(maximum* to, const float* values, index size) {
   static_assert(Threads == warp_size * warp_size);
   __shared__ unsigned long long largest[warp_size];
   const int thread = static_cast<int>(threadIdx.x);
@@ -51,13 +51,12 @@ __global__ void __launch_bounds__(Threads) find_largest(largest_value* to, const
 }
 
 /// The first NaN or the first of the largest values, of which there must be some. Waits for the stream.
-inline largest_value largest_of(const context& on, workspace& memory,
-                                vector_view<const float, device_space> values) {
+inline maximum argmax(const context& on, workspace& memory, vector_view<const float, device_space> values) {
   assert(values.size > 0 && values.size <= std::numeric_limits<std::int32_t>::max());
-  auto* const found = memory.at_least<largest_value>(on.stream, 1);
-  launch(on.stream, dim3(1), dim3(largest_threads), find_largest<largest_threads>, found, values.data,
+  auto* const found = memory.at_least<maximum>(on.stream, 1);
+  launch(on.stream, dim3(1), dim3(argmax_threads), find_argmax<argmax_threads>, found, values.data,
          values.size);
-  largest_value result;
+  maximum result;
   COREMATCHING_CUDA_CHECK(cudaMemcpyAsync(&result, found, sizeof result, cudaMemcpyDeviceToHost, on.stream));
   COREMATCHING_CUDA_CHECK(cudaStreamSynchronize(on.stream));
   return result;

@@ -10,13 +10,13 @@
 
 namespace corematching {
 
-struct largest_value {
+struct maximum {
   float value = 0;
   std::int32_t place = 0;
 };
 
 /// The first NaN, if there is one, otherwise the first of the largest numbers. There must be some.
-inline largest_value largest_of(vector_view<const float> values) {
+inline maximum argmax(vector_view<const float> values) {
   assert(!values.empty());
   index best = 0;
   for (index i = 0; i < values.size && !std::isnan(values[best]); ++i)

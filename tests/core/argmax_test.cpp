@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "corematching/core/largest.hpp"
+#include "corematching/core/argmax.hpp"
 
 #include <gtest/gtest.h>
 
@@ -12,23 +12,23 @@ namespace {
 constexpr float nan = std::numeric_limits<float>::quiet_NaN(),
                 infinity = std::numeric_limits<float>::infinity();
 
-largest_value found_in(const std::vector<float>& values) {
-  return largest_of({values.data(), static_cast<index>(values.size())});
+maximum found_in(const std::vector<float>& values) {
+  return argmax({values.data(), static_cast<index>(values.size())});
 }
 
-TEST(largest_value, is_the_first_of_the_largest) {
+TEST(argmax, is_the_first_of_the_largest) {
   EXPECT_EQ(found_in({-3}).place, 0);
-  const largest_value found = found_in({-3, -infinity, -1, -2, -1});
+  const maximum found = found_in({-3, -infinity, -1, -2, -1});
   EXPECT_EQ(found.place, 2);
   EXPECT_EQ(found.value, -1);
   EXPECT_EQ(found_in({-0.0f, 0.0f}).place, 0);
   EXPECT_EQ(found_in({-infinity, -infinity}).place, 0);
 }
 
-TEST(largest_value, is_the_first_nan_where_there_is_one) {
+TEST(argmax, is_the_first_nan_where_there_is_one) {
   for (const std::vector<float>& values :
        {std::vector{1.0f, nan, infinity, -nan}, {infinity, nan}, {infinity, -nan, nan}}) {
-    const largest_value found = found_in(values);
+    const maximum found = found_in(values);
     EXPECT_EQ(found.place, 1);
     EXPECT_NE(found.value, found.value);
   }

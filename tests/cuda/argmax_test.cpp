@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The largest of some numbers on the device is what the host finds, at the same place.
-#include "corematching/core/largest.hpp"
+#include "corematching/core/argmax.hpp"
 
 #include <gtest/gtest.h>
 
@@ -23,8 +23,8 @@ class device_largest : public support::device_operations {
   void expect_as_on_the_host(const std::vector<float>& values) {
     auto placed = be.allocate<float>(std::ssize(values));
     be.upload(placed.view(), {values.data(), std::ssize(values)});
-    const largest_value found = be.largest(std::as_const(placed).view());
-    const largest_value expected = largest_of({values.data(), std::ssize(values)});
+    const maximum found = be.argmax(std::as_const(placed).view());
+    const maximum expected = argmax({values.data(), std::ssize(values)});
     EXPECT_EQ(found.place, expected.place) << values.size() << " values";
     if (std::isnan(expected.value))
       EXPECT_TRUE(std::isnan(found.value));
@@ -69,7 +69,7 @@ TEST_F(device_largest, reports_activations_that_were_not_finite_before) {
   matrix<cuda::backend, std::uint64_t> bits(be, 1, 1);
   auto counts = be.allocate<std::int32_t>(1);
   be.activated_neurons(bits.view(), counts.view(), {values.data(), 1, 64, 64});
-  support::expect_parts(support::error_text([&] { be.largest(std::as_const(values).view()); }), "token 0",
+  support::expect_parts(support::error_text([&] { be.argmax(std::as_const(values).view()); }), "token 0",
                         "NaN");
 }
 
