@@ -55,7 +55,7 @@ class tile_session {
 };
 
 /// Asks for the cache lines of `bytes` bytes, for the second-level cache; never faults.
-inline void ask_for_bytes(const void* from, index bytes) {
+inline void prefetch_bytes(const void* from, index bytes) {
   for (index i = 0; i < bytes; i += 64) _mm_prefetch(static_cast<const char*>(from) + i, _MM_HINT_T1);
 }
 
@@ -100,7 +100,7 @@ template <int AParts, int BParts>
     _tile_loadd(5, (a + tile_elements), row_bytes);
     _tile_dpbf16ps(2, 5, 6);
     _tile_dpbf16ps(3, 5, 7);
-    ask_for_bytes(ahead, in.ahead_of_step * index{sizeof(bf16)});
+    prefetch_bytes(ahead, in.ahead_of_step * index{sizeof(bf16)});
     ahead += in.ahead_of_step;
     if constexpr (AParts == 2) {  // a's rest, while b's first part is there
       _tile_loadd(4, (a + step_elements), row_bytes);

@@ -118,11 +118,11 @@ void finish_rows(const tile_task<T>& task, const float* sums, index strips, Fini
 /// Asks for the weights column..column + columns of a row stored as `T`, which the processor cannot foresee:
 /// it is a part of a row, and the next row may be any.
 template <class T>
-void ask_for_weights(const std::byte* row, index column, index columns) {
+void prefetch_weights(const std::byte* row, index column, index columns) {
   const auto at = [](index elements) {
     return static_cast<index>(bytes_of(dtype_of<T>, static_cast<std::size_t>(elements)));
   };
-  ask_for_bytes(row + at(column), at(columns));
+  prefetch_bytes(row + at(column), at(columns));
 }
 
 /// How many rows ahead of the one that is packed that is done.
@@ -139,7 +139,7 @@ void pack_weight_rows(tile_workspace& work, index strip, const weight_view<>& w,
     return w.data + row_of(selection, std::min(i, last - 1)) * w.row_bytes;
   };
   for (index row = 0; row < strip_rows; ++row) {
-    ask_for_weights<T>(row_at(place + row + rows_ahead), first, count);
+    prefetch_weights<T>(row_at(place + row + rows_ahead), first, count);
     split_weights<T>(row_at(place + row), first, count, w.cols,
                      [&](index step, const split_numbers<parts>& numbers) {
                        store_row<parts>(steps + step * parts * step_elements, row, numbers);
@@ -159,7 +159,7 @@ void pack_weight_columns(tile_workspace& work, const weight_view<>& w, const neu
   for (index k = 0; k < (count + tile_depth - 1) / tile_depth * tile_depth; k += 2) {
     std::array<std::array<split_numbers<parts>, group_strips>, 2> rows{};
     for (index i = 0; i < 2 && k + i < count; ++i) {
-      ask_for_weights<T>(row_at(k + i + rows_ahead), column, columns);
+      prefetch_weights<T>(row_at(k + i + rows_ahead), column, columns);
       split_weights<T>(row_at(k + i), column, columns, w.cols,
                        [&](index strip, const split_numbers<parts>& numbers) {
                          rows[static_cast<std::size_t>(i)][static_cast<std::size_t>(strip)] = numbers;

@@ -86,7 +86,7 @@ std::array<float, Rows> dot_blocks(const row_streams<Rows>& rows, const rounded_
   sums.fill(f32x8::zero());
   offsets.fill(f32x8::zero());
   for (index b = 0; b < whole; b += group_blocks) {
-    ask_for<group_lines<Q>>(rows, b / group_blocks * group_bytes<Q> + lead, bytes);
+    prefetch_step<group_lines<Q>>(rows, b / group_blocks * group_bytes<Q> + lead, bytes);
     const f32x8 token_scales = f32x8::load(x.scales + b), token_sums = f32x8::load(x.sums + b);
     alignas(32) float scales[Rows][group_blocks];
     std::array<const std::uint8_t*, Rows> quants;
@@ -227,7 +227,7 @@ void add_weighted_blocks(const row_streams<sum_rows>& rows, const std::array<flo
   rounded_factors<Q> coefficients[2];
   if (whole > 0) round_factors<Q>(coefficients[0], rows, factors, 0);
   for (index b = 0; b < whole; b += group_blocks) {
-    ask_for<group_lines<Q>>(rows, b / group_blocks * group_bytes<Q> + lead, bytes);
+    prefetch_step<group_lines<Q>>(rows, b / group_blocks * group_bytes<Q> + lead, bytes);
     const rounded_factors<Q>& rounded = coefficients[b / group_blocks % 2];
     if (b + group_blocks < whole)
       round_factors<Q>(coefficients[(b / group_blocks + 1) % 2], rows, factors, b + group_blocks);

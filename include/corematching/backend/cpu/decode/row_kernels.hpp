@@ -79,7 +79,7 @@ std::array<float, Rows> dot_rows(const row_streams<Rows>& rows, const float* x, 
   for (std::size_t r = 0; r < Rows; ++r) from[r] = reinterpret_cast<const T*>(rows[r].row);
   index i = 0;
   for (; i + step <= size; i += step) {
-    ask_for<step * index{sizeof(T)} / 64>(rows, i * index{sizeof(T)} + lead, bytes);
+    prefetch_step<step * index{sizeof(T)} / 64>(rows, i * index{sizeof(T)} + lead, bytes);
     for (index j = i; j < i + step; j += 16) {
       const f32x8 x0 = f32x8::load(x + j), x1 = f32x8::load(x + j + 8);
       for (std::size_t r = 0; r < Rows; ++r) {
@@ -116,7 +116,7 @@ void add_weighted_rows(const row_streams<Rows>& rows, const std::array<float, Ro
   };
   index i = 0;
   for (; i + step <= size; i += step) {
-    ask_for<1>(rows, i * index{sizeof(T)} + lead, bytes);
+    prefetch_step<1>(rows, i * index{sizeof(T)} + lead, bytes);
     for (index j = i; j < i + step; j += 8) add_eight(j);
   }
   for (; i + 8 <= size; i += 8) add_eight(i);

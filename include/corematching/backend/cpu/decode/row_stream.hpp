@@ -28,7 +28,7 @@ using row_streams = std::array<row_stream, Rows>;
 /// Asks for `Lines` cache lines of every stream, those that begin `ahead` bytes behind the beginning of its
 /// row of `bytes`.
 template <index Lines, std::size_t Rows>
-void ask_for(const row_streams<Rows>& rows, index ahead, index bytes) {
+void prefetch_step(const row_streams<Rows>& rows, index ahead, index bytes) {
   if (ahead < bytes) {
     for (const row_stream& stream : rows)
       for (index line = 0; line < Lines; ++line) prefetch(stream.row + ahead + 64 * line);

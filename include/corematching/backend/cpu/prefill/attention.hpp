@@ -55,7 +55,7 @@ inline index padded_depth(index head_dim) {
 
 /// Asks for `count` elements of a row.
 template <class T>
-void ask_for_row(const T* row, index count) {
+void prefetch_row(const T* row, index count) {
   for (index k = 0; k < count; k += 64 / index{sizeof(T)}) prefetch(row + k);
 }
 
@@ -107,11 +107,11 @@ class query_panel {
   index visible() const { return rows_.visible(last_ - 1); }
 
   /// Asks for the memory that begin() reads and finish() writes.
-  void ask_for_queries() const {
-    for (index row = first_; row < last_; ++row) ask_for_row(query(row), rows_.shape.head_dim);
+  void prefetch_queries() const {
+    for (index row = first_; row < last_; ++row) prefetch_row(query(row), rows_.shape.head_dim);
   }
-  void ask_for_results() const {
-    for (index row = first_; row < last_; ++row) ask_for_row(result(row), rows_.shape.head_dim);
+  void prefetch_results() const {
+    for (index row = first_; row < last_; ++row) prefetch_row(result(row), rows_.shape.head_dim);
   }
 
   /// Attends to the keys first..first + count, whose tiles are given; `scores` has room for a tile.
@@ -194,7 +194,7 @@ struct head_columns {
   /// Asks for the rows first..last.
   void ask(index first, index last) const {
     visit_elements(stored.type, [&]<class T>(const T*) {
-      for (index i = first; i < last; ++i) ask_for_row(typed_row<T>(stored, i) + column, cols);
+      for (index i = first; i < last; ++i) prefetch_row(typed_row<T>(stored, i) + column, cols);
     });
   }
 
@@ -236,11 +236,11 @@ inline void attend_panels(const shared_rows& rows, const weight_view<>& k, const
       v_head.ask(from, to);
       query_panel panel = panel_at(i);
       if (first == start) {
-        if (i + 1 < panels) panel_at(i + 1).ask_for_queries();
+        if (i + 1 < panels) panel_at(i + 1).prefetch_queries();
         panel.begin();
       }
       const bool last = panel.visible() > first && panel.visible() <= next;
-      if (last) panel.ask_for_results();
+      if (last) panel.prefetch_results();
       panel.attend(keys, values, first, count, scores);
       if (last) panel.finish();
     }

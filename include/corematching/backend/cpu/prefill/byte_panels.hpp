@@ -70,7 +70,7 @@ void pack_rows(weight_panel<std::int8_t>& w, const panel_row_pointers& rows, ind
     const std::int8_t* values = x.values + b * block_size;
     COREMATCHING_UNROLL(8)
     for (index k = 0; k < block_size; k += 4) {
-      x.ask_ahead(b * block_size + k);
+      x.prefetch_next(b * block_size + k);
       const wide_u8 w_low = wide_u8::load(quants + k * panel_rows);
       const wide_u8 w_high = wide_u8::load(quants + k * panel_rows + 4 * wide_lanes);
       COREMATCHING_UNROLL(12)

@@ -69,7 +69,7 @@ struct token_tile {
 
   /// Asks for the next tile, a part of it for each element `k` of the sum: rows of tokens are too short for
   /// the processor to foresee them, and all at once they would hold up what this tile reads.
-  void ask_ahead(index k) const { prefetch(next + k * (tile_tokens / panels_at_once)); }
+  void prefetch_next(index k) const { prefetch(next + k * (tile_tokens / panels_at_once)); }
 };
 
 /// sums[r] += scale products[r] * w_scales[r] for a panel's rows.
@@ -92,7 +92,7 @@ inline void add_block_sums(wide_i32 low, wide_i32 high, const float* w_scales, w
     high[t] = wide_f32::load(sums + t * group_rows + wide_lanes);
   }
   for (index k = 0; k < depth; ++k) {
-    x.ask_ahead(k);
+    x.prefetch_next(k);
     const wide_f32 w_low = wide_f32::load(w.weights[k]), w_high = wide_f32::load(w.weights[k] + wide_lanes);
     COREMATCHING_UNROLL(12)
     for (std::size_t t = 0; t < tokens; ++t) {
@@ -121,7 +121,7 @@ inline void add_block_sums(wide_i32 low, wide_i32 high, const float* w_scales, w
     const std::int16_t* values = x.values + b * block_size;
     COREMATCHING_UNROLL(16)
     for (index k = 0; k < block_size; k += 2) {
-      x.ask_ahead(b * block_size + k);
+      x.prefetch_next(b * block_size + k);
       const wide_i16 w_low = wide_i16::load(quants + k * panel_rows);
       const wide_i16 w_high = wide_i16::load(quants + k * panel_rows + 2 * wide_lanes);
       for (std::size_t t = 0; t < tokens; ++t) {
