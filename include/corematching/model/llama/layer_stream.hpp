@@ -21,7 +21,7 @@
 #include <vector>
 
 #include "corematching/io/region_file.hpp"
-#include "corematching/model/llama/layer_excerpt.hpp"
+#include "corematching/model/llama/layer_subset.hpp"
 #include "corematching/nn/transfer.hpp"
 
 namespace corematching {
@@ -77,12 +77,12 @@ class layer_stream {
       rows.emplace(static_cast<std::size_t>(neurons->size));
       be.download(vector_view<std::int32_t>{rows->data(), neurons->size}, *neurons);
     }
-    const std::uint64_t bytes = excerpt_size(i, rows ? std::ssize(*rows) : config_.intermediate_size);
+    const std::uint64_t bytes = subset_size(i, rows ? std::ssize(*rows) : config_.intermediate_size);
     // Reading ahead gains less than a layer that is never read again.
     if (!fits(bytes) && rows) drop_buffers_but(i);
     if (!fits(bytes)) return nullptr;
     const buffer& source = *holding(i);
-    detail::excerpt_reader<B> reader(be, reader_of(be, source, i), file_.layout(), source.memory.get(),
+    detail::subset_reader<B> reader(be, reader_of(be, source, i), file_.layout(), source.memory.get(),
                                      file_.layout().layer(i).first, rows,
                                      be.weight_memory(static_cast<std::size_t>(bytes)));
     auto copy = std::make_unique<const decoder_layer<B>>(layer_of<B>(
@@ -141,9 +141,9 @@ class layer_stream {
     return bytes_of(file_.layout().weights(), static_cast<std::size_t>(config_.hidden_size));
   }
 
-  std::uint64_t excerpt_size(index i, index neurons) const {
+  std::uint64_t subset_size(index i, index neurons) const {
     std::uint64_t sum = 0;
-    for (const packed_tensor& t : file_.layout().tensors_of(i)) sum += detail::excerpt_bytes(t, neurons);
+    for (const packed_tensor& t : file_.layout().tensors_of(i)) sum += detail::subset_bytes(t, neurons);
     return sum;
   }
 

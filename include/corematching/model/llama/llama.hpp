@@ -124,13 +124,13 @@ class llama {
     require(x.rows > 0, "the prompt is empty");
     require_room(seq, x.rows);
     scratch<B> s(be, shape_of(config_), x.rows, ffn_rows);
-    drop_excerpts(seq);
+    drop_subsets(seq);
     alive_tokens alive(be, x.rows, seq.next_position);
     for (index i = 0; i < config_.layers; ++i) {
       layer_context<B> at{be, i, {alive.original.data(), x.rows}, seq.cache[i]};
       const token_selection kept =
           prompt_layer(be, i).forward(at, s, x, alive.placed_view(), frequencies_.view(), hook);
-      keep_excerpt(seq, at, hook);
+      keep_subset(seq, at, hook);
       if (kept.rows) x = drop_others(be, seq, x, alive, kept, i);
     }
     seq.next_position = alive.renumbered ? alive.rotary.back() + 1 : alive.end;
@@ -208,29 +208,29 @@ class llama {
 
   const decoder_layer<B>& answering_layer(B& be, const sequence<B>& seq, index i) const {
     if (!stream_) return layer(i);
-    const auto excerpt = [&](index j) { return seq.excerpts[static_cast<std::size_t>(j)].get(); };
-    if (excerpt(i) != nullptr) return *excerpt(i);
+    const auto subset = [&](index j) { return seq.subsets[static_cast<std::size_t>(j)].get(); };
+    if (subset(i) != nullptr) return *subset(i);
     // The layer to be read next; behind the last of them, the first of the next token.
     index next = i + 1;
-    while (excerpt(next % config_.layers) != nullptr) ++next;
+    while (subset(next % config_.layers) != nullptr) ++next;
     return stream_->layer(be, i, next % config_.layers);
   }
 
   // A prompt needs all neurons, and the room that those of an earlier one take.
-  void drop_excerpts(sequence<B>& seq) const {
+  void drop_subsets(sequence<B>& seq) const {
     if (!stream_) return;
-    for (auto& excerpt : seq.excerpts) excerpt = nullptr;
+    for (auto& subset : seq.subsets) subset = nullptr;
     stream_->release_buffers();
   }
 
   template <class H>
-  void keep_excerpt(sequence<B>& seq, const layer_context<B>& at, [[maybe_unused]] H& hook) const {
+  void keep_subset(sequence<B>& seq, const layer_context<B>& at, [[maybe_unused]] H& hook) const {
     if (!stream_) return;
     neuron_selection<space> neurons;
     if constexpr (attends<H, site::decode_neurons>) neurons = hook(site::decode_neurons{}, at);
-    seq.excerpts[static_cast<std::size_t>(at.layer)] = stream_->keep(at.be, at.layer, neurons);
+    seq.subsets[static_cast<std::size_t>(at.layer)] = stream_->keep(at.be, at.layer, neurons);
     const bool is_last = at.layer + 1 == config_.layers;
-    if (is_last && std::ranges::count(seq.excerpts, nullptr) == 0) stream_->release_buffers();
+    if (is_last && std::ranges::count(seq.subsets, nullptr) == 0) stream_->release_buffers();
   }
 
   // Shrinks everything that has one entry per token to the rows that the hook keeps after layer `done`.

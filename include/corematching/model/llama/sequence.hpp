@@ -19,7 +19,7 @@ struct sequence {
   matrix<B> logits;                                 // [1, vocabulary]
   typename B::template buffer<std::int32_t> input;  // [2], id and position of the current step's token
   // Under a memory limit, by layer: what decoding needs of it, or null where that is read for every token.
-  std::vector<std::shared_ptr<const decoder_layer<B>>> excerpts;
+  std::vector<std::shared_ptr<const decoder_layer<B>>> subsets;
   decoding_steps<B> steps = {};
   std::int32_t next_position = 0;
 

@@ -65,11 +65,11 @@ inline decoder_shape shape_of(const llama_config& config) {
           {config.heads, config.kv_heads, config.head_dim, scale, true, config.sliding_window.value_or(0)}};
 }
 
-/// A layer of these weights; `is_excerpt` as decoder_layer takes it.
+/// A layer of these weights; `is_subset` as decoder_layer takes it.
 template <backend B>
-decoder_layer<B> layer_of(const llama_config& config, decoder_weights<B> weights, bool is_excerpt = false) {
+decoder_layer<B> layer_of(const llama_config& config, decoder_weights<B> weights, bool is_subset = false) {
   return {std::move(weights), shape_of(config).attention, config.hidden_act,
-          static_cast<float>(config.rms_norm_eps), is_excerpt};
+          static_cast<float>(config.rms_norm_eps), is_subset};
 }
 
 /// The weights of one layer, from a reader of a checkpoint or of a packed file.

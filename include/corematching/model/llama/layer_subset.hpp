@@ -20,7 +20,7 @@ namespace corematching {
 namespace detail {
 
 /// Bytes that a tensor takes in a copy with `neurons` neurons.
-inline std::uint64_t excerpt_bytes(const packed_tensor& t, index neurons) {
+inline std::uint64_t subset_bytes(const packed_tensor& t, index neurons) {
   if (t.what == packed_tensor::kind::padding) return 0;
   std::uint64_t size = t.entry.end - t.entry.begin;
   if (t.is_per_neuron())
@@ -30,12 +30,12 @@ inline std::uint64_t excerpt_bytes(const packed_tensor& t, index neurons) {
 
 /// Reads a layer as packed_reader does, but every matrix from a copy of the rows that are wanted.
 template <backend B>
-class excerpt_reader {
+class subset_reader {
  public:
   using matrix_weight = weight<typename B::space>;
 
   /// `neurons` ascending; nothing means all. `memory` has room for the copies.
-  excerpt_reader(B& be, packed_reader<B> vectors, const packed_layout<B>& layout, const std::byte* from,
+  subset_reader(B& be, packed_reader<B> vectors, const packed_layout<B>& layout, const std::byte* from,
                  std::uint64_t first, std::optional<std::span<const std::int32_t>> neurons,
                  std::shared_ptr<std::byte> memory)
       : be_(be),
@@ -69,7 +69,7 @@ class excerpt_reader {
     } else {
       std::memcpy(to, from, static_cast<std::size_t>(rows) * row_bytes);
     }
-    used_ += excerpt_bytes(t, rows);  // of a matrix without neurons, whatever `rows` is
+    used_ += subset_bytes(t, rows);  // of a matrix without neurons, whatever `rows` is
     return be_.place_weight({{to, type, rows, cols, static_cast<index>(row_bytes)}, memory_});
   }
 
