@@ -327,12 +327,12 @@ TYPED_TEST(backend_operations, gather_rows_moves_the_named_rows_in_place_or_else
     for (index i = 0; i < expected.rows; ++i)
       for (index j = 0; j < 17; ++j) expected(i, j) = x(rows[static_cast<std::size_t>(i)], j);
     TypeParam be = support::make_backend<TypeParam>(2);
-    placed_vector<TypeParam, std::int32_t> placed_rows(be, rows);
+    placed_vector<TypeParam, std::int32_t> device_rows(be, rows);
     placed_matrix<TypeParam> placed(be, x, {1, 2}), target(be, expected.rows, 17);
-    be.gather_rows(target.view(), placed.in(), placed_rows.in());
+    be.gather_rows(target.view(), placed.in(), device_rows.in());
     EXPECT_EQ(target.values().values, expected.values);
     EXPECT_EQ(placed.values().values, x.values);
-    be.gather_rows(placed.view().top_rows(expected.rows), placed.in(), placed_rows.in());
+    be.gather_rows(placed.view().top_rows(expected.rows), placed.in(), device_rows.in());
     real_matrix moved = placed.values();
     moved.values.resize(expected.values.size());
     EXPECT_EQ(moved.values, expected.values);

@@ -19,7 +19,7 @@ using corematching::device_space;
 using corematching::dtype;
 using device_matrix = placed_matrix<corematching::cuda::backend>;
 
-static_assert(exact_tokens == corematching::cuda::detail::few_tokens);
+static_assert(exact_tokens == corematching::cuda::detail::largest_decode_batch);
 
 inline constexpr dtype element_types[] = {dtype::f32, dtype::f16, dtype::bf16};
 

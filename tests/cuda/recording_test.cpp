@@ -189,7 +189,7 @@ struct changing_lists {
   neuron_selection<B::space> operator()(site::ffn_neurons, const layer_context<B>& at) {
     std::vector<std::int32_t> all(75);
     for (std::size_t i = 0; i < all.size(); ++i) all[i] = static_cast<std::int32_t>(i);
-    lists->push_back(placed_indices(at.be, {all.data(), 75}));
+    lists->push_back(device_indices(at.be, {all.data(), 75}));
     return index_view<B::space>(lists->back().view());
   }
 };

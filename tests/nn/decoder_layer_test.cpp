@@ -48,7 +48,7 @@ class decoder_layers : public testing::Test {
     scratch<B> s(model.be, shape_of(model.config), tokens, ffn_rows);
     auto x = support::embedded(model, ids);
     const context at{model.be, 0, at_positions, cache};
-    const auto placed_positions = placed_indices(model.be, at_positions);
+    const auto placed_positions = device_indices(model.be, at_positions);
     const token_selection kept =
         model.model.layer(0).forward(at, s, x.view(), placed_positions.view(), frequencies.in(), hook);
     std::vector<float> values;

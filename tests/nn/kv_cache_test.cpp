@@ -38,9 +38,9 @@ class kv_layers : public testing::Test {
     }
   }
 
-  void keep(kv_layer<B>& layer, index recent, const std::vector<std::int32_t>& rows) {
+  void compact(kv_layer<B>& layer, index recent, const std::vector<std::int32_t>& rows) {
     placed_vector<B, std::int32_t> placed(be, rows);
-    layer.keep(be, recent, placed.in());
+    layer.compact(be, recent, placed.in());
     for (auto* part : {&keys, &values}) {
       const auto first = static_cast<std::size_t>(std::ssize(*part) - recent);
       std::vector<std::vector<double>> left(part->begin(), part->begin() + static_cast<index>(first));
@@ -108,7 +108,7 @@ TYPED_TEST(kv_layers, take_memory_with_headroom_and_only_when_it_is_used_up) {
 TYPED_TEST(kv_layers, give_the_memory_of_dropped_rows_back) {
   kv_layer<TypeParam> layer(row_size, 2);
   this->append(layer, 20);
-  this->keep(layer, 20, {0, 3, 4, 19});
+  this->compact(layer, 20, {0, 3, 4, 19});
   this->expect_held(layer);
   EXPECT_EQ(layer.bytes(), this->bytes_of(4));
   EXPECT_EQ(layer.capacity_bytes(), this->bytes_of(6));
@@ -118,11 +118,11 @@ TYPED_TEST(kv_layers, keep_all_rows_in_front_of_the_recent_ones) {
   kv_layer<TypeParam> layer(row_size, 0);
   this->append(layer, 6);
   this->append(layer, 5);
-  this->keep(layer, 5, {1, 4});
+  this->compact(layer, 5, {1, 4});
   this->expect_held(layer);
   EXPECT_EQ(layer.length(), 8);
   this->append(layer, 2);
-  this->keep(layer, 2, {0});
+  this->compact(layer, 2, {0});
   this->expect_held(layer);
 }
 
@@ -130,12 +130,12 @@ TYPED_TEST(kv_layers, may_keep_every_recent_row_or_none) {
   kv_layer<TypeParam> layer(row_size, 1);
   this->append(layer, 3);
   this->append(layer, 4);
-  this->keep(layer, 4, {0, 1, 2, 3});
+  this->compact(layer, 4, {0, 1, 2, 3});
   this->expect_held(layer);
-  this->keep(layer, 4, {});
+  this->compact(layer, 4, {});
   this->expect_held(layer);
   EXPECT_EQ(layer.length(), 3);
-  this->keep(layer, 3, {});
+  this->compact(layer, 3, {});
   EXPECT_EQ(layer.bytes(), 0u);
 }
 
@@ -146,7 +146,7 @@ TYPED_TEST(kv_layers, store_rows_in_sixteen_bits_when_asked_to) {
     this->values.clear();
     kv_layer<TypeParam> layer(row_size, 1, type);
     this->append(layer, 7);
-    this->keep(layer, 5, {1, 4});
+    this->compact(layer, 5, {1, 4});
     this->append(layer, 1);
     this->expect_held(layer);
     EXPECT_EQ(layer.bytes(), 2u * 5 * row_size * 2);

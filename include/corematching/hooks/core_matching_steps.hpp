@@ -91,7 +91,7 @@ void core_matching<B>::count_core_neurons(const layer_context<B>& at, activation
   const token_kind counted =
       config_.count_over == counted_tokens::text ? token_kind::text : token_kind::image;
   const std::vector<std::int32_t> rows = rows_of(counted, at, activation.rows);
-  const auto placed = placed_indices(at.be, {rows.data(), std::ssize(rows)});
+  const auto placed = device_indices(at.be, {rows.data(), std::ssize(rows)});
   at.be.count_core_neurons(frequency, activation, activated, config_.rho, config_.count,
                            index_view<space>(placed.view()));
 }
@@ -238,7 +238,7 @@ void core_matching<B>::zero_dropped(const layer_context<B>& at) {
   for (index row = 0; row < rows; ++row)
     if (!std::ranges::binary_search(kept_rows_, row)) dropped.push_back(static_cast<std::int32_t>(row));
   if (dropped.empty()) return;
-  const auto placed = placed_indices(at.be, {dropped.data(), std::ssize(dropped)});
+  const auto placed = device_indices(at.be, {dropped.data(), std::ssize(dropped)});
   at.be.zero_rows(at.cache.keys().middle_rows(first, rows), placed.view());
   at.be.zero_rows(at.cache.values().middle_rows(first, rows), placed.view());
 }

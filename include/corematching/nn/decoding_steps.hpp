@@ -25,7 +25,7 @@ template <backend B>
 struct step_place {
   std::uint64_t model;  // its number
   std::int32_t position;
-  index_view<typename B::space> placed_position;  // [1], in the backend's memory
+  index_view<typename B::space> device_position;  // [1], in the backend's memory
 };
 
 /// On any backend: runs every step.
@@ -134,7 +134,7 @@ class decoding_steps<B> {
     };
     if (be.replay(recorded_, at.position)) return set_lengths(1);
     try {
-      be.record(recorded_, at.placed_position, at.position, plain_step);
+      be.record(recorded_, at.device_position, at.position, plain_step);
     } catch (...) {
       set_lengths(0);
       throw;

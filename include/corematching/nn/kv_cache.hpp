@@ -38,7 +38,7 @@ class kv_layer {
 
   /// Whether so many rows can be appended without moving the others.
   bool has_room(index rows) const { return length_ + rows <= rows_; }
-  /// Says how many rows are filled where others than append() and keep() have seen to it.
+  /// Says how many rows are filled where others than append() and compact() have seen to it.
   void set_length(index length) {
     assert(length >= 0 && length <= rows_);
     length_ = length;
@@ -55,7 +55,7 @@ class kv_layer {
 
   /// Keeps, of the last `recent` rows, only `rows` (ascending, counted from the first of them), and all rows
   /// before them.
-  void keep(B& be, index recent, index_view<space> rows) {
+  void compact(B& be, index recent, index_view<space> rows) {
     const index first = length_ - recent;
     for (memory* part : {&keys_, &values_})
       be.gather_rows(rows_of(*part, first, rows.size), rows_of(*part, first, recent), rows);

@@ -25,7 +25,7 @@ T narrowed(float value) {
 
 /// Row numbers, positions or ids of host memory in the backend's.
 template <backend B>
-auto placed_indices(B& be, index_view<> from) {
+auto device_indices(B& be, index_view<> from) {
   auto placed = be.template allocate<std::int32_t>(from.size);
   be.upload(placed.view(), from);
   return placed;

@@ -108,8 +108,8 @@ class backend {
     assert(x.cols == w.cols && y.cols == w.rows && y.rows == x.rows);
     counters_.count_product(x.rows, w.rows, w);
     const index grain = column_grain(x.rows * w.cols);
-    if (x.rows > detail::few_tokens) return prefill_.matmul(pool_, grain, y, x, w, bias);
-    const detail::token_rows few = few_tokens(x, w.type);
+    if (x.rows > detail::largest_decode_batch) return prefill_.matmul(pool_, grain, y, x, w, bias);
+    const detail::token_rows few = decode_batch(x, w.type);
     pool_.for_ranges(w.rows, grain, [&](int, index first, index last) {
       visit_dtype(w.type,
                   [&]<class T>(const T*) { detail::multiply_rows<T>(y, few, w, {}, bias, first, last); });
@@ -122,8 +122,9 @@ class backend {
     counters_.count_product(x.rows, columns, gate);
     counters_.count_product(x.rows, columns, up);
     const index grain = column_grain(2 * x.rows * gate.cols);
-    if (x.rows > detail::few_tokens) return prefill_.gated_up(pool_, grain, y, x, gate, up, act, selection);
-    const detail::token_rows few = few_tokens(x, gate.type);
+    if (x.rows > detail::largest_decode_batch)
+      return prefill_.gated_up(pool_, grain, y, x, gate, up, act, selection);
+    const detail::token_rows few = decode_batch(x, gate.type);
     pool_.for_ranges(columns, grain, [&](int, index first, index last) {
       visit_dtype(gate.type, [&]<class T>(const T*) {
         detail::gated_rows<T>(y, few, gate, up, act, selection, first, last);
@@ -134,7 +135,7 @@ class backend {
   void weighted_rows(out y, in x, weight_view<> w, neurons selection = {}) {
     assert(x.cols == detail::count_of(selection, w.rows) && y.cols == w.cols && y.rows == x.rows);
     counters_.count_product(x.rows, x.cols, w);
-    if (x.rows <= detail::few_tokens) return sum_weighted_rows(y, x, w, selection);
+    if (x.rows <= detail::largest_decode_batch) return sum_weighted_rows(y, x, w, selection);
     prefill_.weighted_rows(pool_, column_grain(x.rows * x.cols), y, x, w, selection);
   }
 
@@ -151,7 +152,7 @@ class backend {
   void attention(out y, in q, weight_view<> k, weight_view<> v, attention_shape shape) {
     assert(k.rows == v.rows && k.type == v.type && (!shape.causal || k.rows >= q.rows));
     counters_.count_attention(shape, q.rows, k);
-    if (q.rows <= detail::few_tokens) return attend_few(y, q, k, v, shape);
+    if (q.rows <= detail::largest_decode_batch) return attend_few(y, q, k, v, shape);
     detail::attend_many(pool_, scratch_, y, q, k, v, shape);
   }
 
@@ -249,9 +250,9 @@ class backend {
   }
 
   /// Few tokens as the row kernels take them: for the block formats rounded, once for all threads.
-  detail::token_rows few_tokens(in x, dtype type) {
-    if (x.rows <= detail::few_tokens && type == dtype::q8_0) rounded_16_.assign(x);
-    if (x.rows <= detail::few_tokens && type == dtype::q4_0) rounded_8_.assign(x);
+  detail::token_rows decode_batch(in x, dtype type) {
+    if (x.rows <= detail::largest_decode_batch && type == dtype::q8_0) rounded_16_.assign(x);
+    if (x.rows <= detail::largest_decode_batch && type == dtype::q4_0) rounded_8_.assign(x);
     return {x, &rounded_16_, &rounded_8_};
   }
 

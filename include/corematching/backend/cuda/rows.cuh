@@ -57,7 +57,7 @@ inline constexpr int rows_in_flight = 4;  // of a thread
 /// they write, all of them have read. No row is read after it was written, since rows[i] >= i.
 template <class Unit>
 __global__ void __launch_bounds__(slice_threads)
-    close_gaps(std::byte* data, index row_bytes, const std::int32_t* rows, index count, index units) {
+    compact_rows(std::byte* data, index row_bytes, const std::int32_t* rows, index count, index units) {
   constexpr int slice = slice_bytes / static_cast<int>(sizeof(Unit)), step = slice_threads / slice;
   const index unit = index{blockIdx.x} * slice + static_cast<int>(threadIdx.x) % slice;
   const int own = static_cast<int>(threadIdx.x) / slice;
@@ -126,7 +126,8 @@ inline void gather_rows(const context& on, cache_view<device_space> y, weight_vi
       return launch(on.stream,
                     dim3(static_cast<unsigned>(ceil_div(units, slice_bytes / index{sizeof(Unit)})),
                          rows.size == 0 ? 0 : 1),
-                    dim3(slice_threads), close_gaps<Unit>, y.data, y.row_bytes, rows.data, rows.size, units);
+                    dim3(slice_threads), compact_rows<Unit>, y.data, y.row_bytes, rows.data, rows.size,
+                    units);
     launch(on.stream, row_grid(rows.size, units, row_threads * units_in_flight), dim3(row_threads),
            copy_rows<Unit>, y.data, y.row_bytes, x.data, x.row_bytes, rows.data, units);
   });

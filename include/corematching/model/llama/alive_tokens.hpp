@@ -23,8 +23,8 @@ struct alive_tokens {
     rotary = original;
     place(be);
   }
-  void place(B& be) { be.upload(placed_view(), {rotary.data(), std::ssize(rotary)}); }
-  vector_view<std::int32_t, typename B::space> placed_view() { return {placed.data(), std::ssize(rotary)}; }
+  void place(B& be) { be.upload(device_view(), {rotary.data(), std::ssize(rotary)}); }
+  vector_view<std::int32_t, typename B::space> device_view() { return {placed.data(), std::ssize(rotary)}; }
 
   std::vector<std::int32_t> original;
   std::vector<std::int32_t> rotary;

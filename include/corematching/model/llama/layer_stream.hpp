@@ -83,8 +83,8 @@ class layer_stream {
     if (!fits(bytes)) return nullptr;
     const buffer& source = *holding(i);
     detail::subset_reader<B> reader(be, reader_of(be, source, i), file_.layout(), source.memory.get(),
-                                     file_.layout().layer(i).first, rows,
-                                     be.weight_memory(static_cast<std::size_t>(bytes)));
+                                    file_.layout().layer(i).first, rows,
+                                    be.weight_memory(static_cast<std::size_t>(bytes)));
     auto copy = std::make_unique<const decoder_layer<B>>(layer_of<B>(
         config_, read_layer_weights<B>(config_, reader, layer_prefix("model.", i)), rows.has_value()));
     *kept_ += bytes;
@@ -118,7 +118,7 @@ class layer_stream {
                                                 config_.hidden_size, static_cast<index>(row)},
                                                memory});
       be.embed(y.middle_rows(static_cast<index>(first), std::ssize(part)), table_rows.view,
-               placed_indices(be, {places.data(), std::ssize(part)}).view());
+               device_indices(be, {places.data(), std::ssize(part)}).view());
     }
   }
 

@@ -36,8 +36,8 @@ class subset_reader {
 
   /// `neurons` ascending; nothing means all. `memory` has room for the copies.
   subset_reader(B& be, packed_reader<B> vectors, const packed_layout<B>& layout, const std::byte* from,
-                 std::uint64_t first, std::optional<std::span<const std::int32_t>> neurons,
-                 std::shared_ptr<std::byte> memory)
+                std::uint64_t first, std::optional<std::span<const std::int32_t>> neurons,
+                std::shared_ptr<std::byte> memory)
       : be_(be),
         vectors_(std::move(vectors)),
         layout_(layout),

@@ -112,7 +112,7 @@ class llama {
   void embed(B& be, view x, std::span<const std::int32_t> ids) const {
     config_.require_known(ids);
     if (streams_embedding()) return stream_->embed(be, x, ids);
-    be.embed(x, embedding_.view, placed_indices(be, {ids.data(), std::ssize(ids)}).view());
+    be.embed(x, embedding_.view, device_indices(be, {ids.data(), std::ssize(ids)}).view());
   }
 
   /// Runs the prompt's embeddings x [T, D] (lost) through all layers, behind whatever the sequence holds, and
@@ -129,7 +129,7 @@ class llama {
     for (index i = 0; i < config_.layers; ++i) {
       layer_context<B> at{be, i, {alive.original.data(), x.rows}, seq.cache[i]};
       const token_selection kept =
-          prompt_layer(be, i).forward(at, s, x, alive.placed_view(), frequencies_.view(), hook);
+          prompt_layer(be, i).forward(at, s, x, alive.device_view(), frequencies_.view(), hook);
       keep_subset(seq, at, hook);
       if (kept.rows) x = drop_others(be, seq, x, alive, kept, i);
     }
@@ -156,7 +156,7 @@ class llama {
     if (stream_)
       layers(hook);
     else
-      seq.steps.run(be, seq.cache, {number_, seq.next_position, seq.placed_position()}, hook, layers);
+      seq.steps.run(be, seq.cache, {number_, seq.next_position, seq.device_position()}, hook, layers);
     ++seq.next_position;
   }
 
@@ -170,11 +170,11 @@ class llama {
     if (streams_embedding())
       stream_->embed(be, x, {&id, 1});
     else
-      be.embed(x, embedding_.view, seq.placed_id());
+      be.embed(x, embedding_.view, seq.device_id());
     for (index i = 0; i < config_.layers; ++i) {
       layer_context<B> at{be, i, {&seq.next_position, 1}, seq.cache[i]};
       answering_layer(be, seq, i)
-          .forward(at, seq.one_token, x, seq.placed_position(), frequencies_.view(), hook);
+          .forward(at, seq.one_token, x, seq.device_position(), frequencies_.view(), hook);
     }
     compute_logits(be, seq, x);
   }
@@ -241,10 +241,10 @@ class llama {
     const index_view<> rows = *kept.rows;
     require(!kept.renumber || kept.scope == cache_scope::every_layer,
             "a hook renumbers tokens whose cache entries stay in some layers");
-    auto placed_rows = placed_indices(be, rows);
-    be.gather_rows(x.top_rows(rows.size), x, placed_rows.view());
+    auto device_rows = device_indices(be, rows);
+    be.gather_rows(x.top_rows(rows.size), x, device_rows.view());
     if (kept.scope == cache_scope::every_layer)
-      for (index i = 0; i <= done; ++i) seq.cache[i].keep(be, x.rows, placed_rows.view());
+      for (index i = 0; i <= done; ++i) seq.cache[i].compact(be, x.rows, device_rows.view());
     for (index i = 0; i < rows.size; ++i) {
       const auto from = static_cast<std::size_t>(rows[i]), to = static_cast<std::size_t>(i);
       alive.original[to] = alive.original[from];
@@ -266,7 +266,7 @@ class llama {
       turn[i] = position - std::exchange(alive.rotary[i], position);
     }
     const auto rows = std::ssize(turn);
-    const auto placed = placed_indices(be, {turn.data(), rows});
+    const auto placed = device_indices(be, {turn.data(), rows});
     for (index i = 0; i <= done; ++i) {
       const auto cached = seq.cache[i].keys();
       const auto last = cached.middle_rows(cached.rows - rows, rows);

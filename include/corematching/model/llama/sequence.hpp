@@ -23,8 +23,8 @@ struct sequence {
   decoding_steps<B> steps = {};
   std::int32_t next_position = 0;
 
-  index_view<typename B::space> placed_id() const { return {input.data(), 1}; }
-  index_view<typename B::space> placed_position() const { return {input.data() + 1, 1}; }
+  index_view<typename B::space> device_id() const { return {input.data(), 1}; }
+  index_view<typename B::space> device_position() const { return {input.data() + 1, 1}; }
 };
 
 }  // namespace corematching

@@ -18,7 +18,7 @@ inline namespace COREMATCHING_CPU_ISA {
 namespace detail {
 
 /// Up to this many tokens the row kernels win: they read weights as they are and need no packing.
-inline constexpr index few_tokens = 4;
+inline constexpr index largest_decode_batch = 4;
 /// Rows that a dot product walks at once.
 inline constexpr std::size_t dot_streams = 4;
 

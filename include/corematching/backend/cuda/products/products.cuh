@@ -94,8 +94,8 @@ inline void matmul(const context& on, product_workspaces& memory, device_rows y,
                    product_mode mode = product_mode::replace) {
   assert(y.rows == x.rows && y.cols == w.rows && x.cols == w.cols && (bias.empty() || bias.size == w.rows));
   if (y.rows == 0 || y.cols == 0) return;
-  if (x.rows <= few_tokens || x.cols == 0) {  // cuBLAS is asked for no product of length 0
-    for_parts(x.rows, few_tokens, [&](index first, index count) {
+  if (x.rows <= largest_decode_batch || x.cols == 0) {  // cuBLAS is asked for no product of length 0
+    for_parts(x.rows, largest_decode_batch, [&](index first, index count) {
       multiply_rows(on, y.middle_rows(first, count), x.middle_rows(first, count), w, bias, mode);
     });
     return;
@@ -138,8 +138,8 @@ inline void gated_up(const context& on, product_workspaces& memory, device_rows 
                      const weight_view<device_space>& gate, const weight_view<device_space>& up,
                      activation act, const neurons& selection) {
   if (y.rows == 0 || y.cols == 0) return;
-  if (x.rows <= few_tokens || x.cols == 0) {
-    for_parts(x.rows, few_tokens, [&](index first, index count) {
+  if (x.rows <= largest_decode_batch || x.cols == 0) {
+    for_parts(x.rows, largest_decode_batch, [&](index first, index count) {
       gated_rows(on, y.middle_rows(first, count), x.middle_rows(first, count), gate, up, act, selection);
     });
     return;
@@ -162,8 +162,8 @@ inline void weighted_rows(const context& on, product_workspaces& memory, device_
                           const weight_view<device_space>& w, const neurons& selection,
                           product_mode mode = product_mode::replace) {
   if (y.rows == 0 || y.cols == 0) return;
-  if (x.rows <= few_tokens || x.cols == 0) {
-    for_parts(x.rows, few_tokens, [&](index first, index count) {
+  if (x.rows <= largest_decode_batch || x.cols == 0) {
+    for_parts(x.rows, largest_decode_batch, [&](index first, index count) {
       sum_weighted_rows(on, memory.partials, y.middle_rows(first, count), x.middle_rows(first, count), w,
                         selection, mode);
     });

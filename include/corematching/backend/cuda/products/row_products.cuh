@@ -21,7 +21,7 @@
 namespace corematching::cuda::detail {
 
 /// Up to this many tokens are multiplied by the kernels that read weights as they are.
-inline constexpr index few_tokens = 8;
+inline constexpr index largest_decode_batch = 8;
 
 inline constexpr int product_warps = 4;
 inline constexpr int product_threads = product_warps * warp_size;
@@ -202,11 +202,11 @@ __global__ void __launch_bounds__(product_threads, product_blocks<Tokens>)
 /// enough, as a std::integral_constant.
 template <class Body>
 void visit_tokens(index tokens, Body&& body) {
-  assert(tokens >= 1 && tokens <= few_tokens);
+  assert(tokens >= 1 && tokens <= largest_decode_batch);
   if (tokens == 1) return body(std::integral_constant<int, 1>{});
   if (tokens == 2) return body(std::integral_constant<int, 2>{});
   if (tokens <= 4) return body(std::integral_constant<int, 4>{});
-  return body(std::integral_constant<int, few_tokens>{});
+  return body(std::integral_constant<int, largest_decode_batch>{});
 }
 
 /// The first columns that are loaded 16 bytes at a time: none where a row begins elsewhere.
@@ -220,7 +220,7 @@ inline dim3 product_grid(index rows, index rows_of_one_warp) {
 }
 
 /// y[t, i] = x[t] . w[i] + bias[i], or added to it, y [T, N], x [T, D], w [N, D], bias [N] or empty, T at
-/// most few_tokens.
+/// most largest_decode_batch.
 inline void multiply_rows(const context& on, device_rows y, const_device_rows x,
                           const weight_view<device_space>& w, vector_view<const float, device_space> bias,
                           product_mode mode = product_mode::replace) {
@@ -244,7 +244,7 @@ inline void multiply_rows(const context& on, device_rows y, const_device_rows x,
 }
 
 /// y[t, i] = act(x[t] . gate[n]) * (x[t] . up[n]) for the i-th selected neuron n; y [T, selected], x [T, D],
-/// gate and up [N, D], stored alike, T at most few_tokens.
+/// gate and up [N, D], stored alike, T at most largest_decode_batch.
 inline void gated_rows(const context& on, device_rows y, const_device_rows x,
                        const weight_view<device_space>& gate, const weight_view<device_space>& up,
                        activation act, const neurons& selection) {
