@@ -54,9 +54,23 @@ std::vector<std::byte> from_raw_profile(std::string_view text) {
   return bytes;
 }
 
+constexpr std::size_t signature_bytes = 8, bytes_around_chunk = 12;  // its length and type; its checksum
+
+/// The signature and the chunks behind it, up to the first that ends behind `bytes`: libpng takes the memory
+/// that a chunk claims, up to 2 GB, before it sees that it is not there.
+std::span<const std::byte> whole_chunks(std::span<const std::byte> bytes) {
+  std::size_t end = signature_bytes;
+  while (bytes.size() - end >= bytes_around_chunk) {
+    const png_uint_32 length = png_get_uint_32(reinterpret_cast<png_const_bytep>(bytes.data() + end));
+    if (length > bytes.size() - end - bytes_around_chunk) break;
+    end += bytes_around_chunk + length;
+  }
+  return bytes.first(end);
+}
+
 class png_decoder {
  public:
-  explicit png_decoder(std::span<const std::byte> bytes) : rest_(bytes) {
+  explicit png_decoder(std::span<const std::byte> bytes) : rest_(whole_chunks(bytes)) {
     png_ = png_create_read_struct(PNG_LIBPNG_VER_STRING, &message_, on_error, on_warning);
     if (png_ != nullptr) info_ = png_create_info_struct(png_);
     if (info_ == nullptr) {
@@ -191,7 +205,7 @@ class png_encoder {
 }  // namespace
 
 bool is_png(std::span<const std::byte> bytes) {
-  constexpr std::uint8_t signature[] = {0x89, 'P', 'N', 'G', '\r', '\n', 0x1a, '\n'};
+  constexpr std::uint8_t signature[signature_bytes] = {0x89, 'P', 'N', 'G', '\r', '\n', 0x1a, '\n'};
   return bytes.size() >= sizeof signature && std::memcmp(bytes.data(), signature, sizeof signature) == 0;
 }
 

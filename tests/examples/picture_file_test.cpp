@@ -169,6 +169,14 @@ TEST_F(picture_file, refuses_more_pixels_than_the_limit) {
   }
 }
 
+TEST_F(picture_file, refuses_a_png_chunk_that_claims_more_than_the_file_has) {
+  std::string png = content_of(reference_file("one_pixel.png"));
+  const std::size_t behind_header = 33;
+  png.insert(behind_header, std::string("\x3f\0\0\0iTXtXML:com.adobe.xmp\0\0\0\0\0", 30));
+  EXPECT_EQ(message_without_directory(write("claims.png", png)),
+            "claims.png: not a readable PNG picture: the file is truncated");
+}
+
 TEST_F(picture_file, refuses_a_header_that_promises_too_much) {
   std::string png = content_of(reference_file("one_pixel.png"));
   // 2^31 - 1 by 2^31 - 1 pixels, with the checksum that belongs to it.
