@@ -18,7 +18,7 @@ struct options {
   std::optional<index> layers;
   dtype weights = dtype::f16;
   std::optional<int> cuda_device;  // its number; nothing: the CPU
-  bool graph = true;               // there, replay decoding steps as a graph
+  bool graph = true;               // there, launch decoding steps as a graph
   int threads = 0;
   workload load{64, 576, 32, dtype::f16};
   std::optional<index> keep;

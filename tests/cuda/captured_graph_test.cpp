@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Decoding steps that are recorded as a graph and replayed: each scenario runs once so and once with every
+// Decoding steps that are captured as a graph and launched: each scenario runs once so and once with every
 // operation queued by itself, and must give the same bits and the same counts of work.
 #include <gtest/gtest.h>
 
@@ -28,7 +28,7 @@ llama_config config_of(index head_dim) {
   return config;
 }
 
-class device_recordings : public testing::Test {
+class device_graphs : public testing::Test {
  protected:
   /// What a scenario notes of its steps.
   struct outcome {
@@ -68,23 +68,23 @@ class device_recordings : public testing::Test {
     }
   };
 
-  /// How often steps were recorded and replayed, once both ways of running the scenario have agreed.
+  /// How often steps were captured and launched, once both ways of running the scenario have agreed.
   std::pair<index, index> compare(const std::function<void(steps)>& scenario, index head_dim = 6) {
-    tiny plain(config_of(head_dim)), recording(config_of(head_dim));
-    plain.be.set_recording(false);
+    tiny plain(config_of(head_dim)), graph(config_of(head_dim));
+    plain.be.set_capturing(false);
     outcome expected, seen;
     scenario({plain, expected});
-    scenario({recording, seen});
+    scenario({graph, seen});
     EXPECT_EQ(seen.logits, expected.logits);
     EXPECT_EQ(seen.work, expected.work);
-    EXPECT_EQ(plain.be.recordings().recorded + plain.be.recordings().replayed, 0u);
-    const recording_counts made = recording.be.recordings();
-    return {static_cast<index>(made.recorded), static_cast<index>(made.replayed)};
+    EXPECT_EQ(plain.be.graphs().captured + plain.be.graphs().launched, 0u);
+    const graph_counts made = graph.be.graphs();
+    return {static_cast<index>(made.captured), static_cast<index>(made.launched)};
   }
   using counts = std::pair<index, index>;
 };
 
-TEST_F(device_recordings, of_steps_serve_all_lengths_of_the_cache) {
+TEST_F(device_graphs, of_steps_serve_all_lengths_of_the_cache) {
   const struct {
     index head_dim;
     dtype cache_type;
@@ -100,7 +100,7 @@ TEST_F(device_recordings, of_steps_serve_all_lengths_of_the_cache) {
   }
 }
 
-TEST_F(device_recordings, of_steps_with_core_neurons_serve_layers_of_different_lengths) {
+TEST_F(device_graphs, of_steps_with_core_neurons_serve_layers_of_different_lengths) {
   using enum pruning_mode;
   for (const pruning_mode mode : {everywhere, later_layers, zero_in_place})
     EXPECT_EQ(compare([&](steps of) {
@@ -114,7 +114,7 @@ TEST_F(device_recordings, of_steps_with_core_neurons_serve_layers_of_different_l
               counts(1, 4));
 }
 
-TEST_F(device_recordings, are_made_anew_for_the_neurons_and_the_cache_of_a_further_prompt) {
+TEST_F(device_graphs, are_made_anew_for_the_neurons_and_the_cache_of_a_further_prompt) {
   EXPECT_EQ(compare([](steps of) {
               talk t(of.model, {.match_layers = {1}, .positions = position_policy::contiguous});
               for (const char* letters : {"tttiiiiiiiiittttt", "ttiiiitttttttttttt"}) {
@@ -125,7 +125,7 @@ TEST_F(device_recordings, are_made_anew_for_the_neurons_and_the_cache_of_a_furth
             counts(2, 4));
 }
 
-TEST_F(device_recordings, belong_to_one_sequence_each) {
+TEST_F(device_graphs, belong_to_one_sequence_each) {
   EXPECT_EQ(compare([](steps of) {
               auto a = of.start(5, 30), b = of.start(63, 30);
               for (int turn = 0; turn < 5; ++turn) {
@@ -136,9 +136,9 @@ TEST_F(device_recordings, belong_to_one_sequence_each) {
             counts(2, 3 + 8));
 }
 
-TEST_F(device_recordings, are_made_anew_where_the_cache_has_grown) {
+TEST_F(device_graphs, are_made_anew_where_the_cache_has_grown) {
   // Rows for 9 + 5, then for 9 + 5 + 1 + 5: of each room one step is plain, or the one that moves the cache
-  // and the next; the one behind it is recorded.
+  // and the next; the one behind it is captured.
   EXPECT_EQ(compare([](steps of) {
               auto seq = of.start(9, 5);
               of.decode(seq, 11);
@@ -146,7 +146,7 @@ TEST_F(device_recordings, are_made_anew_where_the_cache_has_grown) {
             counts(2, 3 + 3));
 }
 
-TEST_F(device_recordings, are_not_made_where_the_cache_moves_in_every_step) {
+TEST_F(device_graphs, are_not_made_where_the_cache_moves_in_every_step) {
   EXPECT_EQ(compare([](steps of) {
               auto seq = of.start(9, 0);
               of.decode(seq, 5);
@@ -154,21 +154,21 @@ TEST_F(device_recordings, are_not_made_where_the_cache_moves_in_every_step) {
             counts(0, 0));
 }
 
-TEST_F(device_recordings, are_made_anew_where_other_work_has_moved_the_backends_memory) {
+TEST_F(device_graphs, are_made_anew_where_other_work_has_moved_the_backends_memory) {
   const counts made = compare([](steps of) {
     auto a = of.start(5, 30), b = of.start(120, 0);
     of.decode(a, 3);
     of.prefill(b, 8);  // sums of eight tokens
     of.decode(a, 3);
   });
-  // A device may give more memory at the same place, which the recording then still fits.
+  // A device may give more memory at the same place, which the graph then still fits.
   if (support::is_emulated)
     EXPECT_EQ(made, counts(2, 3));
   else
     EXPECT_EQ(made.first + made.second, 5);
 }
 
-TEST_F(device_recordings, are_not_made_of_steps_that_a_hook_watches_but_outlast_them) {
+TEST_F(device_graphs, are_not_made_of_steps_that_a_hook_watches_but_outlast_them) {
   EXPECT_EQ(compare([](steps of) {
               auto seq = of.start(5, 30);
               layer_recording watched;
@@ -194,7 +194,7 @@ struct changing_lists {
   }
 };
 
-TEST_F(device_recordings, are_not_made_where_a_hook_names_other_memory_in_every_step) {
+TEST_F(device_graphs, are_not_made_where_a_hook_names_other_memory_in_every_step) {
   EXPECT_EQ(compare([](steps of) {
               std::vector<B::buffer<std::int32_t>> lists;
               auto seq = of.start(5, 30);
@@ -203,7 +203,7 @@ TEST_F(device_recordings, are_not_made_where_a_hook_names_other_memory_in_every_
             counts(0, 0));
 }
 
-TEST_F(device_recordings, are_not_shared_by_models) {
+TEST_F(device_graphs, are_not_shared_by_models) {
   const tiny other(config_of(6), 2);
   EXPECT_EQ(compare([&](steps of) {
               auto seq = of.start(5, 30);
@@ -214,10 +214,10 @@ TEST_F(device_recordings, are_not_shared_by_models) {
             counts(2, 1 + 1));
 }
 
-class device_recording : public testing::Test {
+class captured_graph : public testing::Test {
  protected:
   B be = support::make_backend(1);
-  B::recording made;
+  B::graph made;
   matrix<B> x{be, 1, 64}, more{be, 1, 64};
   matrix<B> cached{be, 4, 64};
   B::buffer<std::int32_t> counter = be.allocate<std::int32_t>(1);
@@ -239,29 +239,29 @@ class device_recording : public testing::Test {
   }
 };
 
-TEST_F(device_recording, runs_its_operations_once_and_with_every_replay) {
-  EXPECT_FALSE(be.replay(made, 3)) << "there is none";
-  be.record(made, counter.view(), 3, [&] { be.add(x.view(), more.view()); });
+TEST_F(captured_graph, runs_its_operations_once_and_with_every_launch) {
+  EXPECT_FALSE(be.launch(made, 3)) << "there is none";
+  be.capture(made, counter.view(), 3, [&] { be.add(x.view(), more.view()); });
   EXPECT_EQ(first_of(x), 11);
   fill(more, 100);
-  EXPECT_TRUE(be.replay(made, 3));
+  EXPECT_TRUE(be.launch(made, 3));
   EXPECT_EQ(first_of(x), 111);
 }
 
-TEST_F(device_recording, stores_rows_as_much_later_as_the_counter_has_grown) {
+TEST_F(captured_graph, stores_rows_as_much_later_as_the_counter_has_grown) {
   fill(cached, 0);
-  be.record(made, counter.view(), 3, [&] { be.store_rows(cached.view().middle_rows(1, 1), x.view()); });
+  be.capture(made, counter.view(), 3, [&] { be.store_rows(cached.view().middle_rows(1, 1), x.view()); });
   count_to(5);
   fill(x, 7);
-  EXPECT_TRUE(be.replay(made, 5));
+  EXPECT_TRUE(be.launch(made, 5));
   const float rows[] = {0, 1, 0, 7};
   for (index i = 0; i < 4; ++i) EXPECT_EQ(first_of(cached, i), rows[i]) << i;
 }
 
-TEST_F(device_recording, that_is_given_up_leaves_the_backend_as_it_was) {
+TEST_F(captured_graph, that_is_given_up_leaves_the_backend_as_it_was) {
   const work_counters before = be.counters();
   EXPECT_EQ(error_text([&] {
-              be.record(made, counter.view(), 3, [&] {
+              be.capture(made, counter.view(), 3, [&] {
                 be.add(x.view(), more.view());
                 be.matmul(x.view().left_cols(4), more.view(), std::as_const(cached).view());
                 fail("given up");
@@ -270,40 +270,41 @@ TEST_F(device_recording, that_is_given_up_leaves_the_backend_as_it_was) {
             "given up");
   EXPECT_EQ(be.counters(), before);
   EXPECT_EQ(first_of(x), 1) << "nothing has run";
-  EXPECT_FALSE(be.replay(made, 3));
+  EXPECT_FALSE(be.launch(made, 3));
   be.store_rows(cached.view().middle_rows(1, 1), x.view());
   EXPECT_EQ(first_of(cached, 1), 1) << "rows that are stored now go where they are told";
 }
 
-TEST_F(device_recording, refuses_to_wait) {
-  expect_parts(
-      error_text([&] { be.record(made, counter.view(), 3, [&] { be.download(vector_view<float>{}, {}); }); }),
-      "backend.cuh", "cudaStreamSynchronize");
+TEST_F(captured_graph, refuses_to_wait) {
+  expect_parts(error_text([&] {
+                 be.capture(made, counter.view(), 3, [&] { be.download(vector_view<float>{}, {}); });
+               }),
+               "backend.cuh", "cudaStreamSynchronize");
   be.add(x.view(), more.view());
   EXPECT_EQ(first_of(x), 11);
 }
 
-TEST_F(device_recording, refuses_to_take_memory) {
+TEST_F(captured_graph, refuses_to_take_memory) {
   matrix<B> y(be, 1, 64), factors(be, 1, 5000), rows(be, 5000, 64);
   for (matrix<B>* m : {&factors, &rows}) fill(*m, 1);
   const auto sum = [&] { be.weighted_rows(y.view(), factors.view(), std::as_const(rows).view()); };
-  expect_parts(error_text([&] { be.record(made, counter.view(), 3, sum); }), "more memory",
+  expect_parts(error_text([&] { be.capture(made, counter.view(), 3, sum); }), "more memory",
                "when they ran before");
   sum();
-  be.record(made, counter.view(), 3, sum);
+  be.capture(made, counter.view(), 3, sum);
   EXPECT_EQ(first_of(y), 5000);
 }
 
-TEST_F(device_recording, refuses_attention_of_more_than_one_query) {
+TEST_F(captured_graph, refuses_attention_of_more_than_one_query) {
   const attention_shape shape{.heads = 1, .kv_heads = 1, .head_dim = 64};
   matrix<B> y(be, 2, 64);
   const auto attend = [&] {
     be.attention(y.view(), cached.view().top_rows(2), cached.view(), cached.view(), shape);
   };
-  expect_parts(error_text([&] { be.record(made, counter.view(), 3, attend); }), "2 queries");
+  expect_parts(error_text([&] { be.capture(made, counter.view(), 3, attend); }), "2 queries");
 }
 
-TEST_F(device_recording, of_a_step_that_fails_leaves_the_cache_as_it_was) {
+TEST_F(captured_graph, of_a_step_that_fails_leaves_the_cache_as_it_was) {
   kv_cache<B> cache(2, 64, 8);
   decoding_steps<B> steps;
   no_hook hook;
@@ -316,14 +317,14 @@ TEST_F(device_recording, of_a_step_that_fails_leaves_the_cache_as_it_was) {
     });
   };
   for (std::int32_t position = 0; position < 2; ++position) run(position, false);
-  EXPECT_EQ(be.recordings().recorded, 0u) << "the first of these had to take memory";
+  EXPECT_EQ(be.graphs().captured, 0u) << "the first of these had to take memory";
   EXPECT_EQ(error_text([&] { run(2, true); }), "no second layer");
   for (std::int32_t position = 2; position < 5; ++position) {
     fill(x, static_cast<float>(10 * position));
     run(position, false);
   }
-  EXPECT_EQ(be.recordings().recorded, 1u);
-  EXPECT_EQ(be.recordings().replayed, 2u);
+  EXPECT_EQ(be.graphs().captured, 1u);
+  EXPECT_EQ(be.graphs().launched, 2u);
   for (index layer = 0; layer < 2; ++layer) {
     ASSERT_EQ(cache[layer].length(), 5);
     matrix<B> loaded(be, 5, 64);

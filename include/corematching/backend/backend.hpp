@@ -227,28 +227,28 @@ concept fusing_backend = backend<B> &&
   be.store_rows(cached, cached, x, x);           // likewise, into caches that are alike
 };
 
-/// How often a backend has recorded and replayed operations.
-struct recording_counts {
-  std::uint64_t recorded = 0;
-  std::uint64_t replayed = 0;
+/// How often a backend has captured a graph and launched one.
+struct graph_counts {
+  std::uint64_t captured = 0;
+  std::uint64_t launched = 0;
 };
 
-/// A backend that can record operations and replay them at the cost of one call: those of a decoding step,
-/// which for a while differs from the one before in nothing but what stands in memory and how many rows are
-/// cached.
+/// A backend that can capture operations as a graph and launch it at the cost of one call: those of a
+/// decoding step, which for a while differs from the one before in nothing but what stands in memory and how
+/// many rows are cached.
 template <class B>
-concept replaying_backend = backend<B> &&
-    requires(B& be, typename B::recording& made, index_view<typename B::space> counter, std::int32_t count,
+concept graph_backend = backend<B> &&
+    requires(B& be, typename B::graph& made, index_view<typename B::space> counter, std::int32_t count,
              void (&operations)()) {
-  // Runs `operations`, which wait for nothing and take no memory, and records them. They must have run before
-  // with the same sizes. counter [1] holds `count`.
-  be.record(made, counter, count, operations);
-  // Runs again what was recorded. By as much as the counter, which holds `count` now, has grown since,
+  // Runs `operations`, which wait for nothing and take no memory, and captures them. They must have run
+  // before with the same sizes. counter [1] holds `count`.
+  be.capture(made, counter, count, operations);
+  // Runs again what was captured. By as much as the counter, which holds `count` now, has grown since,
   // store_rows() goes so many rows further and attention() sees so many more keys. False, and nothing was
-  // done, where there is no recording, or none that still fits the backend's own memory.
-  { be.replay(made, count) } -> std::same_as<bool>;
-  be.set_recording(true);  // whether record() records, which it does unless told otherwise, or only runs
-  { be.recordings() } -> std::convertible_to<recording_counts>;
+  // done, where there is no graph, or none that still fits the backend's own memory.
+  { be.launch(made, count) } -> std::same_as<bool>;
+  be.set_capturing(true);  // whether capture() captures, which it does unless told otherwise, or only runs
+  { be.graphs() } -> std::convertible_to<graph_counts>;
 };
 
 }  // namespace corematching

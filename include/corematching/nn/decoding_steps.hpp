@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Decoding steps of one sequence, recorded and replayed where the backend can do that. The first step under
-// some circumstances runs plainly, so that the backend's own memory has its size; the second one is recorded;
-// those behind it are replays, until circumstances change.
+// Decoding steps of one sequence, captured as a graph and launched where the backend can do that. The first
+// step under some circumstances runs plainly, so that the backend's own memory has its size; the second one
+// is captured; those behind it launch that graph, until circumstances change.
 #pragma once
 
 #include <atomic>
@@ -39,21 +39,21 @@ class decoding_steps {
   }
 };
 
-/// Where steps can be replayed: a hook that answers ahead is asked before the step, and another one with its
+/// Where graphs can be captured: a hook that answers ahead is asked before the step, and another one with its
 /// answers takes its place.
-template <replaying_backend B>
+template <graph_backend B>
 class decoding_steps<B> {
  public:
-  /// An exception while a step is recorded or replayed leaves `cache` as it was.
+  /// An exception while a step is captured or launched leaves `cache` as it was.
   template <hook_of<B> H, class Step>
   void run(B& be, kv_cache<B>& cache, const step_place<B>& at, H& hook, Step&& step) {
     if constexpr (answers_ahead<H>) {
       circumstances now = ask(be, cache, at, hook);
       const auto plain_step = [&] { run_with_answers(now, hook, step); };
       if (now == last_ && has_room(cache)) {
-        replay(be, cache, at, plain_step);
+        launch(be, cache, at, plain_step);
       } else {
-        recorded_ = {};
+        graph_ = {};
         plain_step();
       }
       last_ = std::move(now);
@@ -79,7 +79,7 @@ class decoding_steps<B> {
     }
   };
 
-  // What a recording depends on: all but the contents of memory and the number of steps since.
+  // What a graph depends on: all but the contents of memory and the number of steps since.
   struct circumstances {
     std::uint64_t model = 0;
     std::vector<layer_circumstances> layers;
@@ -124,17 +124,17 @@ class decoding_steps<B> {
     return true;
   }
 
-  // Runs `plain_step` in order to record it, unless it is there already.
+  // Runs `plain_step` in order to capture it, unless it is there already.
   template <class Step>
-  void replay(B& be, kv_cache<B>& cache, const step_place<B>& at, const Step& plain_step) {
+  void launch(B& be, kv_cache<B>& cache, const step_place<B>& at, const Step& plain_step) {
     const auto set_lengths = [&](index behind_position) {
       for (index i = 0; i < cache.layers(); ++i)
         cache[i].set_length(at.position + behind_position -
                             last_.layers[static_cast<std::size_t>(i)].dropped);
     };
-    if (be.replay(recorded_, at.position)) return set_lengths(1);
+    if (be.launch(graph_, at.position)) return set_lengths(1);
     try {
-      be.record(recorded_, at.device_position, at.position, plain_step);
+      be.capture(graph_, at.device_position, at.position, plain_step);
     } catch (...) {
       set_lengths(0);
       throw;
@@ -142,7 +142,7 @@ class decoding_steps<B> {
   }
 
   circumstances last_;
-  typename B::recording recorded_;
+  typename B::graph graph_;
 };
 
 }  // namespace corematching

@@ -15,7 +15,7 @@
 //
 // A hook whose answers at site::ffn_neurons depend on nothing that a decoding step computes can say so by
 // `static constexpr bool answers_ahead = true`. It may then be asked for all layers before the first one
-// runs, and a backend that can replay recorded steps does so while the answers name the same memory.
+// runs, and a backend that captures graphs launches them while the answers name the same memory.
 #pragma once
 
 #include <concepts>

@@ -20,12 +20,12 @@
 #include "corematching/backend/cuda/argmax.cuh"
 #include "corematching/backend/cuda/attention/attention.cuh"
 #include "corematching/backend/cuda/buffer.cuh"
+#include "corematching/backend/cuda/captured_graph.cuh"
 #include "corematching/backend/cuda/device.cuh"
 #include "corematching/backend/cuda/norms.cuh"
 #include "corematching/backend/cuda/pointwise.cuh"
 #include "corematching/backend/cuda/products/products.cuh"
 #include "corematching/backend/cuda/products/weights.cuh"
-#include "corematching/backend/cuda/recording.cuh"
 #include "corematching/backend/cuda/rotary.cuh"
 #include "corematching/backend/cuda/rows.cuh"
 #include "corematching/backend/cuda/selection.cuh"
@@ -47,7 +47,7 @@ class backend {
   using stored = weight_view<space>;
   using cached = cache_view<space>;
   using neurons = neuron_selection<space>;
-  using recording = cuda::recording;
+  using graph = cuda::graph;
 
   /// Works on `device`, numbered as the system does; throws `error` where it cannot be used.
   explicit backend(int device = 0)
@@ -193,42 +193,42 @@ class backend {
     detail::overlap(on(), scores, bits, set);
   }
 
-  /// Records `operations` as a graph and launches it.
+  /// Captures `operations` as a graph and launches it.
   template <std::invocable Operations>
-  void record(recording& to, ids counter, std::int32_t count, Operations&& operations) {
+  void capture(graph& to, ids counter, std::int32_t count, Operations&& operations) {
     to = {};
-    if (!records_) return operations();
+    if (!captures_) return operations();
     graph_handle graph;
     {
-      const recording_scope scope(*this, {counter.data, count});
+      const capture_scope scope(*this, {counter.data, count});
       graph = detail::captured(on().stream, operations);
       to = {nullptr, count, counters_ - scope.before(), work_of_row_, own_memory()};
     }
     to.graph = detail::instantiated(graph);
-    ++counts_.recorded;
-    launch(to, count);
+    ++counts_.captured;
+    run(to, count);
   }
-  bool replay(const recording& made, std::int32_t count) {
+  bool launch(const graph& made, std::int32_t count) {
     if (!made.graph || made.memory != own_memory()) return false;
-    launch(made, count);
-    ++counts_.replayed;
+    run(made, count);
+    ++counts_.launched;
     return true;
   }
-  /// Whether record() records, which it does unless told otherwise, or only runs.
-  void set_recording(bool records) { records_ = records; }
-  const recording_counts& recordings() const { return counts_; }
+  /// Whether capture() captures, which it does unless told otherwise, or only runs.
+  void set_capturing(bool captures) { captures_ = captures; }
+  const graph_counts& graphs() const { return counts_; }
 
  private:
-  // While operations are recorded: they are told of later rows, and are not counted, since they do not run.
-  class recording_scope {
+  // While operations are captured: they are told of later rows, and are not counted, since they do not run.
+  class capture_scope {
    public:
-    recording_scope(backend& of, later_rows later) : of_(of), before_(of.counters_) {
+    capture_scope(backend& of, later_rows later) : of_(of), before_(of.counters_) {
       of_.later_ = later;
       of_.work_of_row_ = {};
     }
-    recording_scope(const recording_scope&) = delete;
-    recording_scope& operator=(const recording_scope&) = delete;
-    ~recording_scope() {
+    capture_scope(const capture_scope&) = delete;
+    capture_scope& operator=(const capture_scope&) = delete;
+    ~capture_scope() {
       of_.later_ = {};
       of_.counters_ = before_;
     }
@@ -248,7 +248,7 @@ class backend {
     work_of_row_ += of_one_key_more - now;
   }
 
-  void launch(const recording& made, std::int32_t count) {
+  void run(const graph& made, std::int32_t count) {
     COREMATCHING_CUDA_CHECK(cudaGraphLaunch(made.graph.get(), on().stream));
     counters_ += made.work;
     counters_ += made.work_of_row * static_cast<std::uint64_t>(count - made.start);
@@ -280,12 +280,12 @@ class backend {
   workspace argmax_workspace_;
   detail::selection_state selection_;
   work_counters counters_;
-  later_rows later_;           // while operations are recorded
+  later_rows later_;           // while operations are captured
   work_counters work_of_row_;  // of them
-  bool records_ = true;
-  recording_counts counts_;
+  bool captures_ = true;
+  graph_counts counts_;
 };
 
-static_assert(replaying_backend<backend> && fusing_backend<backend>);
+static_assert(graph_backend<backend> && fusing_backend<backend>);
 
 }  // namespace corematching::cuda

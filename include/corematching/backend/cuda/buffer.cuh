@@ -107,7 +107,7 @@ inline void require_no_capture(cudaStream_t stream) {
   cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
   COREMATCHING_CUDA_CHECK(cudaStreamIsCapturing(stream, &status));
   require(status == cudaStreamCaptureStatusNone,
-          "operations that are recorded need more memory than when they ran before");
+          "operations that are captured need more memory than when they ran before");
 }
 
 }  // namespace detail

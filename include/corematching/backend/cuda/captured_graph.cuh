@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Operations recorded as a CUDA graph, which one call starts again. The arguments of its kernels are those of
-// the recording; what may change is what stands in memory, and, told by a counter there, how many rows the
+// Operations captured as a CUDA graph, which one call starts again. The arguments of its kernels are those of
+// the graph; what may change is what stands in memory, and, told by a counter there, how many rows the
 // caches have.
 #pragma once
 
@@ -17,11 +17,11 @@
 
 namespace corematching::cuda {
 
-/// What was recorded, or nothing.
-struct recording {
+/// What was captured, or nothing.
+struct graph {
   graph_exec_handle graph;
   std::int32_t start = 0;               // what the counter was
-  work_counters work;                   // of the operations as they were recorded
+  work_counters work;                   // of the operations as they were captured
   work_counters work_of_row;            // more of it for every later row
   std::array<const void*, 6> memory{};  // of the backend's own that they use
 };

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a kernel that is recorded cannot be told by its arguments, since it runs again with the same ones: how
+// What a kernel that is captured cannot be told by its arguments, since it runs again with the same ones: how
 // many rows a cache has got since.
 #pragma once
 

@@ -92,11 +92,11 @@ class neuron_set {
   std::shared_ptr<const void> set_;
 };
 
-/// Operations that a backend has recorded, or nothing.
-class recording {
+/// Operations that a backend has captured, or nothing.
+class graph {
  public:
-  recording() = default;
-  recording(void* made, void (*release)(void* owner)) : made_(made, {release, made}) {}
+  graph() = default;
+  graph(void* made, void (*release)(void* owner)) : made_(made, {release, made}) {}
   void* get() const { return made_.get(); }
 
  private:
@@ -220,11 +220,11 @@ class linked_backend {
     call(table_->store_rows_of_two, y, other_y, x, other_x);
   }
 
-  /// As replaying_backend says; operations in the host's memory run at once, so there is nothing to record.
-  using recording = linked::recording;
+  /// As graph_backend says; operations in the host's memory run at once, so there is nothing to capture.
+  using graph = linked::graph;
   template <std::invocable Operations>
   requires std::same_as<Space, device_space>
-  void record(recording& to, ids counter, std::int32_t count, Operations&& operations) {
+  void capture(graph& to, ids counter, std::int32_t count, Operations&& operations) {
     struct {
       Operations& operations;
       std::exception_ptr problem;
@@ -239,23 +239,21 @@ class linked_backend {
         return false;
       }
     };
-    to = recording(call(table_->make_recording), table_->release_recording);
+    to = graph(call(table_->make_graph), table_->release_graph);
     linked::failure problem;
-    table_->record(self_.get(), problem, to.get(), counter, count, {run, &asked});
+    table_->capture(self_.get(), problem, to.get(), counter, count, {run, &asked});
     if (problem.what != linked::failure::kind::none) to = {};
     if (asked.problem) std::rethrow_exception(asked.problem);
     problem.raise();
   }
-  bool replay(const recording& made, std::int32_t count) requires std::same_as<Space, device_space> {
-    return made.get() != nullptr && call(table_->replay, made.get(), count);
+  bool launch(const graph& made, std::int32_t count) requires std::same_as<Space, device_space> {
+    return made.get() != nullptr && call(table_->launch, made.get(), count);
   }
-  /// Whether record() records, which it does unless told otherwise, or only runs.
-  void set_recording(bool records) requires std::same_as<Space, device_space> {
-    call(table_->set_recording, records);
+  /// Whether capture() captures, which it does unless told otherwise, or only runs.
+  void set_capturing(bool captures) requires std::same_as<Space, device_space> {
+    call(table_->set_capturing, captures);
   }
-  recording_counts recordings() const requires std::same_as<Space, device_space> {
-    return call(table_->recordings);
-  }
+  graph_counts graphs() const requires std::same_as<Space, device_space> { return call(table_->graphs); }
 
  private:
   struct destroy {
@@ -274,6 +272,6 @@ class linked_backend {
 };
 
 static_assert(fusing_backend<linked_backend<host_space>> && fusing_backend<linked_backend<device_space>>);
-static_assert(replaying_backend<linked_backend<device_space>>);
+static_assert(graph_backend<linked_backend<device_space>>);
 
 }  // namespace corematching

@@ -17,8 +17,8 @@ namespace corematching::linked {
 
 namespace detail {
 
-/// What a recording ends with when one of its operations threw on the program's side, which keeps the cause.
-struct recording_stopped {};
+/// What a capture ends with when one of its operations threw on the program's side, which keeps the cause.
+struct capture_stopped {};
 
 /// Says in `problem` what is being thrown; without memory for a text, that there is none.
 inline void describe_exception(failure& problem) noexcept {
@@ -31,8 +31,8 @@ inline void describe_exception(failure& problem) noexcept {
       problem.what = failure::kind::out_of_memory;
     } catch (const std::exception& other) {
       problem = {failure::kind::other, other.what()};
-    } catch (const recording_stopped&) {
-      problem = {failure::kind::other, "an operation that was to be recorded failed"};
+    } catch (const capture_stopped&) {
+      problem = {failure::kind::other, "an operation that was to be captured failed"};
     } catch (...) {
       problem = {failure::kind::other, "the backend threw what is no std::exception"};
     }
@@ -207,32 +207,32 @@ class operations_of {
         [](B& be, cached y, cached other_y, in x, in other_x) { fused::store(be, y, other_y, x, other_x); });
   }
 
-  static constexpr void set_replaying(table& t) requires replaying_backend<B> {
-    using made = typename B::recording;
-    t.make_recording = as_entry([](B&) -> void* { return new made; });
-    t.release_recording = &detail::release<made>;
-    t.record = as_entry([](B& be, void* to, ids counter, std::int32_t count, recorded_operations which) {
-      be.record(*static_cast<made*>(to), counter, count, [&] {
-        if (!which.run(which.context)) throw detail::recording_stopped();
+  static constexpr void set_graphs(table& t) requires graph_backend<B> {
+    using made = typename B::graph;
+    t.make_graph = as_entry([](B&) -> void* { return new made; });
+    t.release_graph = &detail::release<made>;
+    t.capture = as_entry([](B& be, void* to, ids counter, std::int32_t count, captured_operations which) {
+      be.capture(*static_cast<made*>(to), counter, count, [&] {
+        if (!which.run(which.context)) throw detail::capture_stopped();
       });
     });
-    t.replay = as_entry([](B& be, const void* which, std::int32_t count) {
-      return be.replay(*static_cast<const made*>(which), count);
+    t.launch = as_entry([](B& be, const void* which, std::int32_t count) {
+      return be.launch(*static_cast<const made*>(which), count);
     });
-    t.set_recording = as_entry([](B& be, bool records) { be.set_recording(records); });
-    t.recordings = as_entry([](B& be) { return be.recordings(); });
+    t.set_capturing = as_entry([](B& be, bool captures) { be.set_capturing(captures); });
+    t.graphs = as_entry([](B& be) { return be.graphs(); });
   }
 
   // Nothing is kept, so every step runs.
-  static constexpr void set_replaying(table& t) {
-    t.make_recording = as_entry([](B&) -> void* { return nullptr; });
-    t.release_recording = [](void*) {};
-    t.record = as_entry([](B&, void*, ids, std::int32_t, recorded_operations which) {
-      if (!which.run(which.context)) throw detail::recording_stopped();
+  static constexpr void set_graphs(table& t) {
+    t.make_graph = as_entry([](B&) -> void* { return nullptr; });
+    t.release_graph = [](void*) {};
+    t.capture = as_entry([](B&, void*, ids, std::int32_t, captured_operations which) {
+      if (!which.run(which.context)) throw detail::capture_stopped();
     });
-    t.replay = as_entry([](B&, const void*, std::int32_t) { return false; });
-    t.set_recording = as_entry([](B&, bool) {});
-    t.recordings = as_entry([](B&) { return recording_counts(); });
+    t.launch = as_entry([](B&, const void*, std::int32_t) { return false; });
+    t.set_capturing = as_entry([](B&, bool) {});
+    t.graphs = as_entry([](B&) { return graph_counts(); });
   }
 
   static constexpr table make() {
@@ -242,7 +242,7 @@ class operations_of {
     set_cache(t);
     set_selection(t);
     set_fused(t);
-    set_replaying(t);
+    set_graphs(t);
     return t;
   }
 

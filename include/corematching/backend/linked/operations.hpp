@@ -52,8 +52,8 @@ struct owned {
   void* owner = nullptr;
 };
 
-/// Operations that a recording consists of; false where one of them threw, which ends the recording.
-struct recorded_operations {
+/// Operations to be captured; false where one of them threw, which ends the capture.
+struct captured_operations {
   bool (*run)(void* context) = nullptr;
   void* context = nullptr;
 };
@@ -75,7 +75,7 @@ using entry = typename detail::entry_of<Signature>::type;
 
 /// The table of a backend in `Space`. Formulas and shapes of the operations stand beside their names in
 /// backend.hpp. Operations that a backend lacks are made of others (fusing_backend) or run at once
-/// (replaying_backend).
+/// (graph_backend).
 template <class Space>
 struct operations {
   using out = matrix_view<float, Space>;
@@ -141,12 +141,12 @@ struct operations {
   entry<void(out, out, ids, vec)> rotary_of_two;
   entry<void(cached, cached, in, in)> store_rows_of_two;
 
-  entry<void*()> make_recording;
-  void (*release_recording)(void* recording);
-  entry<void(void* recording, ids, std::int32_t, recorded_operations)> record;
-  entry<bool(const void* recording, std::int32_t)> replay;
-  entry<void(bool)> set_recording;
-  entry<recording_counts()> recordings;
+  entry<void*()> make_graph;
+  void (*release_graph)(void* graph);
+  entry<void(void* graph, ids, std::int32_t, captured_operations)> capture;
+  entry<bool(const void* graph, std::int32_t)> launch;
+  entry<void(bool)> set_capturing;
+  entry<graph_counts()> graphs;
 };
 
 /// A backend that a program can be linked with: how one is made, and its table. `make` takes a number of

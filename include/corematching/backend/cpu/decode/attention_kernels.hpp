@@ -25,7 +25,8 @@ namespace detail {
 inline constexpr index panel_queries = 16;
 /// Keys, or elements of values, that one kernel call makes sums of: what the registers hold.
 inline constexpr index sums_at_once = COREMATCHING_HAS_AVX512 ? 24 : 6;
-/// Keys and values of a tile, and elements of a row of a tile; longer rows take several tiles side by side.
+/// Keys and values of a chunk, and elements of a row of a chunk; longer rows take several chunks side by
+/// side.
 inline constexpr index attended_keys = 48;
 inline constexpr index attended_elements = 128;
 
@@ -40,7 +41,7 @@ void add_broadcast(std::array<f32x16, Count>& sums, const float* panel, const fl
   }
 }
 
-/// scores[c] = q . keys[c] for `Count` rows of a tile, added to what is there if `more`.
+/// scores[c] = q . keys[c] for `Count` rows of a chunk, added to what is there if `more`.
 template <std::size_t Count>
 [[gnu::noinline]] void score_keys(const float* queries, const float* keys, index depth, bool more,
                                   float* scores) {
@@ -53,7 +54,8 @@ template <std::size_t Count>
   for (std::size_t c = 0; c < Count; ++c) sums[c].store(scores + static_cast<index>(c) * panel_queries);
 }
 
-/// sums[c] = factor * sums[c] + sum over j < keys of weights[j] * values[j][c] for `Count` columns of a tile.
+/// sums[c] = factor * sums[c] + sum over j < keys of weights[j] * values[j][c] for `Count` columns of a
+/// chunk.
 template <std::size_t Count>
 [[gnu::noinline]] void add_values(const float* weights, const float* values, index keys, f32x16 factor,
                                   float* result) {
@@ -82,7 +84,7 @@ void for_groups(index count, Body&& body) {
   }
 }
 
-/// The softmax of sixteen rows that goes on over tiles of scores, which are in units of ln 2.
+/// The softmax of sixteen rows that goes on over chunks of scores, which are in units of ln 2.
 struct running_softmax {
   float highest[panel_queries];
   float total[panel_queries];
@@ -103,7 +105,7 @@ struct running_softmax {
     return larger(larger(even, odd), f32x16::load(scores + (keys - 1) * panel_queries));
   }
 
-  /// scores[j] = 2^(scores[j] - highest so far). Returns by what the sums of earlier tiles shrink.
+  /// scores[j] = 2^(scores[j] - highest so far). Returns by what the sums of earlier chunks shrink.
   f32x16 add(float* scores, index keys) {
     const f32x16 before = f32x16::load(highest);
     const f32x16 now = larger(before, largest(scores, keys));

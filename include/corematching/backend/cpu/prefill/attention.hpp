@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Attention with many queries: panels of sixteen query rows of one key/value head against tiles of its keys
-// and values, with a softmax that goes on from tile to tile (FlashAttention, arXiv 2205.14135), so no matrix
-// of all scores exists. Query heads that share a key/value head are rows of the same panels, and all panels
-// of a task share the tiles that it copies. A panel's result depends on nothing but its own rows
-// and the keys that one of them sees: a value that is not finite spoils all of them.
+// Attention with many queries: panels of sixteen query rows of one key/value head against chunks of its keys
+// and values, with a softmax that goes on from chunk to chunk (FlashAttention, arXiv 2205.14135), so no
+// matrix of all scores exists. Query heads that share a key/value head are rows of the same panels, and all
+// panels of a task share the chunks that it copies. A panel's result depends on nothing but its own rows and
+// the keys that one of them sees: a value that is not finite spoils all of them.
 #pragma once
 
 #include <algorithm>
@@ -114,7 +114,7 @@ class query_panel {
     for (index row = first_; row < last_; ++row) prefetch_row(result(row), rows_.shape.head_dim);
   }
 
-  /// Attends to the keys first..first + count, whose tiles are given; `scores` has room for a tile.
+  /// Attends to the keys first..first + count, whose chunks are given; `scores` has room for a chunk.
   void attend(const float* keys, const float* values, index first, index count, float* scores) {
     const index seen = std::min(count, visible() - first);
     if (seen <= 0 || first + count <= first_visible()) return;
@@ -198,7 +198,7 @@ struct head_columns {
     });
   }
 
-  /// The rows first..first + count as tiles of binary32 side by side.
+  /// The rows first..first + count as chunks of binary32 side by side.
   void copy(index first, index count, float* to) const {
     visit_elements(stored.type, [&]<class T>(const T*) {
       for (index part = 0; part < cols; part += attended_elements)
@@ -214,11 +214,11 @@ inline void attend_panels(const shared_rows& rows, const weight_view<>& k, const
                           index first_panel, index last_panel, growing_buffer<>& scratch) {
   const index d = rows.shape.head_dim, panels = last_panel - first_panel;
   const head_columns k_head{k, rows.kv_head * d, d}, v_head{v, rows.kv_head * d, d};
-  const index tiles = (d + attended_elements - 1) / attended_elements * attended_elements * attended_keys;
+  const index chunks = (d + attended_elements - 1) / attended_elements * attended_elements * attended_keys;
   const index panel_floats = query_panel::floats(d);
-  float* const keys = scratch.at_least(2 * tiles + attended_keys * panel_queries + panels * panel_floats);
-  float* const values = keys + tiles;
-  float* const scores = values + tiles;
+  float* const keys = scratch.at_least(2 * chunks + attended_keys * panel_queries + panels * panel_floats);
+  float* const values = keys + chunks;
+  float* const scores = values + chunks;
   const auto panel_at = [&](index i) {
     return query_panel(rows, first_panel + i, scores + attended_keys * panel_queries + i * panel_floats);
   };
@@ -230,7 +230,7 @@ inline void attend_panels(const shared_rows& rows, const weight_view<>& k, const
     v_head.copy(first, count, values);
     for (index i = 0; i < panels; ++i) {
       // Heads are narrow columns of wide rows, which the processor does not foresee: each panel asks for a
-      // part of the next tile.
+      // part of the next chunk.
       const index from = next + next_count * i / panels, to = next + next_count * (i + 1) / panels;
       k_head.ask(from, to);
       v_head.ask(from, to);

@@ -58,9 +58,9 @@ void pack_rows(weight_panel<std::int8_t>& w, const panel_row_pointers& rows, ind
 
 /// sums[t][r] += sum over blocks b of w.scale[b][r] x.scale[t][b] sum over k of w[r][b, k] x[t][b, k], the
 /// inner sum in integers that begin with what takes the offset of the weights back.
-[[gnu::noinline]] inline void add_products(const weight_panel<std::int8_t>& w, token_tile<std::int8_t> x,
+[[gnu::noinline]] inline void add_products(const weight_panel<std::int8_t>& w, token_panel<std::int8_t> x,
                                            index depth, float* sums) {
-  constexpr std::size_t tokens = tile_tokens;
+  constexpr std::size_t tokens = panel_tokens;
   constexpr index blocks = blocks_in_panel<std::int8_t>;
   for (index b = 0; b * block_size < depth; ++b) {
     std::array<wide_i32, tokens> low, high;

@@ -136,13 +136,13 @@ void pack_columns(weight_panel<std::int16_t>* panels, std::int16_t* ratios, cons
 
 /// to[t][k] = x.values[t][k] * ratios[k] / 2^15 in all blocks that begin before `depth`: tokens with the
 /// scales of the weights that they will meet.
-inline void scale_tokens(token_tile<std::int16_t> x, const std::int16_t* ratios, index depth,
+inline void scale_tokens(token_panel<std::int16_t> x, const std::int16_t* ratios, index depth,
                          std::int16_t* to) {
   const index padded = (depth + block_size - 1) / block_size * block_size;
   static_assert(block_size % (2 * wide_lanes) == 0);
   for (index k = 0; k < padded; k += 2 * wide_lanes) {
     const wide_i16 ratio = wide_i16::load(ratios + k);
-    for (index t = 0; t < tile_tokens; ++t) {
+    for (index t = 0; t < panel_tokens; ++t) {
       const index at = t * panel_depth<std::int16_t> + k;
       multiply_high(wide_i16::load(x.values + at), ratio).store(to + at);
     }

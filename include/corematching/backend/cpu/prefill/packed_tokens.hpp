@@ -20,7 +20,7 @@ namespace detail {
 
 /// Tokens as they are (float), or rounded to 16 or 8 bits in blocks of 32 elements.
 template <class X>
-class token_tiles {
+class packed_tokens {
  public:
   static constexpr index depth = panel_depth<X>;
 
@@ -35,14 +35,14 @@ class token_tiles {
 
   index cols() const { return cols_; }
   index chunks() const { return (cols_ + depth - 1) / depth; }
-  index tiles() const { return (rows_ + tile_tokens - 1) / tile_tokens; }
-  /// Tokens and, behind them, zeros that fill the last tile.
-  index padded_rows() const { return tiles() * tile_tokens; }
+  index panels() const { return (rows_ + panel_tokens - 1) / panel_tokens; }
+  /// Tokens and, behind them, zeros that fill the last panel.
+  index padded_rows() const { return panels() * panel_tokens; }
 
-  /// Copies or rounds the tokens of tiles first..last of `x`; threads may each set some tiles.
+  /// Copies or rounds the tokens of panels first..last of `x`; threads may each set some panels.
   void assign(matrix_view<const float> x, index first, index last) {
     assert(x.rows == rows_ && x.cols == cols_);
-    for (index row = first * tile_tokens; row < last * tile_tokens; ++row)
+    for (index row = first * panel_tokens; row < last * panel_tokens; ++row)
       for (index chunk = 0; chunk < chunks(); ++chunk) {
         const index column = chunk * depth, count = std::min(depth, cols_ - column);
         if (row < rows_)
@@ -52,8 +52,8 @@ class token_tiles {
       }
   }
 
-  token_tile<X> tile(index chunk, index tile) {
-    const index row = tile * tile_tokens;
+  token_panel<X> panel(index chunk, index panel) {
+    const index row = panel * panel_tokens;
     return {values(row, chunk), rounds ? scales(row, chunk) : nullptr, bytes ? start(row, chunk) : nullptr};
   }
 

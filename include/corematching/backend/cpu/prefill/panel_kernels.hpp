@@ -22,7 +22,7 @@ namespace detail {
 
 /// Outputs and tokens of one kernel call.
 inline constexpr index panel_rows = 2 * wide_lanes;
-inline constexpr index tile_tokens = COREMATCHING_HAS_AVX512 ? 12 : 6;
+inline constexpr index panel_tokens = COREMATCHING_HAS_AVX512 ? 12 : 6;
 /// Panels that take part in one pass over the tokens, and the outputs that they make.
 inline constexpr index panels_at_once = 2;
 inline constexpr index group_rows = panels_at_once * panel_rows;
@@ -61,15 +61,15 @@ struct weight_panel<std::int16_t> {
 
 /// Tokens, row by row; integers with the scales of their blocks.
 template <class X>
-struct token_tile {
-  const X* values;                      // [tile_tokens][panel_depth]
-  const float* scales = nullptr;        // [tile_tokens][blocks_in_panel], of integers
-  const std::int32_t* start = nullptr;  // [tile_tokens][blocks_in_panel], of bytes: what sums begin with
-  const X* next = nullptr;              // what the next tile begins with, or goes on with
+struct token_panel {
+  const X* values;                      // [panel_tokens][panel_depth]
+  const float* scales = nullptr;        // [panel_tokens][blocks_in_panel], of integers
+  const std::int32_t* start = nullptr;  // [panel_tokens][blocks_in_panel], of bytes: what sums begin with
+  const X* next = nullptr;              // what the next panel begins with, or goes on with
 
-  /// Asks for the next tile, a part of it for each element `k` of the sum: rows of tokens are too short for
-  /// the processor to foresee them, and all at once they would hold up what this tile reads.
-  void prefetch_next(index k) const { prefetch(next + k * (tile_tokens / panels_at_once)); }
+  /// Asks for the next panel, a part of it for each element `k` of the sum: rows of tokens are too short for
+  /// the processor to foresee them, and all at once they would hold up what this panel reads.
+  void prefetch_next(index k) const { prefetch(next + k * (panel_tokens / panels_at_once)); }
 };
 
 /// sums[r] += scale products[r] * w_scales[r] for a panel's rows.
@@ -80,9 +80,9 @@ inline void add_block_sums(wide_i32 low, wide_i32 high, const float* w_scales, w
 }
 
 /// sums[t][r] += sum over k < depth of w[r][k] x[t][k]; rows of `sums` lie group_rows apart.
-[[gnu::noinline]] inline void add_products(const weight_panel<float>& w, token_tile<float> x, index depth,
+[[gnu::noinline]] inline void add_products(const weight_panel<float>& w, token_panel<float> x, index depth,
                                            float* sums) {
-  constexpr std::size_t tokens = tile_tokens;
+  constexpr std::size_t tokens = panel_tokens;
   // Sums become registers only where every loop over them is unrolled early: with pairs of registers GCC else
   // stores them at each step.
   std::array<wide_f32, tokens> low, high;
@@ -110,9 +110,9 @@ inline void add_block_sums(wide_i32 low, wide_i32 high, const float* w_scales, w
 
 /// sums[t][r] += sum over blocks b of w.scale[b][r] x.scale[t][b] sum over k of w[r][b, k] x[t][b, k], the
 /// inner sum in integers: 32 * 2^7 * 2^15 < 2^31. A block that `depth` ends in is taken as a whole.
-[[gnu::noinline]] inline void add_products(const weight_panel<std::int16_t>& w, token_tile<std::int16_t> x,
+[[gnu::noinline]] inline void add_products(const weight_panel<std::int16_t>& w, token_panel<std::int16_t> x,
                                            index depth, float* sums) {
-  constexpr std::size_t tokens = tile_tokens;
+  constexpr std::size_t tokens = panel_tokens;
   for (index b = 0; b * block_size < depth; ++b) {
     std::array<wide_i32, tokens> low, high;
     low.fill(wide_i32::zero());

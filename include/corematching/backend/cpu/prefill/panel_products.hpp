@@ -31,7 +31,7 @@ static_assert(column_grain % block_size == 0 && column_grain % group_rows == 0);
 /// Tokens that are multiplied at once: more of them would push the sums out of the second-level cache. They
 /// take 192 KiB, twice that with AVX-512, whose CPUs have more of it.
 inline constexpr index most_tokens = 1536;
-static_assert(most_tokens % tile_tokens == 0);
+static_assert(most_tokens % panel_tokens == 0);
 
 /// What one thread packs and sums into.
 template <class X>
@@ -44,32 +44,33 @@ struct panel_workspace {
 template <class X>
 struct panel_task {
   matrix_view<float> y;
-  token_tiles<X>& x;
+  packed_tokens<X>& x;
   panel_workspace<X>& work;
   index first, last;
 };
 
-/// What a panel asks ahead of the next tile.
+/// How much of the next panel of tokens a panel of weights prefetches.
 template <class X>
-inline constexpr index part_of_tile = tile_tokens / panels_at_once* panel_depth<X>;
+inline constexpr index part_of_panel = panel_tokens / panels_at_once* panel_depth<X>;
 
 /// sums[t][panel_rows h + r] = sum over k of x[t][k] * weight k of row r of panel h; pack(first, count) fills
-/// the panels with that part of the sum, adapt(tile, h, count) may change the tokens of a tile for panel h.
+/// the panels with that part of the sum, adapt(panel, h, count) may change a panel of tokens for panel h of
+/// weights.
 template <class X, class Pack, class Adapt>
 const float* sum_panels(const panel_task<X>& task, index panels, Pack&& pack, Adapt&& adapt) {
-  token_tiles<X>& x = task.x;
+  packed_tokens<X>& x = task.x;
   float* sums = task.work.sums.at_least(x.padded_rows() * group_rows);
   std::fill_n(sums, x.padded_rows() * group_rows, 0.0f);
   for (index chunk = 0; chunk < x.chunks(); ++chunk) {
     const index first = chunk * x.depth, count = std::min(x.depth, x.cols() - first);
     pack(first, count);
-    for (index tile = 0; tile < x.tiles(); ++tile) {
-      token_tile<X> stored = x.tile(chunk, tile);
-      stored.next = stored.values + tile_tokens * panel_depth<X>;
-      float* to = sums + tile * tile_tokens * group_rows;
+    for (index t = 0; t < x.panels(); ++t) {
+      token_panel<X> stored = x.panel(chunk, t);
+      stored.next = stored.values + panel_tokens * panel_depth<X>;
+      float* to = sums + t * panel_tokens * group_rows;
       for (index h = 0; h < panels; ++h) {
         add_products(task.work.panels[h], adapt(stored, h, count), count, to + h * panel_rows);
-        stored.next += part_of_tile<X>;
+        stored.next += part_of_panel<X>;
       }
     }
   }
@@ -78,7 +79,7 @@ const float* sum_panels(const panel_task<X>& task, index panels, Pack&& pack, Ad
 
 template <class X, class Pack>
 const float* sum_panels(const panel_task<X>& task, index panels, Pack&& pack) {
-  return sum_panels(task, panels, pack, [](token_tile<X> tile, index, index) { return tile; });
+  return sum_panels(task, panels, pack, [](token_panel<X> at, index, index) { return at; });
 }
 
 /// Panels that hold `rows` weight rows.
@@ -134,16 +135,16 @@ void combine_panels(const panel_task<sum_type<T>>& task, const weight_view<>& w,
     const float* sums;
     if constexpr (block_format<T>) {
       alignas(64) std::int16_t ratios[group_rows / block_size][panel_depth<std::int16_t>];
-      alignas(64) std::int16_t scaled[tile_tokens * panel_depth<std::int16_t>];
+      alignas(64) std::int16_t scaled[panel_tokens * panel_depth<std::int16_t>];
       const auto pack = [&](index place, index count) {
         for (index block = 0; block < columns / block_size; ++block)
           pack_columns<T>(task.work.panels + block * panels_in_block, ratios[block], w, selection,
                           i + block * block_size, place, count);
       };
-      const auto adapt = [&](token_tile<std::int16_t> tile, index h, index count) {
-        if (h % panels_in_block == 0) scale_tokens(tile, ratios[h / panels_in_block], count, scaled);
-        tile.values = scaled;
-        return tile;
+      const auto adapt = [&](token_panel<std::int16_t> at, index h, index count) {
+        if (h % panels_in_block == 0) scale_tokens(at, ratios[h / panels_in_block], count, scaled);
+        at.values = scaled;
+        return at;
       };
       sums = sum_panels(task, panels_of(columns), pack, adapt);
     } else {
@@ -191,7 +192,7 @@ class panel_products {
  private:
   template <class X>
   struct state {
-    token_tiles<X> tokens;
+    packed_tokens<X> tokens;
     std::vector<panel_workspace<X>> work;  // one per thread, once there is a product
   };
 
@@ -210,16 +211,16 @@ class panel_products {
   template <class X, class Body>
   void for_columns(thread_pool& pool, index grain, matrix_view<float> y, matrix_view<const float> x,
                    Body&& body) {
-    const index tiles = (x.rows + tile_tokens - 1) / tile_tokens;
+    const index panels = (x.rows + panel_tokens - 1) / panel_tokens;
     const index parts = (x.rows + most_tokens - 1) / most_tokens;
-    const index step = (tiles + parts - 1) / parts * tile_tokens;
-    token_tiles<X>& tokens = state_of<X>().tokens;
+    const index step = (panels + parts - 1) / parts * panel_tokens;
+    packed_tokens<X>& tokens = state_of<X>().tokens;
     auto& work = state_of<X>().work;
     work.resize(threads_);
     for (index row = 0; row < x.rows; row += step) {
       const auto some = x.middle_rows(row, std::min(step, x.rows - row));
       tokens.reserve(some.rows, some.cols);
-      pool.for_ranges(tokens.tiles(), 1,
+      pool.for_ranges(tokens.panels(), 1,
                       [&](int, index first, index last) { tokens.assign(some, first, last); });
       pool.for_ranges(y.cols, grain, [&](int thread, index first, index last) {
         body(panel_task<X>{y.middle_rows(row, some.rows), tokens, work[static_cast<std::size_t>(thread)],

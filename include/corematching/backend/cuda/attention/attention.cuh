@@ -30,7 +30,7 @@ inline void attention(const context& on, workspace& results, matrix_view<float, 
   visit_elements(k.type, [&]<class T>(const T*) {
     const attention_operands<T> in = operands_of<T>(q, k, v, shape);
     require(later.counter == nullptr || q.rows == 1, "attention of ", q.rows,
-            " queries cannot be recorded, only that of one");
+            " queries cannot be captured, only that of one");
     // Tiles know no windows: keys and values are read for each query that a window hides something from.
     const bool hides = shape.window > 0 && k.rows > shape.window;
     if (q.rows <= few_queries || hides) return decode_attention(on, results, y, in, whole_loads, later);

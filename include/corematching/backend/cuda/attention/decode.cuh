@@ -4,7 +4,7 @@
 // one query row and query heads that share a key/value head. Within it, teams of lanes take one key each,
 // four at a time, and keep a running softmax: the largest score, the sum of weights and the weighted values.
 // What the slices found is put together by a second kernel, in their order. Both find out themselves how many
-// slices the keys make, since a kernel that is recorded meets more keys in later steps.
+// slices the keys make, since a kernel that is captured meets more keys in later steps.
 #pragma once
 
 #include <algorithm>
@@ -183,7 +183,7 @@ void queue_decode(const context& on, workspace& results, matrix_view<float, devi
   const index wanted = ceil_div(decode_blocks_per_processor * on.processors, tasks * in.query_count);
   const key_slices cut{static_cast<int>(std::min(wanted, most_slices)), teams * keys_in_flight, later};
   // For the one query of a step as many blocks as any number of keys needs: what is started does not depend
-  // on it, whether it is recorded or not.
+  // on it, whether it is captured or not.
   const index slices = in.query_count == 1 ? cut.wanted : cut.count(in.key_count);
   const index places = slices * in.heads * in.query_count;
   slice_results to{};
