@@ -39,7 +39,7 @@ class turns {
       fill_with_numbers(be.stream(), be.device().processors, copies_.back());
     }
   }
-  weight_view<device_space> next() {
+  stored_view<device_space> next() {
     at_ = (at_ + 1) % copies_.size();
     return {reinterpret_cast<const std::byte*>(copies_[at_].data()), dtype::bf16, rows_, cols_, cols_ * 2};
   }

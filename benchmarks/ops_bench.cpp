@@ -77,7 +77,7 @@ class weight_ring {
       copies_.push_back(random_weight(pool, type, rows, cols, rms, i));
   }
 
-  weight_view<> next() {
+  stored_view<> next() {
     at_ = (at_ + 1) % copies_.size();
     return copies_[at_].view;
   }
@@ -132,7 +132,7 @@ void gated_up(benchmark::State& state, index tokens, double share) {
   const auto x = random_rows(be, tokens, hidden);
   matrix<B> y(be, tokens, std::ssize(core));
   measure(state, be, [&] {
-    const weight_view<> gate = weights.next(), up = weights.next();
+    const stored_view<> gate = weights.next(), up = weights.next();
     be.gated_up(y.view(), x.view(), gate, up, activation::silu, selection_of(core));
   });
 }
@@ -154,11 +154,11 @@ class cached_rows {
         view_{storage_.data(), type, rows, cols, static_cast<index>(stored_bytes(type, 1, cols))} {
     be.store_rows(view_, random_rows(be, rows, cols).view());
   }
-  weight_view<> view() const { return {view_.data, view_.type, view_.rows, view_.cols, view_.row_bytes}; }
+  stored_view<> view() const { return {view_.data, view_.type, view_.rows, view_.cols, view_.row_bytes}; }
 
  private:
   B::buffer<std::byte> storage_;
-  cache_view<> view_;
+  mutable_stored_view<> view_;
 };
 
 /// The last `queries` of `keys` tokens; caches take turns as well.
@@ -227,8 +227,8 @@ void activate(benchmark::State& state, index tokens, activation act) {
 
 void store_rows(benchmark::State& state, index tokens) {
   std::vector<std::uint16_t> stored(static_cast<std::size_t>(tokens * hidden));
-  const cache_view<> cache{reinterpret_cast<std::byte*>(stored.data()), dtype::f16, tokens, hidden,
-                           2 * hidden};
+  const mutable_stored_view<> cache{reinterpret_cast<std::byte*>(stored.data()), dtype::f16, tokens, hidden,
+                                    2 * hidden};
   pointwise(state, tokens, hidden,
             [&](B& be, matrix_view<float>, matrix_view<const float> x) { be.store_rows(cache, x); });
 }

@@ -178,7 +178,7 @@ class conversation {
   dtype cache_type() const {
     const dtype weights = model_->language().weight_type();
     constexpr bool on_device = std::is_same_v<typename B::space, device_space>;
-    const dtype exact = on_device ? weights : dtype_of<typename B::value_type>;
+    const dtype exact = on_device ? weights : dtype::f32;
     return options_.cache_type.value_or(is_quantised(weights) ? dtype::f16 : exact);
   }
 

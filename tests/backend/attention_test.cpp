@@ -179,8 +179,7 @@ TYPED_TEST(backend_attention, counts_the_pairs_that_see_each_other_and_the_cache
     be.attention(y.view(), q.in(), k.in(), k.in(), shape);
     std::uint64_t pairs = 0;
     for (index i = 0; i < queries; ++i) pairs += static_cast<std::uint64_t>(10 - queries + i + 1);
-    EXPECT_EQ(be.counters() - before,
-              (work_counters{4 * 32 * pairs, 0, 2 * 10 * 16 * sizeof(typename TypeParam::value_type)}));
+    EXPECT_EQ(be.counters() - before, (work_counters{4 * 32 * pairs, 0, 2 * 10 * 16 * sizeof(float)}));
     placed_matrix<TypeParam, float> p(be, 4, 10);
     const work_counters again = be.counters();
     be.attention_probabilities(p.view(), q.in().top_rows(1), k.in(), shape);

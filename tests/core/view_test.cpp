@@ -42,7 +42,7 @@ TEST(view, gains_const_and_never_loses_it) {
 TEST(view, of_the_host_is_no_view_of_the_device) {
   static_assert(spaces_do_not_mix<vector_view>());
   static_assert(spaces_do_not_mix<matrix_view>());
-  static_assert(!std::is_convertible_v<weight_view<host_space>, weight_view<device_space>>);
+  static_assert(!std::is_convertible_v<stored_view<host_space>, stored_view<device_space>>);
   static_assert(!std::is_convertible_v<index_view<host_space>, index_view<device_space>>);
 }
 
@@ -54,7 +54,7 @@ TEST(view, of_the_device_cannot_be_read_on_the_host) {
 TEST(view, is_trivially_copyable_so_that_kernels_take_it_by_value) {
   static_assert(std::is_trivially_copyable_v<vector_view<float>>);
   static_assert(std::is_trivially_copyable_v<matrix_view<const float, device_space>>);
-  static_assert(std::is_trivially_copyable_v<weight_view<device_space>>);
+  static_assert(std::is_trivially_copyable_v<stored_view<device_space>>);
 }
 
 TEST(matrix_view, rows_lie_a_stride_apart) {
@@ -84,10 +84,10 @@ TEST(vector_view, is_a_range_of_its_elements) {
   EXPECT_TRUE(vector_view<std::int32_t>{}.empty());
 }
 
-TEST(weight_view, middle_rows_move_by_whole_rows_of_bytes) {
+TEST(stored_view, middle_rows_move_by_whole_rows_of_bytes) {
   std::array<std::uint16_t, 12> stored{};
   for (std::size_t i = 0; i < stored.size(); ++i) stored[i] = to_bf16(static_cast<float>(i)).bits;
-  const weight_view<> w{reinterpret_cast<const std::byte*>(stored.data()), dtype::bf16, 3, 3, 8};
+  const stored_view<> w{reinterpret_cast<const std::byte*>(stored.data()), dtype::bf16, 3, 3, 8};
   EXPECT_EQ(to_float(typed_row<bf16>(w.middle_rows(1, 2), 1)[2]), 10.0f);
   EXPECT_EQ(w.middle_rows(1, 2).rows, 2);
 }

@@ -43,7 +43,7 @@ struct stored_rows {
   index size_of(index elements) const {
     return static_cast<index>(bytes_of(type, static_cast<std::size_t>(elements)));
   }
-  cache_view<device_space> on(std::byte* device) const {
+  mutable_stored_view<device_space> on(std::byte* device) const {
     return {device + offset, type, rows, cols, row_bytes};
   }
   std::byte* row(index i) { return memory.data() + offset + i * row_bytes; }
@@ -196,7 +196,7 @@ TEST_F(device_rows, of_two_matrices_are_stored_as_those_of_each_alone) {
         const auto store = [&](bool together) {
           on_device<std::byte> one(on.stream, std::vector<std::byte>(size)),
               two(on.stream, std::vector<std::byte>(size));
-          const cache_view<device_space> first{one.data(), type, 3, cols, row_bytes},
+          const mutable_stored_view<device_space> first{one.data(), type, 3, cols, row_bytes},
               second{two.data() + offset * 4, type, 3, cols, row_bytes};
           const matrix_view<const float, device_space> a{placed_x.data(), 3, cols, cols},
               b{placed_other.data(), 3, cols, cols + offset};

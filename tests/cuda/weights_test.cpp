@@ -27,7 +27,7 @@ constexpr index whole = index{64} << 20;  // bytes of a slice that takes every s
 /// A weight as a file may hold it: at any byte, with any number of bytes between its rows.
 struct file_weight {
   std::vector<std::byte> bytes;
-  weight_view<host_space> view;
+  stored_view<host_space> view;
 
   file_weight(const real_matrix& values, dtype type, index offset, index gap) {
     const index row_bytes = static_cast<index>(bytes_of(type, static_cast<std::size_t>(values.cols))) + gap;
@@ -99,7 +99,7 @@ TEST_F(device_weights, are_converted_and_transposed_whole_or_in_slices) {
 }
 
 TEST_F(device_weights, without_elements_are_placed_and_converted) {
-  const weight_view<host_space> no_rows{nullptr, dtype::f16, 0, 32, 64};
+  const stored_view<host_space> no_rows{nullptr, dtype::f16, 0, 32, 64};
   EXPECT_EQ(cuda::detail::placed_weight(be.stream(), be.stream(), {no_rows, nullptr}).view.rows, 0);
   const auto turned = cuda::detail::converted_weight(on(), no_rows, dtype::f32, true);
   EXPECT_EQ(turned.view.rows, 32);
@@ -139,7 +139,7 @@ TEST_F(device_weights, are_held_up_to_the_largest_number_of_each_type) {
 
 TEST_F(device_weights, in_block_formats_are_refused_on_either_side) {
   std::byte blocks[64]{};
-  const weight_view<host_space> quantised{blocks, dtype::q4_0, 1, 32, 18},
+  const stored_view<host_space> quantised{blocks, dtype::q4_0, 1, 32, 18},
       plain{blocks, dtype::f16, 1, 32, 64};
   const std::string text = "the CUDA backend stores weights as f32, f16 or bf16, not as ";
   EXPECT_EQ(error_text([&] {

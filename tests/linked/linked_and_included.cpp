@@ -27,7 +27,7 @@ std::vector<float> random_numbers(std::mt19937& random, index count) {
   return values;
 }
 
-weight_view<> matrix_of(const std::vector<float>& values, index rows, index cols) {
+stored_view<> matrix_of(const std::vector<float>& values, index rows, index cols) {
   return {reinterpret_cast<const std::byte*>(values.data()), dtype::f32, rows, cols,
           cols * index{sizeof(float)}};
 }

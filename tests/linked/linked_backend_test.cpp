@@ -93,7 +93,7 @@ TEST(linked_backend_of_the_cpu, refuses_with_the_error_of_the_body) {
   expect_parts(error_text([] { support::make_backend(-1); }), "threads must lie in 0..1024", "-1");
   auto be = support::make_backend(1);
   const std::vector<float> w(40);
-  const weight_view<> view{reinterpret_cast<const std::byte*>(w.data()), dtype::f32, 1, 40, 160};
+  const stored_view<> view{reinterpret_cast<const std::byte*>(w.data()), dtype::f32, 1, 40, 160};
   expect_parts(error_text([&] { be.convert_weight(view, dtype::q8_0, false); }), "q8_0", "multiple of 32");
 }
 
@@ -136,6 +136,24 @@ TEST(linked_backend_of_the_cpu, moves) {
   memory.data()[0] = 1;
   second.activate({memory.data(), 1, 1, 1}, activation::silu);
   EXPECT_FLOAT_EQ(memory.data()[0], 0.7310586f);
+}
+
+/// What an engine would link that has layers and selects nothing.
+class layers_alone : public linked_backend<host_space> {
+ public:
+  explicit layers_alone(int threads) : linked_backend(support::make_backend(threads)) {}
+  void overlap() = delete;
+};
+static_assert(backend<layers_alone> && !selecting_backend<layers_alone>);
+
+TEST(linked_backend_of_the_cpu, refuses_to_select_where_its_body_cannot) {
+  layers_alone without(1);
+  linked::failure problem;
+  const auto& table = linked::operations_of<layers_alone>::value;
+  table.activate(&without, problem, {}, activation::silu);
+  EXPECT_NO_THROW(problem.raise());
+  table.overlap(&without, problem, {}, {}, {});
+  expect_parts(error_text([&] { problem.raise(); }), "no core neurons");
 }
 
 TEST(linked_sets_of_neurons, are_empty_before_anything_is_chosen) {

@@ -51,7 +51,7 @@ class weight_files : public testing::TestWithParam<dtype> {
     return io::checkpoint::open(directory.path());
   }
 
-  static real_matrix read(const weight_view<>& view) {
+  static real_matrix read(const stored_view<>& view) {
     real_matrix result(view.rows, view.cols);
     visit_dtype(view.type, [&]<class T>(const T*) {
       if constexpr (!block_format<T>)

@@ -56,11 +56,11 @@ class kv_layers : public testing::Test {
   }
 
   static std::size_t bytes_of(index rows) {
-    return 2 * static_cast<std::size_t>(rows * row_size) * sizeof(typename B::value_type);
+    return 2 * static_cast<std::size_t>(rows * row_size) * sizeof(float);
   }
 
  private:
-  void expect_rows(const cache_view<typename B::space>& held,
+  void expect_rows(const mutable_stored_view<typename B::space>& held,
                    const std::vector<std::vector<double>>& expected) {
     const real_matrix actual = support::loaded(be, held);
     for (index i = 0; i < held.rows; ++i) {

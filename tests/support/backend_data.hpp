@@ -68,7 +68,7 @@ T stored_as(double value) {
 }
 
 /// A matrix of activations. Whatever is not written, between the rows too, is NaN.
-template <class B, class T = typename B::value_type>
+template <class B, class T = float>
 class placed_matrix {
  public:
   placed_matrix(B& be, index rows, index cols, placement where = {})
@@ -288,7 +288,7 @@ class placed_neurons {
 
 /// What stored rows hold.
 template <class B>
-real_matrix loaded(B& be, const corematching::weight_view<typename B::space>& stored) {
+real_matrix loaded(B& be, const corematching::stored_view<typename B::space>& stored) {
   placed_matrix<B> widened(be, stored.rows, stored.cols);
   be.load_rows(widened.view(), stored);
   return widened.values();

@@ -55,13 +55,13 @@ struct work_counters {
 
   /// `tokens` rows multiplied by `rows` rows of `w`.
   template <class Space>
-  void count_product(index tokens, index rows, const weight_view<Space>& w) {
+  void count_product(index tokens, index rows, const stored_view<Space>& w) {
     flops += 2 * static_cast<std::uint64_t>(tokens * rows * w.cols);
     weight_bytes += stored_bytes(w.type, rows, w.cols);
   }
   /// `queries` rows that attend to the rows of `k` and to as many values.
   template <class Space>
-  void count_attention(const attention_shape& shape, index queries, const weight_view<Space>& k) {
+  void count_attention(const attention_shape& shape, index queries, const stored_view<Space>& k) {
     std::uint64_t pairs = 0;
     for (index i = 0; i < queries; ++i)
       pairs += static_cast<std::uint64_t>(shape.visible_keys(i, queries, k.rows) -
@@ -89,7 +89,7 @@ struct work_counters {
 /// A weight matrix and whatever keeps its memory alive (a file mapping, a heap block, device memory).
 template <class Space = host_space>
 struct weight {
-  weight_view<Space> view;
+  stored_view<Space> view;
   std::shared_ptr<const void> owner;
 };
 
@@ -98,7 +98,7 @@ template <class Space>
 using neuron_selection = std::optional<index_view<Space>>;
 
 /// Memory of `B` with `rows` x `cols` elements, freed with the object.
-template <class B, class T = typename B::value_type>
+template <class B, class T = float>
 class matrix {
  public:
   using view_type = matrix_view<T, typename B::space>;
@@ -125,20 +125,18 @@ namespace detail {
 template <class B>
 concept names_types = requires {
   typename B::space;
-  typename B::value_type;
 };
 
 template <class B>
 struct backend_types {
   using space = typename B::space;
-  using value = typename B::value_type;
-  using out = matrix_view<value, space>;
-  using in = matrix_view<const value, space>;
+  using out = matrix_view<float, space>;
+  using in = matrix_view<const float, space>;
   using vec = vector_view<const float, space>;
   using ids = index_view<space>;
   using neurons = neuron_selection<space>;
-  using wt = weight_view<space>;
-  using cached = cache_view<space>;
+  using wt = stored_view<space>;
+  using cached = mutable_stored_view<space>;
   using words = matrix_view<std::uint64_t, space>;
   using counts = vector_view<std::int32_t, space>;
 };
@@ -147,8 +145,7 @@ struct backend_types {
 template <class B, class V = backend_types<B>>
 concept layer_operations = requires(B& be, typename V::out y, typename V::in x, typename V::vec v,
                                     typename V::ids ids, typename V::wt w, typename V::neurons neurons,
-                                    attention_shape shape, float eps, activation act,
-                                    matrix_view<float, typename B::space> probabilities) {
+                                    attention_shape shape, float eps, activation act) {
   be.embed(y, w, ids);                    // y[i] = table[ids[i]]
   be.rms_norm(y, x, v, eps);              // y = x / sqrt(mean(x^2) + eps) * weight
   be.layer_norm(y, x, v, v, eps);         // y = (x - mean) / sqrt(var + eps) * weight + bias
@@ -157,9 +154,8 @@ concept layer_operations = requires(B& be, typename V::out y, typename V::in x, 
   be.weighted_rows(y, x, w, neurons);     // y = sum over neurons of x[:, n] * Wdown^T[n]
   be.rotary(y, ids, v, std::int32_t{1});  // rotates every head of y by position * frequency
   be.attention(y, x, w, w, shape);        // y = softmax(q k^T * scale) v
-  be.attention_probabilities(probabilities, x, w, shape);  // one query row -> [heads, keys]
-  be.activate(y, act);                                     // in place
-  be.add(y, x);                                            // y += x
+  be.activate(y, act);                    // in place
+  be.add(y, x);                           // y += x
   be.copy(y, x);
   be.gather_rows(y, x, ids);  // y[i] = x[ids[i]]; ids ascending, y may be x
 };
@@ -172,7 +168,6 @@ concept cache_operations = requires(B& be, typename V::cached cached, typename V
   be.load_rows(y, stored);              // y = stored, exactly
   be.copy_rows(cached, stored);         // both of one type and shape
   be.gather_rows(cached, stored, ids);  // as above
-  be.zero_rows(cached, ids);
 };
 
 // What core neurons and core tokens are found with (the rules themselves live in select/).
@@ -190,17 +185,26 @@ concept selection_operations = requires(B& be, typename V::in x, typename V::wor
   be.overlap(counts, bits, set);  // m(x) = |Γ(x) ∩ set|
 };
 
+// What other rules than the paper's need: weights of attention to choose tokens by, and the released code's
+// way of dropping them.
+template <class B, class V = backend_types<B>>
+concept comparison_operations = requires(B& be, typename V::out probabilities, typename V::in x,
+                                         typename V::wt keys, typename V::cached cached, typename V::ids ids,
+                                         attention_shape shape) {
+  be.attention_probabilities(probabilities, x, keys, shape);  // one query row -> [heads, keys]
+  be.zero_rows(cached, ids);
+};
+
 }  // namespace detail
 
 /// A type that model code can be templated on. One thread uses a backend at a time; meanwhile one other may
 /// take weight_memory() and place weights and vectors, so that a layer comes while another computes.
 template <class B>
 concept backend = detail::names_types<B> && detail::layer_operations<B> && detail::cache_operations<B> &&
-    detail::selection_operations<B> &&
     requires(B& be, weight<host_space> w, vector_view<std::int32_t, typename B::space> ints,
              vector_view<std::int32_t, host_space> host_ints, vector_view<const float> parameters,
-             vector_view<const typename B::value_type, typename B::space> values, std::size_t bytes,
-             dtype target, bool transposed) {
+             vector_view<const float, typename B::space> values, std::size_t bytes, dtype target,
+             bool transposed) {
   { be.template allocate<std::int32_t>(index{1}).view() } -> std::convertible_to<decltype(ints)>;
   // Host memory that weights are put together in.
   { be.weight_memory(bytes) } -> std::same_as<std::shared_ptr<std::byte>>;
@@ -214,6 +218,10 @@ concept backend = detail::names_types<B> && detail::layer_operations<B> && detai
   { be.argmax(values) } -> std::same_as<maximum>;  // the first NaN or the first of the largest
   { be.counters() } -> std::convertible_to<work_counters>;
 };
+
+/// A backend that core neurons and core tokens can be found on, which hooks/core_matching.hpp does.
+template <class B>
+concept selecting_backend = backend<B> && detail::selection_operations<B> && detail::comparison_operations<B>;
 
 /// A backend that has operations in one that others compute one after the other.
 template <class B, class V = detail::backend_types<B>>

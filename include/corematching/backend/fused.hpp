@@ -8,13 +8,13 @@
 namespace corematching::detail {
 
 template <class B>
-using rows_view = matrix_view<typename B::value_type, typename B::space>;
+using rows_view = matrix_view<float, typename B::space>;
 template <class B>
-using const_rows_view = matrix_view<const typename B::value_type, typename B::space>;
+using const_rows_view = matrix_view<const float, typename B::space>;
 
 /// y += x W^T + bias; `room`, shaped like y, may be overwritten.
 template <backend B>
-void add_matmul(B& be, rows_view<B> y, const_rows_view<B> x, const weight_view<typename B::space>& w,
+void add_matmul(B& be, rows_view<B> y, const_rows_view<B> x, const stored_view<typename B::space>& w,
                 vector_view<const float, typename B::space> bias, rows_view<B> room) {
   if constexpr (fusing_backend<B>) {
     be.add_matmul(y, x, w, bias, room);
@@ -26,7 +26,7 @@ void add_matmul(B& be, rows_view<B> y, const_rows_view<B> x, const weight_view<t
 
 /// y += sum over neurons of x[:, n] * W^T[n]; `room` as above.
 template <backend B>
-void add_weighted_rows(B& be, rows_view<B> y, const_rows_view<B> x, const weight_view<typename B::space>& w,
+void add_weighted_rows(B& be, rows_view<B> y, const_rows_view<B> x, const stored_view<typename B::space>& w,
                        const neuron_selection<typename B::space>& neurons, rows_view<B> room) {
   if constexpr (fusing_backend<B>) {
     be.add_weighted_rows(y, x, w, neurons, room);
@@ -50,7 +50,7 @@ void rotate(B& be, rows_view<B> queries, rows_view<B> keys, index_view<typename 
 
 /// Stores rows of keys and of values.
 template <backend B>
-void store(B& be, cache_view<typename B::space> keys, cache_view<typename B::space> values,
+void store(B& be, mutable_stored_view<typename B::space> keys, mutable_stored_view<typename B::space> values,
            const_rows_view<B> new_keys, const_rows_view<B> new_values) {
   if constexpr (fusing_backend<B>) {
     be.store_rows(keys, values, new_keys, new_values);

@@ -66,7 +66,7 @@ struct quantised_row {
 
 /// Row `i` of a host weight that is stored as `Q`.
 template <block_format Q>
-quantised_row<Q> blocks_of_row(const weight_view<host_space>& weight, index i) {
+quantised_row<Q> blocks_of_row(const stored_view<host_space>& weight, index i) {
   assert(weight.type == dtype_of<Q>);
   return {weight.data + i * weight.row_bytes, weight.cols};
 }

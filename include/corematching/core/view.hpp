@@ -40,37 +40,30 @@ struct vector_view {
 template <class Space = host_space>
 using index_view = vector_view<const std::int32_t, Space>;
 
-/// A matrix [rows, cols] in its storage type, row-major, rows `row_bytes` apart: weights, or cached keys and
-/// values.
-template <class Space = host_space>
-struct weight_view {
-  const std::byte* data = nullptr;
+/// A matrix [rows, cols] in its storage type, known at run time, row-major, rows `row_bytes` apart: weights,
+/// or keys and values of a cache. `Byte` is std::byte where it may be written, otherwise const std::byte.
+template <class Byte, class Space>
+struct basic_stored_view {
+  Byte* data = nullptr;
   dtype type = dtype::f32;
   index rows = 0;
   index cols = 0;
   index row_bytes = 0;
 
-  constexpr weight_view middle_rows(index first, index count) const {
+  constexpr operator basic_stored_view<const std::byte, Space>() const requires(!std::is_const_v<Byte>) {
+    return {data, type, rows, cols, row_bytes};
+  }
+  constexpr basic_stored_view middle_rows(index first, index count) const {
     assert(first >= 0 && count >= 0 && first + count <= rows);
     return {data + first * row_bytes, type, count, cols, row_bytes};
   }
 };
 
-/// Rows of a KV cache [rows, cols] in their storage type, which is no block format; writable.
 template <class Space = host_space>
-struct cache_view {
-  std::byte* data = nullptr;
-  dtype type = dtype::f32;
-  index rows = 0;
-  index cols = 0;
-  index row_bytes = 0;
-
-  constexpr operator weight_view<Space>() const { return {data, type, rows, cols, row_bytes}; }
-  constexpr cache_view middle_rows(index first, index count) const {
-    assert(first >= 0 && count >= 0 && first + count <= rows);
-    return {data + first * row_bytes, type, count, cols, row_bytes};
-  }
-};
+using stored_view = basic_stored_view<const std::byte, Space>;
+/// Of no block format: rows are stored one by one.
+template <class Space = host_space>
+using mutable_stored_view = basic_stored_view<std::byte, Space>;
 
 /// Row-major [rows, cols]; consecutive rows lie `stride` elements apart, `stride >= cols`.
 template <class T, class Space = host_space>
@@ -84,11 +77,11 @@ struct matrix_view {
     return {data, rows, cols, stride};
   }
   /// The same elements where their type is known at run time only.
-  constexpr operator weight_view<Space>() const {
+  constexpr operator stored_view<Space>() const {
     return {reinterpret_cast<const std::byte*>(data), dtype_of<std::remove_const_t<T>>, rows, cols,
             stride * index{sizeof(T)}};
   }
-  constexpr operator cache_view<Space>() const requires(!std::is_const_v<T>) {
+  constexpr operator mutable_stored_view<Space>() const requires(!std::is_const_v<T>) {
     return {reinterpret_cast<std::byte*>(data), dtype_of<T>, rows, cols, stride * index{sizeof(T)}};
   }
   constexpr vector_view<T, Space> row(index i) const {
@@ -112,13 +105,13 @@ constexpr std::uint64_t stored_bytes(dtype type, index rows, index cols) {
 }
 
 template <class Space>
-constexpr std::uint64_t stored_bytes(const weight_view<Space>& weight) {
+constexpr std::uint64_t stored_bytes(const stored_view<Space>& weight) {
   return stored_bytes(weight.type, weight.rows, weight.cols);
 }
 
 /// Row `i` of a host weight as elements of type `T`, which must be the type it is stored in.
 template <class T>
-const T* typed_row(const weight_view<host_space>& weight, index i) {
+const T* typed_row(const stored_view<host_space>& weight, index i) {
   assert(dtype_of<T> == weight.type);
   return reinterpret_cast<const T*>(weight.data + i * weight.row_bytes);
 }

@@ -28,7 +28,7 @@ struct token_match {
   index image_tokens = 0;                          // that were alive before
 };
 
-template <backend B>
+template <selecting_backend B>
 class core_matching {
  public:
   using space = typename B::space;
@@ -87,7 +87,7 @@ class core_matching {
     clock::time_point start_ = clock::now();
   };
 
-  using activation_view = matrix_view<const typename B::value_type, space>;
+  using activation_view = matrix_view<const float, space>;
 
   bool matches_at(index layer) const { return config_.matches_at(layer, layers_); }
   bool matches_core_neurons_at(index layer) const {
@@ -141,7 +141,7 @@ class core_matching {
 };
 
 /// Attends prefill. Where the criterion looks at attention, use `attention_prefill_hook`.
-template <backend B>
+template <selecting_backend B>
 class core_matching<B>::prefill_hook {
  public:
   using attends = sites<site::ffn_activation, site::keep_tokens, site::decode_neurons>;
@@ -160,7 +160,7 @@ class core_matching<B>::prefill_hook {
 };
 
 /// Attends prefill, for the criteria `attention` and `projection`.
-template <backend B>
+template <selecting_backend B>
 class core_matching<B>::attention_prefill_hook : public prefill_hook {
  public:
   using attends = sites<site::ffn_activation, site::attention, site::keep_tokens, site::decode_neurons>;
@@ -173,7 +173,7 @@ class core_matching<B>::attention_prefill_hook : public prefill_hook {
 };
 
 /// Attends decode: core neurons in the sparse layers, all neurons in the others.
-template <backend B>
+template <selecting_backend B>
 class core_matching<B>::decode_hook {
  public:
   using attends = sites<site::ffn_neurons>;

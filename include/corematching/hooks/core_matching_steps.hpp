@@ -30,7 +30,7 @@ decltype(auto) naming_layer(index layer, Body&& body) {
 
 }  // namespace detail
 
-template <backend B>
+template <selecting_backend B>
 void core_matching<B>::begin_prompt(std::int32_t first_position, std::span<const token_kind> kinds) {
   const auto tokens = std::ssize(kinds);
   require(tokens > 0, "the prompt is empty");
@@ -50,7 +50,7 @@ void core_matching<B>::begin_prompt(std::int32_t first_position, std::span<const
 }
 
 // The anchor must be a text token of the prompt, where there are image tokens to match with it.
-template <backend B>
+template <selecting_backend B>
 void core_matching<B>::check_anchor(std::span<const token_kind> kinds) const {
   if (!config_.sparse_tokens || config_.criterion != token_criterion::overlap ||
       config_.reference != reference_set::anchor || std::ranges::count(kinds, token_kind::image) == 0)
@@ -64,7 +64,7 @@ void core_matching<B>::check_anchor(std::span<const token_kind> kinds) const {
 }
 
 // Γ(x) of the rows handed over, and f(n) += 1 for the core neurons of each that counts.
-template <backend B>
+template <selecting_backend B>
 void core_matching<B>::observe(const layer_context<B>& at, activation_view activation) {
   if (!needs_activated_neurons(at.layer)) return;
   const stopwatch watch(*this);
@@ -79,7 +79,7 @@ void core_matching<B>::observe(const layer_context<B>& at, activation_view activ
   if (needs_core_neurons(at.layer)) count_core_neurons(at, activation, activated);
 }
 
-template <backend B>
+template <selecting_backend B>
 void core_matching<B>::count_core_neurons(const layer_context<B>& at, activation_view activation,
                                           vector_view<std::int32_t, space> activated) {
   require(config_.count != core_count::mean_count || activation.rows == at.positions.size,
@@ -97,7 +97,7 @@ void core_matching<B>::count_core_neurons(const layer_context<B>& at, activation
 }
 
 // Of the `rows` rows from at.first_row on, counted from it, those of one kind.
-template <backend B>
+template <selecting_backend B>
 std::vector<std::int32_t> core_matching<B>::rows_of(token_kind kind, const layer_context<B>& at,
                                                     index rows) const {
   std::vector<std::int32_t> result;
@@ -106,7 +106,7 @@ std::vector<std::int32_t> core_matching<B>::rows_of(token_kind kind, const layer
   return result;
 }
 
-template <backend B>
+template <selecting_backend B>
 void core_matching<B>::observe(const layer_context<B>& at, const attention_inputs<B>& in) {
   if (!matches_at(at.layer)) return;
   const stopwatch watch(*this);
@@ -116,7 +116,7 @@ void core_matching<B>::observe(const layer_context<B>& at, const attention_input
 }
 
 // Core neurons of the layer; at a matching layer, then, which tokens go on.
-template <backend B>
+template <selecting_backend B>
 token_selection core_matching<B>::keep(const layer_context<B>& at) {
   const stopwatch watch(*this);
   if (needs_core_neurons(at.layer)) choose_core_neurons(at.layer, at.be);
@@ -130,7 +130,7 @@ token_selection core_matching<B>::keep(const layer_context<B>& at) {
 }
 
 // C_ρ^β from the frequencies.
-template <backend B>
+template <selecting_backend B>
 void core_matching<B>::choose_core_neurons(index layer, B& be) {
   auto& set = sets_[static_cast<std::size_t>(layer)];
   set = detail::naming_layer(layer, [&] {
@@ -139,20 +139,20 @@ void core_matching<B>::choose_core_neurons(index layer, B& be) {
 }
 
 // A backend that queues its work is waited for once, behind the last layer.
-template <backend B>
+template <selecting_backend B>
 void core_matching<B>::find_silent_layers() {
   silent_layers_.clear();
   for (index layer = 0; layer < layers_; ++layer)
     if (needs_core_neurons(layer) && core_neurons(layer).empty()) silent_layers_.push_back(layer);
 }
 
-template <backend B>
+template <selecting_backend B>
 auto core_matching<B>::core_neurons(index layer) const -> index_view<space> {
   return detail::naming_layer(layer, [&] { return sets_[static_cast<std::size_t>(layer)].indices(); });
 }
 
 // kept_rows_: all text, and the image tokens that the rule keeps.
-template <backend B>
+template <selecting_backend B>
 void core_matching<B>::choose_core_tokens(const layer_context<B>& at,
                                           const std::vector<std::int32_t>& image_rows) {
   const std::vector<std::int32_t> best = best_image_rows(at, image_rows);
@@ -169,7 +169,7 @@ void core_matching<B>::choose_core_tokens(const layer_context<B>& at,
 }
 
 // What the layer is asked to drop, by the mode of pruning.
-template <backend B>
+template <selecting_backend B>
 token_selection core_matching<B>::prune(const layer_context<B>& at) {
   if (config_.pruning == pruning_mode::zero_in_place) zero_dropped(at);
   if (config_.pruning == pruning_mode::zero_in_place || std::ssize(kept_rows_) == at.positions.size)
@@ -180,7 +180,7 @@ token_selection core_matching<B>::prune(const layer_context<B>& at) {
 }
 
 // Rows of the image tokens that the rule keeps, ascending.
-template <backend B>
+template <selecting_backend B>
 std::vector<std::int32_t> core_matching<B>::best_image_rows(const layer_context<B>& at,
                                                             const std::vector<std::int32_t>& image_rows) {
   const auto choose = [&](const auto& score_of) {
@@ -206,7 +206,7 @@ std::vector<std::int32_t> core_matching<B>::best_image_rows(const layer_context<
 }
 
 // m(x) = |Γ(x) ∩ reference| of every row.
-template <backend B>
+template <selecting_backend B>
 std::vector<std::int32_t> core_matching<B>::overlap_scores(const layer_context<B>& at) {
   const index rows = at.positions.size, words = select::words_for(shape_.intermediate_size);
   const matrix_view<const std::uint64_t, space> bits{bits_.data(), rows, words, words};
@@ -223,7 +223,7 @@ std::vector<std::int32_t> core_matching<B>::overlap_scores(const layer_context<B
   return scores;
 }
 
-template <backend B>
+template <selecting_backend B>
 index core_matching<B>::anchor_row(const layer_context<B>& at) const {
   const index offset = config_.anchor < 0 ? std::ssize(kinds_) + config_.anchor : config_.anchor;
   const auto position = static_cast<std::int32_t>(first_position_ + offset);
@@ -231,7 +231,7 @@ index core_matching<B>::anchor_row(const layer_context<B>& at) const {
 }
 
 // The released code's masking: the dropped rows of this layer's keys and values become zero and stay.
-template <backend B>
+template <selecting_backend B>
 void core_matching<B>::zero_dropped(const layer_context<B>& at) {
   const index rows = at.positions.size, first = at.cache.length() - rows;
   std::vector<std::int32_t> dropped;

@@ -29,7 +29,7 @@ template <backend B>
 class record_hook {
  public:
   using attends = sites<site::ffn_activation, site::layer_output>;
-  using view = matrix_view<const typename B::value_type, typename B::space>;
+  using view = matrix_view<const float, typename B::space>;
 
   explicit record_hook(layer_recording& recording) : recording_(&recording) {}
 

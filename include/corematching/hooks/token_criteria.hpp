@@ -31,7 +31,7 @@ constexpr std::int32_t random_score(std::uint64_t seed, index layer, std::int32_
 }
 
 /// Attention weights of the last query row, [heads, keys], in host memory; 0 for keys that it does not see.
-template <backend B>
+template <selecting_backend B>
 std::vector<float> last_row_attention(B& be, const attention_inputs<B>& in) {
   const index keys = in.keys.rows, hidden = in.shape.first_visible_key(0, 1, keys), seen = keys - hidden;
   matrix<B, float> weights(be, in.shape.heads, seen);
@@ -46,7 +46,7 @@ std::vector<float> last_row_attention(B& be, const attention_inputs<B>& in) {
 }
 
 /// FastV: mean over heads of the attention that the last token pays to each of the last `rows` keys.
-template <backend B>
+template <selecting_backend B>
 std::vector<double> attention_scores(B& be, const attention_inputs<B>& in, index rows) {
   const std::vector<float> weights = last_row_attention(be, in);
   const index keys = in.keys.rows;
@@ -60,7 +60,7 @@ std::vector<double> attention_scores(B& be, const attention_inputs<B>& in, index
 
 /// With u_i the concatenation over heads of α_{h,i} v_{h,i} and o = sum_i u_i: <u_i, o> / |o| for each of the
 /// last `rows` keys.
-template <backend B>
+template <selecting_backend B>
 std::vector<double> projection_scores(B& be, const attention_inputs<B>& in, index rows) {
   const std::vector<float> weights = last_row_attention(be, in);
   matrix<B> widened(be, in.values.rows, in.values.cols);

@@ -32,7 +32,7 @@ template <backend B>
 class decoder_layer {
  public:
   using space = typename B::space;
-  using view = matrix_view<typename B::value_type, space>;
+  using view = matrix_view<float, space>;
 
   /// `is_subset`: the weights hold no other neurons than those to be computed, so no hook is asked.
   decoder_layer(decoder_weights<B> weights, attention_shape shape, activation act, float eps,
@@ -106,7 +106,7 @@ class decoder_layer {
       be.gated_up(activation, normed, w.gate.view, w.up.view, act_, neurons);
       if constexpr (attends<H, site::ffn_activation>) {
         const layer_context<B> part{be, at.layer, at.positions, at.cache, first};
-        hook(site::ffn_activation{}, part, matrix_view<const typename B::value_type, space>(activation));
+        hook(site::ffn_activation{}, part, matrix_view<const float, space>(activation));
       }
       detail::add_weighted_rows(be, rows, activation, w.down_transposed.view, neurons, projected);
     }

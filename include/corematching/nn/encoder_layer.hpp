@@ -15,8 +15,8 @@ struct linear {
   weight<typename B::space> matrix;
   parameters<B> bias;
 
-  void operator()(B& be, matrix_view<typename B::value_type, typename B::space> y,
-                  matrix_view<const typename B::value_type, typename B::space> x) const {
+  void operator()(B& be, matrix_view<float, typename B::space> y,
+                  matrix_view<const float, typename B::space> x) const {
     be.matmul(y, x, matrix.view, bias.view());
   }
 };
@@ -26,8 +26,8 @@ template <backend B>
 struct layer_norm {
   parameters<B> weight, bias;
 
-  void operator()(B& be, matrix_view<typename B::value_type, typename B::space> y,
-                  matrix_view<const typename B::value_type, typename B::space> x, float eps) const {
+  void operator()(B& be, matrix_view<float, typename B::space> y,
+                  matrix_view<const float, typename B::space> x, float eps) const {
     be.layer_norm(y, x, weight.view(), bias.view(), eps);
   }
 };
@@ -59,7 +59,7 @@ class encoder_layer {
       : weights_(std::move(weights)), shape_(shape), act_(act), eps_(eps) {}
 
   /// Runs the layer on x [T, D], in place.
-  void forward(B& be, encoder_scratch<B>& s, matrix_view<typename B::value_type, typename B::space> x) const {
+  void forward(B& be, encoder_scratch<B>& s, matrix_view<float, typename B::space> x) const {
     const auto& w = weights_;
     w.attention_norm(be, s.normed.view(), x, eps_);
     w.query(be, s.q.view(), s.normed.view());

@@ -80,10 +80,10 @@ struct layer_context {
 /// What attention saw: queries [T, heads * head_dim], keys and values [cached, kv_heads * head_dim].
 template <backend B>
 struct attention_inputs {
-  using view = matrix_view<const typename B::value_type, typename B::space>;
+  using view = matrix_view<const float, typename B::space>;
   view queries;
-  weight_view<typename B::space> keys;
-  weight_view<typename B::space> values;
+  stored_view<typename B::space> keys;
+  stored_view<typename B::space> values;
   attention_shape shape;
 };
 
@@ -103,9 +103,9 @@ namespace detail {
 template <class H>
 using called = std::remove_reference_t<H>&;
 template <class B>
-using activation_rows = const matrix_view<const typename B::value_type, typename B::space>&;
+using activation_rows = const matrix_view<const float, typename B::space>&;
 template <class B>
-using hidden_rows = const matrix_view<typename B::value_type, typename B::space>&;
+using hidden_rows = const matrix_view<float, typename B::space>&;
 
 // The call at each site as the layer makes it, asked only of hooks that attend it.
 template <class H, class B>

@@ -18,12 +18,12 @@ template <backend B>
 class kv_layer {
  public:
   using space = typename B::space;
-  using view = cache_view<space>;
-  using const_view = matrix_view<const typename B::value_type, space>;
+  using view = mutable_stored_view<space>;
+  using const_view = matrix_view<const float, space>;
 
   /// `size` = kv_heads * head_dim; room for `headroom` further rows is set aside whenever memory is taken.
   /// `type` is what the rows are stored in.
-  kv_layer(index size, index headroom, dtype type = dtype_of<typename B::value_type>)
+  kv_layer(index size, index headroom, dtype type = dtype::f32)
       : size_(size), headroom_(headroom), type_(type) {
     require(!is_quantised(type), "a KV cache is stored in f32, f16 or bf16, not in ", name_of(type));
   }
@@ -93,7 +93,7 @@ class kv_layer {
 template <backend B>
 class kv_cache {
  public:
-  kv_cache(index layers, index size, index headroom, dtype type = dtype_of<typename B::value_type>) {
+  kv_cache(index layers, index size, index headroom, dtype type = dtype::f32) {
     layers_.reserve(static_cast<std::size_t>(layers));
     for (index layer = 0; layer < layers; ++layer) layers_.emplace_back(size, headroom, type);
   }

@@ -19,7 +19,7 @@ struct decoder_shape {
 template <backend B>
 class scratch {
  public:
-  using view = matrix_view<typename B::value_type, typename B::space>;
+  using view = matrix_view<float, typename B::space>;
 
   /// For calls of up to `tokens` rows, of which `ffn_rows` pass through the feed-forward block at a time.
   scratch(B& be, const decoder_shape& shape, index tokens, index ffn_rows)

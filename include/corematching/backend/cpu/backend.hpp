@@ -39,7 +39,6 @@ inline namespace COREMATCHING_CPU_ISA {
 class backend {
  public:
   using space = host_space;
-  using value_type = float;
   template <class T>
   using buffer = cpu::buffer<T>;
   using out = matrix_view<float>;
@@ -74,7 +73,7 @@ class backend {
     return placed;
   }
   std::shared_ptr<std::byte> weight_memory(std::size_t bytes) { return cpu::weight_memory(bytes); }
-  weight<space> convert_weight(weight_view<> source, dtype target, bool transposed) {
+  weight<space> convert_weight(stored_view<> source, dtype target, bool transposed) {
     return detail::convert_weight(pool_, scratch_, source, target, transposed);
   }
   template <class T>
@@ -89,7 +88,7 @@ class backend {
 
   maximum argmax(vec values) { return corematching::argmax(values); }
 
-  void embed(out y, weight_view<> table, index_view<> ids) {
+  void embed(out y, stored_view<> table, index_view<> ids) {
     assert(y.rows == ids.size && y.cols == table.cols);
     visit_dtype(table.type, [&]<class T>(const T*) {
       for (index i = 0; i < ids.size; ++i) widen_row<T>(table, ids[i], 0, table.cols, y.row(i).data);
@@ -104,7 +103,7 @@ class backend {
     for_rows(x, [&](index i) { detail::layer_norm_row(y.row(i), x.row(i), weight, bias, eps); });
   }
 
-  void matmul(out y, in x, weight_view<> w, vec bias = {}) {
+  void matmul(out y, in x, stored_view<> w, vec bias = {}) {
     assert(x.cols == w.cols && y.cols == w.rows && y.rows == x.rows);
     counters_.count_product(x.rows, w.rows, w);
     const index grain = column_grain(x.rows * w.cols);
@@ -116,7 +115,7 @@ class backend {
     });
   }
 
-  void gated_up(out y, in x, weight_view<> gate, weight_view<> up, activation act, neurons selection = {}) {
+  void gated_up(out y, in x, stored_view<> gate, stored_view<> up, activation act, neurons selection = {}) {
     const index columns = detail::count_of(selection, gate.rows);
     assert(y.cols == columns && x.cols == gate.cols && gate.type == up.type);
     counters_.count_product(x.rows, columns, gate);
@@ -132,7 +131,7 @@ class backend {
     });
   }
 
-  void weighted_rows(out y, in x, weight_view<> w, neurons selection = {}) {
+  void weighted_rows(out y, in x, stored_view<> w, neurons selection = {}) {
     assert(x.cols == detail::count_of(selection, w.rows) && y.cols == w.cols && y.rows == x.rows);
     counters_.count_product(x.rows, x.cols, w);
     if (x.rows <= detail::largest_decode_batch) return sum_weighted_rows(y, x, w, selection);
@@ -149,7 +148,7 @@ class backend {
                      });
   }
 
-  void attention(out y, in q, weight_view<> k, weight_view<> v, attention_shape shape) {
+  void attention(out y, in q, stored_view<> k, stored_view<> v, attention_shape shape) {
     assert(k.rows == v.rows && k.type == v.type && (!shape.causal || k.rows >= q.rows));
     counters_.count_attention(shape, q.rows, k);
     if (q.rows <= detail::largest_decode_batch) return attend_few(y, q, k, v, shape);
@@ -157,7 +156,7 @@ class backend {
   }
 
   /// The weights that one query row gives to every key, [heads, keys]; not counted as work of the model.
-  void attention_probabilities(out probabilities, in q, weight_view<> k, attention_shape shape) {
+  void attention_probabilities(out probabilities, in q, stored_view<> k, attention_shape shape) {
     assert(q.rows == 1 && probabilities.rows == shape.heads && probabilities.cols == k.rows);
     pool_.for_ranges(shape.kv_heads, 1, [&](int, index first, index last) {
       visit_elements(k.type, [&]<class T>(const T*) {
@@ -189,14 +188,14 @@ class backend {
       if (y.row(i).data != x.row(rows[i]).data) std::copy_n(x.row(rows[i]).data, x.cols, y.row(i).data);
   }
 
-  void gather_rows(cache_view<> y, weight_view<> x, index_view<> rows) {
+  void gather_rows(mutable_stored_view<> y, stored_view<> x, index_view<> rows) {
     assert(y.rows == rows.size && y.cols == x.cols && y.type == x.type);
     const auto bytes = static_cast<std::size_t>(stored_bytes(x.type, 1, x.cols));
     for (index i = 0; i < rows.size; ++i)
       std::memmove(y.data + i * y.row_bytes, x.data + rows[i] * x.row_bytes, bytes);
   }
 
-  void store_rows(cache_view<> y, in x) {
+  void store_rows(mutable_stored_view<> y, in x) {
     assert(y.rows == x.rows && y.cols == x.cols);
     visit_elements(y.type, [&]<class T>(const T*) {
       for_rows(x, [&](index i) {
@@ -205,20 +204,20 @@ class backend {
     });
   }
 
-  void load_rows(out y, weight_view<> x) {
+  void load_rows(out y, stored_view<> x) {
     assert(y.rows == x.rows && y.cols == x.cols);
     visit_dtype(x.type, [&]<class T>(const T*) {
       for_rows(y, [&](index i) { widen_row<T>(x, i, 0, x.cols, y.row(i).data); });
     });
   }
 
-  void copy_rows(cache_view<> y, weight_view<> x) {
+  void copy_rows(mutable_stored_view<> y, stored_view<> x) {
     assert(y.rows == x.rows && y.cols == x.cols && y.type == x.type);
     const auto bytes = static_cast<std::size_t>(stored_bytes(x.type, 1, x.cols));
     for (index i = 0; i < x.rows; ++i) std::memcpy(y.data + i * y.row_bytes, x.data + i * x.row_bytes, bytes);
   }
 
-  void zero_rows(cache_view<> x, index_view<> rows) {
+  void zero_rows(mutable_stored_view<> x, index_view<> rows) {
     const auto bytes = static_cast<std::size_t>(stored_bytes(x.type, 1, x.cols));
     for (const std::int32_t row : rows) std::memset(x.data + row * x.row_bytes, 0, bytes);
   }
@@ -275,7 +274,7 @@ class backend {
   /// Of the columns of a product that take `cost` multiply-adds each.
   static index column_grain(index cost) { return grain_of(product_grain, cost, detail::column_grain); }
 
-  void attend_few(out y, in q, const weight_view<>& k, const weight_view<>& v, const attention_shape& shape) {
+  void attend_few(out y, in q, const stored_view<>& k, const stored_view<>& v, const attention_shape& shape) {
     const index cost = 2 * q.rows * k.rows * shape.query_size() / shape.kv_heads;
     pool_.for_ranges(shape.kv_heads, grain_of(product_grain, cost, 1),
                      [&](int thread, index first, index last) {
@@ -286,7 +285,7 @@ class backend {
   }
 
   // Each thread sums its own rows; the partial sums are then added in the order of the threads.
-  void sum_weighted_rows(out y, in x, const weight_view<>& w, const neurons& selection) {
+  void sum_weighted_rows(out y, in x, const stored_view<>& w, const neurons& selection) {
     for (index t = 0; t < x.rows; ++t) {
       partials_.assign(index_of(pool_.size()), nullptr);
       const index grain = grain_of(product_grain, w.cols, detail::column_grain);
@@ -315,7 +314,7 @@ class backend {
   work_counters counters_;
 };
 
-static_assert(corematching::backend<backend>);
+static_assert(selecting_backend<backend>);
 
 }  // namespace COREMATCHING_CPU_ISA
 }  // namespace corematching::cpu

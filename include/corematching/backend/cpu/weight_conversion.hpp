@@ -60,7 +60,7 @@ void store_row(const float* from, index size, std::byte* to) {
 inline constexpr index converted_rows = 64;
 
 /// Rows first..last of the source, or of the transposed of it, as binary32 without gaps.
-inline void widen_panel(const weight_view<>& source, bool transposed, index first, index last, float* panel) {
+inline void widen_panel(const stored_view<>& source, bool transposed, index first, index last, float* panel) {
   visit_dtype(source.type, [&]<class T>(const T*) {
     if (!transposed) {
       for (index i = first; i < last; ++i)
@@ -76,7 +76,7 @@ inline void widen_panel(const weight_view<>& source, bool transposed, index firs
 }
 
 /// Rows first..last of the result; `panel` has room for so many in binary32.
-inline void convert_rows(const weight_view<>& source, bool transposed, dtype target, std::byte* result,
+inline void convert_rows(const stored_view<>& source, bool transposed, dtype target, std::byte* result,
                          index first, index last, float* panel) {
   const index cols = transposed ? source.rows : source.cols;
   const auto row_bytes = static_cast<index>(bytes_of(target, static_cast<std::size_t>(cols)));
@@ -89,7 +89,7 @@ inline void convert_rows(const weight_view<>& source, bool transposed, dtype tar
 
 /// The weight, or its transposed, as `target`; `scratch` has a buffer for each thread of the pool.
 inline weight<host_space> convert_weight(thread_pool& pool, std::vector<growing_buffer<>>& scratch,
-                                         const weight_view<>& source, dtype target, bool transposed) {
+                                         const stored_view<>& source, dtype target, bool transposed) {
   const index rows = transposed ? source.cols : source.rows;
   const index cols = transposed ? source.rows : source.cols;
   require(!is_quantised(target) || cols % block_size == 0, name_of(target), " needs rows of a multiple of ",

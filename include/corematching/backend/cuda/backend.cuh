@@ -37,15 +37,14 @@ namespace corematching::cuda {
 class backend {
  public:
   using space = device_space;
-  using value_type = float;
   template <class T>
   using buffer = cuda::buffer<T>;
   using out = matrix_view<float, space>;
   using in = matrix_view<const float, space>;
   using vec = vector_view<const float, space>;
   using ids = index_view<space>;
-  using stored = weight_view<space>;
-  using cached = cache_view<space>;
+  using stored = stored_view<space>;
+  using cached = mutable_stored_view<space>;
   using neurons = neuron_selection<space>;
   using graph = cuda::graph;
 
@@ -79,7 +78,7 @@ class backend {
   buffer<float> place_vector(vector_view<const float> host) {
     return detail::placed_vector(placing_.get(), on().stream, host);
   }
-  weight<space> convert_weight(const weight_view<>& source, dtype target, bool transposed) {
+  weight<space> convert_weight(const stored_view<>& source, dtype target, bool transposed) {
     return detail::converted_weight(on(), source, target, transposed);
   }
   /// `from` may change or go when this returns.
@@ -286,6 +285,6 @@ class backend {
   graph_counts counts_;
 };
 
-static_assert(graph_backend<backend> && fusing_backend<backend>);
+static_assert(selecting_backend<backend> && graph_backend<backend> && fusing_backend<backend>);
 
 }  // namespace corematching::cuda

@@ -103,7 +103,7 @@ std::uintptr_t address_bits(const View& view) {
 }
 
 /// Whether the rows of two matrices share memory.
-inline bool overlap_in_memory(const weight_view<device_space>& a, const weight_view<device_space>& b) {
+inline bool overlap_in_memory(const stored_view<device_space>& a, const stored_view<device_space>& b) {
   const auto begin = [](const auto& view) { return reinterpret_cast<std::uintptr_t>(view.data); };
   const auto end = [&](const auto& view) {
     return begin(view) + static_cast<std::uintptr_t>(view.rows * view.row_bytes);
@@ -113,7 +113,7 @@ inline bool overlap_in_memory(const weight_view<device_space>& a, const weight_v
 
 /// y[i] = x[rows[i]] for rows of one type; rows ascending, y may be x (its first rows). Matrices of floats
 /// are such views, too.
-inline void gather_rows(const context& on, cache_view<device_space> y, weight_view<device_space> x,
+inline void gather_rows(const context& on, mutable_stored_view<device_space> y, stored_view<device_space> x,
                         index_view<device_space> rows) {
   assert(y.rows == rows.size && y.cols == x.cols && y.type == x.type);
   const auto bytes = static_cast<index>(stored_bytes(x.type, 1, x.cols));
@@ -134,7 +134,7 @@ inline void gather_rows(const context& on, cache_view<device_space> y, weight_vi
 }
 
 /// x[row] = 0 for the listed rows.
-inline void zero_rows(const context& on, cache_view<device_space> x, index_view<device_space> rows) {
+inline void zero_rows(const context& on, mutable_stored_view<device_space> x, index_view<device_space> rows) {
   with_unit(address_bits(x), [&]<class Unit>() {
     const auto units = static_cast<index>(stored_bytes(x.type, 1, x.cols) / sizeof(Unit));
     launch(on.stream, row_grid(rows.size, units, row_threads), dim3(row_threads), clear_rows<Unit>, x.data,
@@ -203,12 +203,12 @@ __global__ void __launch_bounds__(row_threads)
 }
 
 /// Whether every row of both begins at a multiple of 16 bytes.
-inline bool rows_are_aligned(const weight_view<device_space>& a, const weight_view<device_space>& b) {
+inline bool rows_are_aligned(const stored_view<device_space>& a, const stored_view<device_space>& b) {
   return is_aligned(a.data) && is_aligned(b.data) && a.row_bytes % 16 == 0 && b.row_bytes % 16 == 0;
 }
 
 /// y[i] = x[rows[i]], or x[i] where `rows` is null.
-inline void widen(const context& on, matrix_view<float, device_space> y, weight_view<device_space> x,
+inline void widen(const context& on, matrix_view<float, device_space> y, stored_view<device_space> x,
                   const std::int32_t* rows) {
   assert(y.cols == x.cols);
   visit_elements(x.type, [&]<class T>(const T*) {
@@ -221,23 +221,23 @@ inline void widen(const context& on, matrix_view<float, device_space> y, weight_
 }
 
 /// y[i] = table[ids[i]]
-inline void embed(const context& on, matrix_view<float, device_space> y, weight_view<device_space> table,
+inline void embed(const context& on, matrix_view<float, device_space> y, stored_view<device_space> table,
                   index_view<device_space> ids) {
   assert(y.rows == ids.size);
   if (ids.size > 0) widen(on, y, table, ids.data);
 }
 
 /// y = x, exactly
-inline void load_rows(const context& on, matrix_view<float, device_space> y, weight_view<device_space> x) {
+inline void load_rows(const context& on, matrix_view<float, device_space> y, stored_view<device_space> x) {
   assert(y.rows == x.rows);
   widen(on, y, x, nullptr);
 }
 
 /// y = x, rounded to the type of y; or so many rows later. Likewise `other_y`,
 /// whose rows are as many, as long and as far apart, where there are some.
-inline void store_rows(const context& on, cache_view<device_space> y,
+inline void store_rows(const context& on, mutable_stored_view<device_space> y,
                        matrix_view<const float, device_space> x, later_rows later = {},
-                       cache_view<device_space> other_y = {},
+                       mutable_stored_view<device_space> other_y = {},
                        matrix_view<const float, device_space> other_x = {}) {
   assert(y.rows == x.rows && y.cols == x.cols);
   const bool two = other_y.rows > 0;

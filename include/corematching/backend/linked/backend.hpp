@@ -111,7 +111,6 @@ template <class Space>
 class linked_backend {
  public:
   using space = Space;
-  using value_type = float;
   template <class T>
   using buffer = linked::buffer<T, Space>;
   using neuron_set = linked::neuron_set<Space>;
@@ -142,7 +141,7 @@ class linked_backend {
   }
   std::shared_ptr<std::byte> weight_memory(std::size_t bytes) { return call(table_->weight_memory, bytes); }
   weight<Space> place_weight(const weight<host_space>& host) { return call(table_->place_weight, host); }
-  weight<Space> convert_weight(const weight_view<>& source, dtype target, bool transposed) {
+  weight<Space> convert_weight(const stored_view<>& source, dtype target, bool transposed) {
     return call(table_->convert_weight, source, target, transposed);
   }
   template <class T>
@@ -271,6 +270,8 @@ class linked_backend {
   std::unique_ptr<void, destroy> self_;
 };
 
+static_assert(selecting_backend<linked_backend<host_space>> &&
+              selecting_backend<linked_backend<device_space>>);
 static_assert(fusing_backend<linked_backend<host_space>> && fusing_backend<linked_backend<device_space>>);
 static_assert(graph_backend<linked_backend<device_space>>);
 

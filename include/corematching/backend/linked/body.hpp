@@ -111,8 +111,6 @@ class operations_of {
   using word_set = typename table::word_set;
   using byte_buffer = typename B::template buffer<std::byte>;
   using float_buffer = typename B::template buffer<float>;
-  using neuron_set = decltype(std::declval<B&>().core_neurons({}, 1.0));
-
   template <class Body>
   static constexpr auto as_entry(Body body) {
     return detail::entry_for<B>(body);
@@ -130,7 +128,7 @@ class operations_of {
     t.release_vector = &detail::release<float_buffer>;
     t.weight_memory = as_entry([](B& be, std::size_t bytes) { return be.weight_memory(bytes); });
     t.place_weight = as_entry([](B& be, const weight<host_space>& host) { return be.place_weight(host); });
-    t.convert_weight = as_entry([](B& be, const weight_view<>& w, dtype target, bool transposed) {
+    t.convert_weight = as_entry([](B& be, const stored_view<>& w, dtype target, bool transposed) {
       return be.convert_weight(w, target, transposed);
     });
     t.upload = as_entry([](B& be, std::byte* to, const std::byte* from, index bytes) {
@@ -158,9 +156,6 @@ class operations_of {
     });
     t.attention =
         as_entry([](B& be, out y, in q, stored k, stored v, shape how) { be.attention(y, q, k, v, how); });
-    t.attention_probabilities = as_entry([](B& be, out probabilities, in q, stored k, shape how) {
-      be.attention_probabilities(probabilities, q, k, how);
-    });
     t.activate = as_entry([](B& be, out x, activation act) { be.activate(x, act); });
     t.add = as_entry([](B& be, out y, in x) { be.add(y, x); });
     t.copy = as_entry([](B& be, out y, in x) { be.copy(y, x); });
@@ -172,10 +167,10 @@ class operations_of {
     t.load_rows = as_entry([](B& be, out y, stored x) { be.load_rows(y, x); });
     t.copy_rows = as_entry([](B& be, cached y, stored x) { be.copy_rows(y, x); });
     t.gather_cached_rows = as_entry([](B& be, cached y, stored x, ids rows) { be.gather_rows(y, x, rows); });
-    t.zero_rows = as_entry([](B& be, cached x, ids rows) { be.zero_rows(x, rows); });
   }
 
-  static constexpr void set_selection(table& t) {
+  static constexpr void set_selection(table& t) requires selecting_backend<B> {
+    using neuron_set = decltype(std::declval<B&>().core_neurons({}, 1.0));
     t.activated_neurons =
         as_entry([](B& be, words bits, counts sizes, in x) { be.activated_neurons(bits, sizes, x); });
     t.count_core_neurons = as_entry(
@@ -191,6 +186,28 @@ class operations_of {
     t.overlap = as_entry([](B& be, counts scores, typename table::const_words bits, word_set set) {
       be.overlap(scores, bits, set);
     });
+    t.attention_probabilities = as_entry([](B& be, out probabilities, in q, stored k, shape how) {
+      be.attention_probabilities(probabilities, q, k, how);
+    });
+    t.zero_rows = as_entry([](B& be, cached x, ids rows) { be.zero_rows(x, rows); });
+  }
+
+  // The table says that every linked backend can select; this one says no when it is asked to.
+  static constexpr void set_selection(table& t) {
+    const auto refusal =
+        []<class Result, class... Parameters>(Result (*&to)(void*, failure&, Parameters...)) {
+          to = as_entry([](B&, Parameters...) -> Result {
+            throw error("this backend finds no core neurons and no core tokens");
+          });
+        };
+    refusal(t.activated_neurons);
+    refusal(t.count_core_neurons);
+    refusal(t.core_neurons);
+    refusal(t.indices_of_set);
+    refusal(t.bits_of_set);
+    refusal(t.overlap);
+    refusal(t.attention_probabilities);
+    refusal(t.zero_rows);
   }
 
   static constexpr void set_fused(table& t) {

@@ -74,16 +74,16 @@ template <class Signature>
 using entry = typename detail::entry_of<Signature>::type;
 
 /// The table of a backend in `Space`. Formulas and shapes of the operations stand beside their names in
-/// backend.hpp. Operations that a backend lacks are made of others (fusing_backend) or run at once
-/// (graph_backend).
+/// backend.hpp. Operations that a backend lacks are made of others (fusing_backend), run at once
+/// (graph_backend) or are refused when called (selecting_backend).
 template <class Space>
 struct operations {
   using out = matrix_view<float, Space>;
   using in = matrix_view<const float, Space>;
   using vec = vector_view<const float, Space>;
   using ids = index_view<Space>;
-  using stored = weight_view<Space>;
-  using cached = cache_view<Space>;
+  using stored = stored_view<Space>;
+  using cached = mutable_stored_view<Space>;
   using neurons = const neuron_selection<Space>&;
   using shape = const attention_shape&;
   using words = matrix_view<std::uint64_t, Space>;
@@ -104,7 +104,7 @@ struct operations {
   void (*release_vector)(void* owner);
   entry<std::shared_ptr<std::byte>(std::size_t bytes)> weight_memory;
   entry<weight<Space>(host_weight)> place_weight;
-  entry<weight<Space>(const weight_view<>&, dtype target, bool transposed)> convert_weight;
+  entry<weight<Space>(const stored_view<>&, dtype target, bool transposed)> convert_weight;
   entry<void(std::byte* to, const std::byte* from, index bytes)> upload;
   entry<void(std::byte* to, const std::byte* from, index bytes)> download;
   entry<maximum(vec)> argmax;

@@ -42,7 +42,7 @@ bool wants_more(OnToken& on_token, std::int32_t id) {
 // Takes logits where the backend has computed them.
 template <class Choose, class B>
 concept chooses_in_place = requires(Choose& choose, B& be,
-                                    matrix_view<const typename B::value_type, typename B::space> logits) {
+                                    matrix_view<const float, typename B::space> logits) {
   { choose(be, logits) } -> std::convertible_to<std::int32_t>;
 };
 

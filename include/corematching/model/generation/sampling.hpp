@@ -60,7 +60,7 @@ class sampler {
 
   /// The same for logits [1, vocabulary] in a backend's memory, which only the choice leaves if it is greedy.
   template <backend B>
-  std::int32_t operator()(B& be, matrix_view<const typename B::value_type, typename B::space> logits) {
+  std::int32_t operator()(B& be, matrix_view<const float, typename B::space> logits) {
     if (options_.temperature == 0) {
       const std::int32_t best = checked(be.argmax({logits.data, allowed(logits.cols)})).place;
       if (may_choose(best)) return best;

@@ -42,7 +42,7 @@ inline std::uint64_t layer_flops(const llama_config& config, const layer_load& l
 /// `cache_type`.
 template <backend B>
 work_counters forward_cost(const llama<B>& model, const std::vector<layer_load>& loads,
-                           dtype cache_type = dtype_of<typename B::value_type>) {
+                           dtype cache_type = dtype::f32) {
   const llama_config& config = model.config();
   work_counters cost;
   for (std::size_t i = 0; i < loads.size(); ++i) {

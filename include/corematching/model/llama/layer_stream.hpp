@@ -102,7 +102,7 @@ class layer_stream {
   }
 
   /// y[i] = embedding of ids[i], each row read from the file.
-  void embed(B& be, matrix_view<typename B::value_type, space> y, std::span<const std::int32_t> ids) {
+  void embed(B& be, matrix_view<float, space> y, std::span<const std::int32_t> ids) {
     const std::uint64_t row = embedding_row();
     const auto memory = be.weight_memory(static_cast<std::size_t>(lookup_rows * row));
     std::vector<std::int32_t> places(lookup_rows);

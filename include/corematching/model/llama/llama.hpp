@@ -30,7 +30,7 @@ template <backend B>
 class llama {
  public:
   using space = typename B::space;
-  using view = matrix_view<typename B::value_type, space>;
+  using view = matrix_view<float, space>;
 
   /// Loads the model through `reader`, a weight_reader or packed_reader; `config` must describe it. Throws
   /// `error` for tensors that are missing or of another shape.
@@ -97,7 +97,7 @@ class llama {
 
   /// An empty sequence that sets aside cache rows for `headroom` tokens beyond each prompt and stores keys
   /// and values as `cache_type`: f32, f16 or bf16.
-  sequence<B> start(B& be, index headroom, dtype cache_type = dtype_of<typename B::value_type>) const {
+  sequence<B> start(B& be, index headroom, dtype cache_type = dtype::f32) const {
     const decoder_shape shape = shape_of(config_);
     const auto streamed = static_cast<std::size_t>(stream_ ? config_.layers : 0);
     return {kv_cache<B>(config_.layers, shape.attention.kv_size(), headroom, cache_type),

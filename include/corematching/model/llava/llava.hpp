@@ -30,7 +30,7 @@ class projector {
   }
 
   /// features [tokens, vision hidden] -> [tokens, text hidden]
-  matrix<B> operator()(B& be, matrix_view<const typename B::value_type, typename B::space> features) const {
+  matrix<B> operator()(B& be, matrix_view<const float, typename B::space> features) const {
     const index out = linear_1_.matrix.view.rows;
     matrix<B> inner(be, features.rows, out), result(be, features.rows, out);
     linear_1_(be, inner.view(), features);

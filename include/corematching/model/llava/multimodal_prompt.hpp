@@ -38,7 +38,7 @@ inline multimodal_prompt expand_images(std::span<const std::int32_t> ids, std::i
 /// image tokens. Throws `error` where their numbers disagree.
 template <backend B>
 matrix<B> embed_prompt(B& be, const llama<B>& model, const multimodal_prompt& prompt,
-                       matrix_view<const typename B::value_type, typename B::space> image_features) {
+                       matrix_view<const float, typename B::space> image_features) {
   require(prompt.image_tokens() == image_features.rows, "the prompt has ", prompt.image_tokens(),
           " image tokens, but there are features of ", image_features.rows);
   matrix<B> x(be, prompt.size(), model.config().hidden_size);

@@ -131,7 +131,7 @@ inline constexpr index rows_ahead = 8;
 /// Elements first..first + count of the 32 rows at places from `place` on, as strip `strip`; where the
 /// restricted matrix ends at `last`, its last row again.
 template <class T>
-void pack_weight_rows(tile_workspace& work, index strip, const weight_view<>& w, const neurons& selection,
+void pack_weight_rows(tile_workspace& work, index strip, const stored_view<>& w, const neurons& selection,
                       index place, index last, index first, index count) {
   constexpr int parts = weight_parts<T>;
   bf16* const steps = weight_strip<T>(work, strip);
@@ -150,7 +150,7 @@ void pack_weight_rows(tile_workspace& work, index strip, const weight_view<>& w,
 /// Columns column..column + columns of the rows at places first..first + count, as strips of 32 columns each;
 /// zeros behind the last row.
 template <class T>
-void pack_weight_columns(tile_workspace& work, const weight_view<>& w, const neurons& selection, index column,
+void pack_weight_columns(tile_workspace& work, const stored_view<>& w, const neurons& selection, index column,
                          index columns, index first, index count) {
   constexpr int parts = weight_parts<T>;
   const auto row_at = [&](index k) {
@@ -173,7 +173,7 @@ void pack_weight_columns(tile_workspace& work, const weight_view<>& w, const neu
 
 /// y[:, first..last] = x w[first..last]^T + bias
 template <class T>
-void multiply_strips(const tile_task<T>& task, const weight_view<>& w, vector_view<const float> bias) {
+void multiply_strips(const tile_task<T>& task, const stored_view<>& w, vector_view<const float> bias) {
   const index rows = task.last - task.first, strips = strips_of(rows);
   const float* sums = sum_strips<true>(task, strips, [&](index first, index count) {
     for (index h = 0; h < strips; ++h)
@@ -188,7 +188,7 @@ void multiply_strips(const tile_task<T>& task, const weight_view<>& w, vector_vi
 
 /// y[:, first..last] = act(x gate^T) * (x up^T) for these places; half of the strips for each.
 template <class T>
-void gated_strips(const tile_task<T>& task, const weight_view<>& gate, const weight_view<>& up,
+void gated_strips(const tile_task<T>& task, const stored_view<>& gate, const stored_view<>& up,
                   activation act, const neurons& selection) {
   const index rows = task.last - task.first, half = strips_of(rows);
   const float* sums = sum_strips<true>(task, 2 * half, [&](index first, index count) {
@@ -208,7 +208,7 @@ void gated_strips(const tile_task<T>& task, const weight_view<>& gate, const wei
 
 /// y[:, first..last] = x w[neurons, first..last]
 template <class T>
-void combine_strips(const tile_task<T>& task, const weight_view<>& w, const neurons& selection) {
+void combine_strips(const tile_task<T>& task, const stored_view<>& w, const neurons& selection) {
   const index columns = task.last - task.first, strips = strips_of(columns);
   const float* sums = sum_strips<false>(task, strips, [&](index first, index count) {
     pack_weight_columns<T>(task.work, w, selection, task.first, columns, first, count);
@@ -227,13 +227,13 @@ class tile_products {
   static bool take(dtype type) { return type != dtype::f32 && tiles_allowed(); }
 
   void matmul(thread_pool& pool, index grain, matrix_view<float> y, matrix_view<const float> x,
-              const weight_view<>& w, vector_view<const float> bias) {
+              const stored_view<>& w, vector_view<const float> bias) {
     for_columns<true>(pool, grain, most_group_rows, y, x, w.type,
                       [&]<class T>(const tile_task<T>& task) { multiply_strips<T>(task, w, bias); });
   }
 
   void gated_up(thread_pool& pool, index grain, matrix_view<float> y, matrix_view<const float> x,
-                const weight_view<>& gate, const weight_view<>& up, activation act,
+                const stored_view<>& gate, const stored_view<>& up, activation act,
                 const neurons& selection) {
     for_columns<true>(
         pool, grain, most_group_rows / 2, y, x, gate.type,
@@ -241,7 +241,7 @@ class tile_products {
   }
 
   void weighted_rows(thread_pool& pool, index grain, matrix_view<float> y, matrix_view<const float> x,
-                     const weight_view<>& w, const neurons& selection) {
+                     const stored_view<>& w, const neurons& selection) {
     for_columns<false>(pool, grain, most_group_rows, y, x, w.type,
                        [&]<class T>(const tile_task<T>& task) { combine_strips<T>(task, w, selection); });
   }

@@ -25,7 +25,7 @@ inline void softmax(float* p, index size) {
 
 /// The key/value heads first..last of a cache, and the rows of it that one query sees.
 struct visible_heads {
-  const weight_view<>& stored;
+  const stored_view<>& stored;
   const attention_shape& shape;
   index first, last, visible;
 
@@ -86,13 +86,13 @@ void combine_values(float* y, const float* p, index stride, const visible_heads&
 
 /// All query rows, for the key/value heads first..last. `scratch` holds the weights of one row.
 template <class T>
-void attend_rows(matrix_view<float> y, matrix_view<const float> q, const weight_view<>& k,
-                 const weight_view<>& v, const attention_shape& shape, index first, index last,
+void attend_rows(matrix_view<float> y, matrix_view<const float> q, const stored_view<>& k,
+                 const stored_view<>& v, const attention_shape& shape, index first, index last,
                  growing_buffer<>& scratch) {
   for (index i = 0; i < q.rows; ++i) {
     const index begin = shape.first_visible_key(i, q.rows, k.rows);
     const index visible = shape.visible_keys(i, q.rows, k.rows) - begin;
-    const weight_view<> seen_keys = k.middle_rows(begin, visible),
+    const stored_view<> seen_keys = k.middle_rows(begin, visible),
                         seen_values = v.middle_rows(begin, visible);
     float* p = scratch.at_least((last - first) * (shape.heads / shape.kv_heads) * visible);
     attend_keys<T>(p, visible, q.row(i).data, {seen_keys, shape, first, last, visible});

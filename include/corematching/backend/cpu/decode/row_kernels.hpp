@@ -53,7 +53,7 @@ void narrow(const float* from, index count, T* to) {
 /// The weights of one row from `column` on, as binary32; in the block formats both are multiples of
 /// block_size.
 template <class T>
-void widen_row(const weight_view<>& weight, index row, index column, index count, float* to) {
+void widen_row(const stored_view<>& weight, index row, index column, index count, float* to) {
   if constexpr (block_format<T>) {
     dequantise(blocks_of_row<T>(weight, row), column, count, to);
   } else {

@@ -58,7 +58,7 @@ void add_rows(const row_streams<Rows>& rows, const std::array<float, Rows>& fact
 
 /// y[:, i] = x . w[row i] + bias[i] for the places first..last of the restricted matrix.
 template <class T>
-void multiply_rows(matrix_view<float> y, const token_rows& x, const weight_view<>& w,
+void multiply_rows(matrix_view<float> y, const token_rows& x, const stored_view<>& w,
                    const neurons& selection, vector_view<const float> bias, index first, index last) {
   for_places<dot_streams>(first, last, [&](const auto& places) {
     const auto rows = streams_at(w, selection, places, last);
@@ -72,7 +72,7 @@ void multiply_rows(matrix_view<float> y, const token_rows& x, const weight_view<
 
 /// y[:, i] = act(x . gate[row i]) * (x . up[row i]) for the places first..last, both matrices in one pass.
 template <class T>
-void gated_rows(matrix_view<float> y, const token_rows& x, const weight_view<>& gate, const weight_view<>& up,
+void gated_rows(matrix_view<float> y, const token_rows& x, const stored_view<>& gate, const stored_view<>& up,
                 activation act, const neurons& selection, index first, index last) {
   for_places<dot_streams>(first, last, [&](const auto& places) {
     const auto gate_rows = streams_at(gate, selection, places, last);
@@ -88,7 +88,7 @@ void gated_rows(matrix_view<float> y, const token_rows& x, const weight_view<>& 
 
 /// partial += sum over places first..last of x[place] * w[row of place]; one token.
 template <class T>
-void accumulate_rows(float* partial, const float* x, const weight_view<>& w, const neurons& selection,
+void accumulate_rows(float* partial, const float* x, const stored_view<>& w, const neurons& selection,
                      index first, index last) {
   for_places<sum_rows>(first, last, [&]<std::size_t Rows>(const std::array<index, Rows>& places) {
     std::array<float, Rows> factors;

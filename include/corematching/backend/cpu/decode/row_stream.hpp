@@ -41,7 +41,7 @@ void prefetch_step(const row_streams<Rows>& rows, index ahead, index bytes) {
 /// The rows that `selection` has at `places`, each followed by the one at the next place, of which `last` is
 /// the end.
 template <std::size_t Rows>
-row_streams<Rows> streams_at(const weight_view<>& weight, const neuron_selection<host_space>& selection,
+row_streams<Rows> streams_at(const stored_view<>& weight, const neuron_selection<host_space>& selection,
                              const std::array<index, Rows>& places, index last) {
   const auto row = [&](index place) {
     return weight.data + detail::row_of(selection, std::min(place, last - 1)) * weight.row_bytes;

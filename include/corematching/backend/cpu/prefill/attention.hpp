@@ -188,7 +188,7 @@ class query_panel {
 
 /// What the panels of a task read: the columns of one head.
 struct head_columns {
-  const weight_view<>& stored;
+  const stored_view<>& stored;
   index column, cols;
 
   /// Asks for the rows first..last.
@@ -210,7 +210,7 @@ struct head_columns {
 };
 
 /// The panels first_panel..last_panel of `rows`.
-inline void attend_panels(const shared_rows& rows, const weight_view<>& k, const weight_view<>& v,
+inline void attend_panels(const shared_rows& rows, const stored_view<>& k, const stored_view<>& v,
                           index first_panel, index last_panel, growing_buffer<>& scratch) {
   const index d = rows.shape.head_dim, panels = last_panel - first_panel;
   const head_columns k_head{k, rows.kv_head * d, d}, v_head{v, rows.kv_head * d, d};
@@ -250,7 +250,7 @@ inline void attend_panels(const shared_rows& rows, const weight_view<>& k, const
 /// y = softmax(q k^T * scale) v. Threads take ranges of panels of one key/value head: long ones, for they
 /// share the copies of keys and values, where every thread still gets several of them.
 inline void attend_many(thread_pool& pool, std::vector<growing_buffer<>>& scratch, matrix_view<float> y,
-                        matrix_view<const float> q, const weight_view<>& k, const weight_view<>& v,
+                        matrix_view<const float> q, const stored_view<>& k, const stored_view<>& v,
                         const attention_shape& shape) {
   constexpr index longest = 32, ranges_per_thread = 4;
   const index panels = shared_rows{y, q, shape, k.rows, 0}.panels();

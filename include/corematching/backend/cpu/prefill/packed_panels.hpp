@@ -24,7 +24,7 @@ namespace detail {
 using panel_row_pointers = std::array<const std::byte*, static_cast<std::size_t>(panel_rows)>;
 
 /// The rows at the places from `place` on; where the restricted matrix ends at `last`, its last row again.
-inline panel_row_pointers panel_rows_at(const weight_view<>& w, const neurons& selection, index place,
+inline panel_row_pointers panel_rows_at(const stored_view<>& w, const neurons& selection, index place,
                                         index last) {
   panel_row_pointers rows;
   for (const std::byte*& row : rows) {
@@ -96,7 +96,7 @@ void pack_rows(weight_panel<std::int16_t>& w, const panel_row_pointers& rows, in
 /// Columns column..column + columns (a group at most) of the rows at places first..first + count:
 /// panel h's weights[k][r] = element column + panel_rows h + r of the row at place first + k.
 template <class T>
-void pack_columns(weight_panel<float>* panels, const weight_view<>& w, const neurons& selection, index column,
+void pack_columns(weight_panel<float>* panels, const stored_view<>& w, const neurons& selection, index column,
                   index columns, index first, index count) {
   for (index k = 0; k < count; ++k) {
     const T* row = typed_row<T>(w, row_of(selection, first + k)) + column;
@@ -113,7 +113,7 @@ static_assert(block_size % panel_rows == 0);
 /// sum and belong to the tokens; `ratios`[k] receives them in units of 2^-15 of the panels' scales, one for
 /// 32 places.
 template <block_format Q>
-void pack_columns(weight_panel<std::int16_t>* panels, std::int16_t* ratios, const weight_view<>& w,
+void pack_columns(weight_panel<std::int16_t>* panels, std::int16_t* ratios, const stored_view<>& w,
                   const neurons& selection, index column, index first, index count) {
   const index block = column / block_size;
   const auto row = [&](index k) {

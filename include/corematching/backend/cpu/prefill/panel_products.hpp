@@ -89,7 +89,7 @@ inline index panels_of(index rows) {
 
 /// y[:, first..last] = x w[first..last]^T + bias, places of the restricted matrix
 template <class T>
-void multiply_panels(const panel_task<product_type<T>>& task, const weight_view<>& w,
+void multiply_panels(const panel_task<product_type<T>>& task, const stored_view<>& w,
                      const neurons& selection, vector_view<const float> bias) {
   for (index i = task.first; i < task.last; i += group_rows) {
     const index rows = std::min(group_rows, task.last - i), panels = panels_of(rows);
@@ -108,7 +108,7 @@ void multiply_panels(const panel_task<product_type<T>>& task, const weight_view<
 
 /// y[:, first..last] = act(x gate^T) * (x up^T) for these places; one panel of each.
 template <class T>
-void gated_panels(const panel_task<product_type<T>>& task, const weight_view<>& gate, const weight_view<>& up,
+void gated_panels(const panel_task<product_type<T>>& task, const stored_view<>& gate, const stored_view<>& up,
                   activation act, const neurons& selection) {
   static_assert(panels_at_once == 2);
   auto& panels = task.work.panels;
@@ -129,7 +129,7 @@ void gated_panels(const panel_task<product_type<T>>& task, const weight_view<>& 
 
 /// y[:, first..last] = x w[neurons, first..last]
 template <class T>
-void combine_panels(const panel_task<sum_type<T>>& task, const weight_view<>& w, const neurons& selection) {
+void combine_panels(const panel_task<sum_type<T>>& task, const stored_view<>& w, const neurons& selection) {
   for (index i = task.first; i < task.last; i += group_rows) {
     const index columns = std::min(group_rows, task.last - i);
     const float* sums;
@@ -164,7 +164,7 @@ class panel_products {
   explicit panel_products(int threads) : threads_(static_cast<std::size_t>(threads)) {}
 
   void matmul(thread_pool& pool, index grain, matrix_view<float> y, matrix_view<const float> x,
-              const weight_view<>& w, vector_view<const float> bias) {
+              const stored_view<>& w, vector_view<const float> bias) {
     const neurons all;
     visit_dtype(w.type, [&]<class T>(const T*) {
       for_columns<product_type<T>>(pool, grain, y, x,
@@ -173,7 +173,7 @@ class panel_products {
   }
 
   void gated_up(thread_pool& pool, index grain, matrix_view<float> y, matrix_view<const float> x,
-                const weight_view<>& gate, const weight_view<>& up, activation act,
+                const stored_view<>& gate, const stored_view<>& up, activation act,
                 const neurons& selection) {
     visit_dtype(gate.type, [&]<class T>(const T*) {
       for_columns<product_type<T>>(
@@ -182,7 +182,7 @@ class panel_products {
   }
 
   void weighted_rows(thread_pool& pool, index grain, matrix_view<float> y, matrix_view<const float> x,
-                     const weight_view<>& w, const neurons& selection) {
+                     const stored_view<>& w, const neurons& selection) {
     visit_dtype(w.type, [&]<class T>(const T*) {
       for_columns<sum_type<T>>(pool, grain, y, x,
                                [&](const auto& task) { combine_panels<T>(task, w, selection); });

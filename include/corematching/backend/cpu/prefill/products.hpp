@@ -27,20 +27,20 @@ class prefill_products {
   explicit prefill_products(int threads) : panels_(threads), tiles_(threads) {}
 
   void matmul(thread_pool& pool, index grain, matrix_view<float> y, matrix_view<const float> x,
-              const weight_view<>& w, vector_view<const float> bias) {
+              const stored_view<>& w, vector_view<const float> bias) {
     if (multiplied_in_tiles(w.type)) return tiles_.matmul(pool, grain, y, x, w, bias);
     panels_.matmul(pool, grain, y, x, w, bias);
   }
 
   void gated_up(thread_pool& pool, index grain, matrix_view<float> y, matrix_view<const float> x,
-                const weight_view<>& gate, const weight_view<>& up, activation act,
+                const stored_view<>& gate, const stored_view<>& up, activation act,
                 const neurons& selection) {
     if (multiplied_in_tiles(gate.type)) return tiles_.gated_up(pool, grain, y, x, gate, up, act, selection);
     panels_.gated_up(pool, grain, y, x, gate, up, act, selection);
   }
 
   void weighted_rows(thread_pool& pool, index grain, matrix_view<float> y, matrix_view<const float> x,
-                     const weight_view<>& w, const neurons& selection) {
+                     const stored_view<>& w, const neurons& selection) {
     if (multiplied_in_tiles(w.type)) return tiles_.weighted_rows(pool, grain, y, x, w, selection);
     panels_.weighted_rows(pool, grain, y, x, w, selection);
   }

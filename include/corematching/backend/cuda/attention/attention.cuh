@@ -20,8 +20,8 @@ inline constexpr index few_queries = 8;
 /// bf16; y apart from all others. One query can be attended to keys that are there `later`. In f32, and
 /// wherever tensor cores do not take part, with the accuracy of binary32.
 inline void attention(const context& on, workspace& results, matrix_view<float, device_space> y,
-                      matrix_view<const float, device_space> q, weight_view<device_space> k,
-                      weight_view<device_space> v, const attention_shape& shape, later_rows later = {}) {
+                      matrix_view<const float, device_space> q, stored_view<device_space> k,
+                      stored_view<device_space> v, const attention_shape& shape, later_rows later = {}) {
   assert(y.rows == q.rows && y.cols == q.cols && k.rows == v.rows && k.type == v.type);
   assert(!shape.causal || k.rows >= q.rows);
   if (q.rows == 0) return;
@@ -43,7 +43,7 @@ inline void attention(const context& on, workspace& results, matrix_view<float, 
 
 /// p[h] = softmax(q_h k^T * scale): the weights that one query row gives to every key; p [heads, keys].
 inline void attention_probabilities(const context& on, matrix_view<float, device_space> p,
-                                    matrix_view<const float, device_space> q, weight_view<device_space> k,
+                                    matrix_view<const float, device_space> q, stored_view<device_space> k,
                                     const attention_shape& shape) {
   assert(q.rows == 1 && p.rows == shape.heads && p.cols == k.rows && k.rows > 0);
   visit_elements(k.type, [&]<class T>(const T*) {

@@ -59,8 +59,8 @@ struct attention_operands {
 };
 
 template <class T>
-attention_operands<T> operands_of(matrix_view<const float, device_space> q, weight_view<device_space> k,
-                                  weight_view<device_space> v, const attention_shape& shape) {
+attention_operands<T> operands_of(matrix_view<const float, device_space> q, stored_view<device_space> k,
+                                  stored_view<device_space> v, const attention_shape& shape) {
   constexpr index unit = sizeof(T);
   assert(dtype_of<T> == k.type && k.row_bytes % unit == 0 && v.row_bytes % unit == 0);
   assert(q.cols == shape.query_size() && k.cols == shape.kv_size() && shape.heads % shape.kv_heads == 0);
@@ -81,7 +81,7 @@ attention_operands<T> operands_of(matrix_view<const float, device_space> q, weig
 }
 
 /// Whether every head of every row begins at a multiple of 16 bytes and is a whole number of 16-byte loads.
-inline bool takes_whole_loads(const weight_view<device_space>& m, index head_dim) {
+inline bool takes_whole_loads(const stored_view<device_space>& m, index head_dim) {
   const auto head_bytes = static_cast<index>(bytes_of(m.type, static_cast<std::size_t>(head_dim)));
   return is_aligned(m.data) && m.row_bytes % 16 == 0 && head_bytes % 16 == 0;
 }

@@ -42,7 +42,7 @@ inline int cublas_size(index size) {
 
 /// Elements between the beginnings of two rows, which cuBLAS counts instead of bytes. Rows that are no whole
 /// number of elements apart are refused: no type of the language could be read from them either.
-inline int leading_dimension(const weight_view<device_space>& matrix) {
+inline int leading_dimension(const stored_view<device_space>& matrix) {
   const auto size = static_cast<index>(bytes_of(matrix.type, 1));
   require(matrix.row_bytes % size == 0, "rows ", matrix.row_bytes, " bytes apart hold no elements of ", size);
   return cublas_size(std::max({matrix.row_bytes / size, matrix.cols, index{1}}));
@@ -51,8 +51,8 @@ inline int leading_dimension(const weight_view<device_space>& matrix) {
 /// y = x W^T with w [out, in], or, `transposed`, y = x W with w [in, out]; y [T, out], x [T, in]. x is stored
 /// as w is, y likewise or as f32. cuBLAS thinks in columns, so to it each matrix is its transposed, and it is
 /// asked for y^T = W x^T.
-inline void multiply_stored(const context& on, const cache_view<device_space>& y,
-                            const weight_view<device_space>& x, const weight_view<device_space>& w,
+inline void multiply_stored(const context& on, const mutable_stored_view<device_space>& y,
+                            const stored_view<device_space>& x, const stored_view<device_space>& w,
                             bool transposed, product_mode mode = product_mode::replace) {
   assert(x.type == w.type && y.rows == x.rows);
   assert(y.cols == (transposed ? w.cols : w.rows) && x.cols == (transposed ? w.rows : w.cols));
@@ -65,15 +65,15 @@ inline void multiply_stored(const context& on, const cache_view<device_space>& y
 }
 
 /// Uninitialised rows of `type` in `memory`, each beginning at a multiple of 16 bytes.
-inline cache_view<device_space> rows_in(const context& on, workspace& memory, dtype type, index rows,
-                                        index cols) {
+inline mutable_stored_view<device_space> rows_in(const context& on, workspace& memory, dtype type, index rows,
+                                                 index cols) {
   const index row_bytes = aligned_row_bytes(type, cols);
   return {memory.at_least<std::byte>(on.stream, rows * row_bytes), type, rows, cols, row_bytes};
 }
 
 /// x as weights of `type` are multiplied with it: itself in f32, rounded and without gaps in `memory`
 /// otherwise. Values beyond the range of f16 become infinite.
-inline weight_view<device_space> tokens_as(const context& on, workspace& memory, const const_device_rows& x,
+inline stored_view<device_space> tokens_as(const context& on, workspace& memory, const const_device_rows& x,
                                            dtype type) {
   if (type == dtype::f32) return x;
   const auto rounded = rows_in(on, memory, type, x.rows, x.cols);
@@ -83,13 +83,13 @@ inline weight_view<device_space> tokens_as(const context& on, workspace& memory,
 
 /// y = x W^T, or added to it; y [T, N], x [T, D], w [N, D], D at least 1. `memory` holds the rounded x.
 inline void multiply(const context& on, workspace& memory, device_rows y, const_device_rows x,
-                     const weight_view<device_space>& w, product_mode mode) {
+                     const stored_view<device_space>& w, product_mode mode) {
   multiply_stored(on, y, tokens_as(on, memory, x, w.type), w, false, mode);
 }
 
 /// y = x W, or added to it; y [T, D], x [T, N], w [N, D], N at least 1. `memory` holds the rounded x.
 inline void multiply_transposed(const context& on, workspace& memory, device_rows y, const_device_rows x,
-                                const weight_view<device_space>& w, product_mode mode) {
+                                const stored_view<device_space>& w, product_mode mode) {
   multiply_stored(on, y, tokens_as(on, memory, x, w.type), w, true, mode);
 }
 

@@ -70,8 +70,8 @@ __global__ void __launch_bounds__(column_threads)
 }
 
 /// The selected rows of `w`, copied to `to`.
-inline weight_view<device_space> gathered(const context& on, const cache_view<device_space>& to,
-                                          const weight_view<device_space>& w,
+inline stored_view<device_space> gathered(const context& on, const mutable_stored_view<device_space>& to,
+                                          const stored_view<device_space>& w,
                                           const index_view<device_space>& selection) {
   gather_rows(on, to, w, selection);
   return to;
@@ -90,7 +90,7 @@ inline index rows_within(index bytes, index row_bytes) {
 
 /// y = x W^T + bias, or added to it; y [T, N], x [T, D], w [N, D], bias [N] or empty.
 inline void matmul(const context& on, product_workspaces& memory, device_rows y, const_device_rows x,
-                   const weight_view<device_space>& w, vector_view<const float, device_space> bias,
+                   const stored_view<device_space>& w, vector_view<const float, device_space> bias,
                    product_mode mode = product_mode::replace) {
   assert(y.rows == x.rows && y.cols == w.rows && x.cols == w.cols && (bias.empty() || bias.size == w.rows));
   if (y.rows == 0 || y.cols == 0) return;
@@ -108,8 +108,8 @@ inline void matmul(const context& on, product_workspaces& memory, device_rows y,
 
 /// y = act(x Wgate^T) * (x Wup^T) by cuBLAS, whole matrices. Both products keep the type of the weights.
 inline void gate_products(const context& on, product_workspaces& memory, device_rows y,
-                          const weight_view<device_space>& x, const weight_view<device_space>& gate,
-                          const weight_view<device_space>& up, activation act) {
+                          const stored_view<device_space>& x, const stored_view<device_space>& gate,
+                          const stored_view<device_space>& up, activation act) {
   const index part = rows_within(memory.most_bytes, aligned_row_bytes(gate.type, y.cols));
   for_parts(y.rows, part, [&](index first, index count) {
     const auto gates = rows_in(on, memory.gates, gate.type, count, y.cols);
@@ -135,7 +135,7 @@ matrix_view<T, device_space> middle_cols(const matrix_view<T, device_space>& m, 
 /// y = act(x Wgate^T) * (x Wup^T), columns = the selected neurons in their order; y [T, selected], x [T, D],
 /// gate and up [N, D], stored alike.
 inline void gated_up(const context& on, product_workspaces& memory, device_rows y, const_device_rows x,
-                     const weight_view<device_space>& gate, const weight_view<device_space>& up,
+                     const stored_view<device_space>& gate, const stored_view<device_space>& up,
                      activation act, const neurons& selection) {
   if (y.rows == 0 || y.cols == 0) return;
   if (x.rows <= largest_decode_batch || x.cols == 0) {
@@ -144,7 +144,7 @@ inline void gated_up(const context& on, product_workspaces& memory, device_rows 
     });
     return;
   }
-  const weight_view<device_space> tokens = tokens_as(on, memory.tokens, x, gate.type);
+  const stored_view<device_space> tokens = tokens_as(on, memory.tokens, x, gate.type);
   if (!selection) return gate_products(on, memory, y, tokens, gate, up, act);
   const index most = rows_within(memory.most_bytes, aligned_row_bytes(gate.type, gate.cols));
   for_parts(y.cols, most, [&](index first, index count) {
@@ -159,7 +159,7 @@ inline void gated_up(const context& on, product_workspaces& memory, device_rows 
 /// y = sum over neurons of x[:, i] * w[n], n the i-th selected neuron, or added to it; y [T, D], x [T,
 /// selected], w [N, D]. Without neurons the sum is 0.
 inline void weighted_rows(const context& on, product_workspaces& memory, device_rows y, const_device_rows x,
-                          const weight_view<device_space>& w, const neurons& selection,
+                          const stored_view<device_space>& w, const neurons& selection,
                           product_mode mode = product_mode::replace) {
   if (y.rows == 0 || y.cols == 0) return;
   if (x.rows <= largest_decode_batch || x.cols == 0) {

@@ -30,11 +30,11 @@ inline index count_of(const neurons& selection, index all) {
 
 /// The selected rows of a weight, as a kernel takes them.
 struct restricted_weight {
-  weight_view<device_space> weight;
+  stored_view<device_space> weight;
   const std::int32_t* chosen = nullptr;  // all rows when null
   index count = 0;
 
-  restricted_weight(const weight_view<device_space>& all, const neurons& selection)
+  restricted_weight(const stored_view<device_space>& all, const neurons& selection)
       : weight(all), chosen(selection ? selection->data : nullptr), count(count_of(selection, all.rows)) {}
 
   /// The stored row at `place`, which is less than `count`.
@@ -47,7 +47,7 @@ struct restricted_weight {
 };
 
 /// Whether every row begins at a multiple of 16 bytes; of activations, too, which are such views.
-inline bool has_aligned_rows(const weight_view<device_space>& matrix) {
+inline bool has_aligned_rows(const stored_view<device_space>& matrix) {
   return is_aligned(matrix.data) && (matrix.row_bytes % 16 == 0 || matrix.rows <= 1);
 }
 

@@ -211,7 +211,7 @@ void visit_tokens(index tokens, Body&& body) {
 
 /// The first columns that are loaded 16 bytes at a time: none where a row begins elsewhere.
 template <class T>
-index loadable_columns(const const_device_rows& x, const weight_view<device_space>& w) {
+index loadable_columns(const const_device_rows& x, const stored_view<device_space>& w) {
   return has_aligned_rows(x) && has_aligned_rows(w) ? x.cols / per_load<T> * per_load<T> : 0;
 }
 
@@ -222,7 +222,7 @@ inline dim3 product_grid(index rows, index rows_of_one_warp) {
 /// y[t, i] = x[t] . w[i] + bias[i], or added to it, y [T, N], x [T, D], w [N, D], bias [N] or empty, T at
 /// most largest_decode_batch.
 inline void multiply_rows(const context& on, device_rows y, const_device_rows x,
-                          const weight_view<device_space>& w, vector_view<const float, device_space> bias,
+                          const stored_view<device_space>& w, vector_view<const float, device_space> bias,
                           product_mode mode = product_mode::replace) {
   assert(y.rows == x.rows && y.cols == w.rows && x.cols == w.cols);
   if (y.rows == 0 || y.cols == 0) return;
@@ -246,7 +246,7 @@ inline void multiply_rows(const context& on, device_rows y, const_device_rows x,
 /// y[t, i] = act(x[t] . gate[n]) * (x[t] . up[n]) for the i-th selected neuron n; y [T, selected], x [T, D],
 /// gate and up [N, D], stored alike, T at most largest_decode_batch.
 inline void gated_rows(const context& on, device_rows y, const_device_rows x,
-                       const weight_view<device_space>& gate, const weight_view<device_space>& up,
+                       const stored_view<device_space>& gate, const stored_view<device_space>& up,
                        activation act, const neurons& selection) {
   assert(y.rows == x.rows && y.cols == count_of(selection, gate.rows));
   assert(gate.type == up.type && gate.rows == up.rows && gate.cols == x.cols && up.cols == x.cols);

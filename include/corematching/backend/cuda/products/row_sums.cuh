@@ -178,7 +178,7 @@ void sum_weighted_rows_of(const context& on, workspace& memory, device_rows y, c
 /// y[t] = sum over i of x[t, i] * w[n], n the i-th selected neuron; y [T, D], x [T, selected], w [N, D], T at
 /// most largest_decode_batch, or added to it. Without neurons the sum is 0.
 inline void sum_weighted_rows(const context& on, workspace& memory, device_rows y, const_device_rows x,
-                              const weight_view<device_space>& w, const neurons& selection,
+                              const stored_view<device_space>& w, const neurons& selection,
                               product_mode mode = product_mode::replace) {
   assert(y.rows == x.rows && y.cols == w.cols && x.cols == count_of(selection, w.rows));
   if (y.rows == 0 || y.cols == 0) return;

@@ -41,7 +41,7 @@ inline constexpr float largest_stored<bf16> = to_float(bf16{0x7f7f});
 /// A matrix of `type` in new device memory, and the memory.
 struct device_weight {
   std::shared_ptr<buffer<std::byte>> memory;
-  cache_view<device_space> view;
+  mutable_stored_view<device_space> view;
 
   device_weight(const context& on, dtype type, index rows, index cols)
       : device_weight(on.stream, on.stream, type, rows, cols) {}
@@ -71,7 +71,7 @@ inline void upload_rows(cudaStream_t stream, std::byte* to, index to_row_bytes, 
 /// that is to compute with it, is doing.
 inline weight<device_space> placed_weight(cudaStream_t filler, cudaStream_t user,
                                           const weight<host_space>& host) {
-  const weight_view<host_space>& from = host.view;
+  const stored_view<host_space>& from = host.view;
   require_elements(from.type);
   const device_weight result(filler, user, from.type, from.rows, from.cols);
   upload_rows(filler, result.view.data, result.view.row_bytes, from.data, from.row_bytes,
@@ -146,8 +146,8 @@ __global__ void __launch_bounds__(tile_side* tile_rows)
 
 /// Queues the conversion of rows that are on the device: source rows from `first` on.
 template <class From, class To>
-void convert_rows(const context& on, const cache_view<device_space>& result, element_rows<const From> from,
-                  index first, bool transposed, unsigned long long* refused) {
+void convert_rows(const context& on, const mutable_stored_view<device_space>& result,
+                  element_rows<const From> from, index first, bool transposed, unsigned long long* refused) {
   const element_rows<To> to{reinterpret_cast<To*>(result.data), result.rows, result.cols,
                             result.row_bytes / index{sizeof(To)}};
   const index width = transposed ? tile_side : convert_threads, height = transposed ? tile_side : 1;
@@ -162,7 +162,7 @@ void convert_rows(const context& on, const cache_view<device_space>& result, ele
 
 /// Throws for the number of the source that stands at `place` of the result.
 template <class From, class To>
-[[noreturn]] void refuse(const weight_view<host_space>& source, bool transposed, index place) {
+[[noreturn]] void refuse(const stored_view<host_space>& source, bool transposed, index place) {
   const index cols = transposed ? source.rows : source.cols;
   const index i = transposed ? place % cols : place / cols, j = transposed ? place / cols : place % cols;
   From stored;
@@ -174,7 +174,7 @@ template <class From, class To>
 }
 
 template <class From, class To>
-weight<device_space> converted_elements(const context& on, const weight_view<host_space>& source,
+weight<device_space> converted_elements(const context& on, const stored_view<host_space>& source,
                                         bool transposed, index part_bytes) {
   constexpr unsigned long long none = std::numeric_limits<unsigned long long>::max();
   const device_weight result(on, dtype_of<To>, transposed ? source.cols : source.rows,
@@ -205,7 +205,7 @@ weight<device_space> converted_elements(const context& on, const weight_view<hos
 /// The weight, or its transposed, stored as `target` in device memory. Refuses numbers that `target` cannot
 /// hold, naming the first one in the order of the result, and block formats on either side. The source's rows
 /// are on the device `part_bytes` at a time.
-inline weight<device_space> converted_weight(const context& on, const weight_view<host_space>& source,
+inline weight<device_space> converted_weight(const context& on, const stored_view<host_space>& source,
                                              dtype target, bool transposed,
                                              index part_bytes = conversion_bytes) {
   require_elements(source.type);
