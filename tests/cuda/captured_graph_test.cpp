@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <functional>
+#include <numeric>
 #include <utility>
 #include <vector>
 
@@ -201,6 +202,41 @@ TEST_F(device_graphs, are_not_made_where_a_hook_names_other_memory_in_every_step
               of.decode(seq, 4, changing_lists{&lists});
             }),
             counts(0, 0));
+}
+
+/// Adds a vector of the backend's memory to the hidden states that leave each layer.
+struct steers {
+  using attends = sites<site::layer_output>;
+  vector_view<const float, B::space> by;  // [D]
+  const void* queues_on() const { return by.data; }
+  void operator()(site::layer_output, const layer_context<B>& at, matrix_view<float, B::space> x) const {
+    for (index i = 0; i < x.rows; ++i) at.be.add(x.middle_rows(i, 1), {by.data, 1, by.size, by.size});
+  }
+};
+
+struct computes_some {
+  using attends = sites<site::ffn_neurons>;
+  static constexpr bool answers_ahead = true;
+  index_view<B::space> list;
+  neuron_selection<B::space> operator()(site::ffn_neurons, const layer_context<B>&) const { return list; }
+};
+
+TEST_F(device_graphs, hold_what_a_hook_queues_and_are_made_anew_where_that_is_elsewhere) {
+  const counts made = compare([](steps of) {
+    const index size = of.model.config.hidden_size;
+    const std::vector<float> some(static_cast<std::size_t>(size), 0.25f), more(some.size(), -0.5f);
+    const auto a = of.model.be.place_vector({some.data(), size}),
+               b = of.model.be.place_vector({more.data(), size});
+    std::vector<std::int32_t> half(30);
+    std::iota(half.begin(), half.end(), 7);
+    const auto list = device_indices(of.model.be, {half.data(), 30});
+    auto seq = of.start(5, 40);
+    of.decode(seq, 4, steers{a.view()});
+    of.decode(seq, 3, steers{b.view()});
+    of.decode(seq, 3);
+    of.decode(seq, 3, chain(computes_some{list.view()}, steers{a.view()}));
+  });
+  EXPECT_EQ(made, counts(4, 2 + 1 + 1 + 1));
 }
 
 TEST_F(device_graphs, are_not_shared_by_models) {

@@ -66,13 +66,36 @@ struct says_that_it_does_not {
   static constexpr bool answers_ahead = false;
 };
 
-TEST(hook, answers_ahead_where_it_says_so_and_is_told_nothing) {
-  static_assert(answers_ahead<no_hook> && answers_ahead<const answers_the_same&>);
-  static_assert(!answers_ahead<chooses> && !answers_ahead<says_that_it_does_not>);
-  static_assert(!answers_ahead<listens> && !answers_ahead<keeps>);
-  static_assert(answers_ahead<core_matching<B>::decode_hook> && !answers_ahead<record_hook<B>>);
-  static_assert(answers_ahead<chain<no_hook, answers_the_same>>);
-  static_assert(!answers_ahead<chain<listens, answers_the_same>> && !answers_ahead<chain<no_hook, chooses>>);
+struct queues {
+  using attends = sites<site::layer_output, site::ffn_neurons>;
+  const void* queues_on() const { return nullptr; }
+  void operator()(site::layer_output, const context&, matrix_view<float, B::space>) const {}
+  neurons operator()(site::ffn_neurons, const context&) const { return {}; }
+};
+struct queues_and_keeps {
+  using attends = sites<site::keep_tokens>;
+  const void* queues_on() const { return nullptr; }
+  token_selection operator()(site::keep_tokens, const context&) const { return {}; }
+};
+struct is_asked_at_prompts {
+  using attends = sites<site::decode_neurons>;
+  neurons operator()(site::decode_neurons, const context&) const { return {}; }
+};
+
+TEST(hook, lets_steps_be_captured_where_each_of_its_sites_says_how) {
+  static_assert(capturable_hook<no_hook> && capturable_hook<const answers_the_same&>);
+  static_assert(!capturable_hook<chooses> && !capturable_hook<says_that_it_does_not>);
+  static_assert(!capturable_hook<listens> && !capturable_hook<keeps>);
+  static_assert(capturable_hook<core_matching<B>::decode_hook> && !capturable_hook<record_hook<B>>);
+  static_assert(capturable_hook<queues> && !capturable_hook<queues_and_keeps>);
+  static_assert(capturable_hook<is_asked_at_prompts>, "no step calls it");
+}
+
+TEST(hook, lets_steps_be_captured_in_a_chain_where_both_do) {
+  static_assert(capturable_hook<chain<no_hook, answers_the_same>>);
+  static_assert(capturable_hook<chain<is_asked_at_prompts, queues>>);
+  static_assert(!capturable_hook<chain<listens, answers_the_same>> &&
+                !capturable_hook<chain<no_hook, chooses>>);
 }
 
 TEST(hook, costs_nothing_when_absent) {

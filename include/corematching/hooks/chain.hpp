@@ -19,11 +19,6 @@ struct joined_sites<sites<A...>, sites<B...>> {
   using type = sites<A..., B...>;
 };
 
-template <class Site>
-inline constexpr bool is_asked =
-    std::same_as<Site, site::ffn_neurons> || std::same_as<Site, site::keep_tokens> ||
-    std::same_as<Site, site::decode_neurons>;
-
 // Asked before the body of chain's call is compiled, so that a chain of misfits is no hook_of rather than an
 // error.
 template <class H, class Site, class... Arguments>
@@ -33,20 +28,28 @@ concept callable_where_it_attends = !attends<H, Site> || std::invocable<H&, Site
 
 template <hook First, hook Second>
 class chain {
-  static_assert(!(corematching::attends<First, site::ffn_neurons> &&
-                  corematching::attends<Second, site::ffn_neurons>),
-                "two hooks answer which neurons to compute");
-  static_assert(!(corematching::attends<First, site::keep_tokens> &&
-                  corematching::attends<Second, site::keep_tokens>),
-                "two hooks answer which tokens to keep");
-  static_assert(!(corematching::attends<First, site::decode_neurons> &&
-                  corematching::attends<Second, site::decode_neurons>),
-                "two hooks answer which neurons decoding will compute");
+  static_assert(First::attends::all([]<class Site>(Site) {
+                  return !(detail::is_asked<Site> && corematching::attends<Second, Site>);
+                }),
+                "two hooks answer at one site");
 
  public:
   using attends = typename detail::joined_sites<typename First::attends, typename Second::attends>::type;
-  static constexpr bool answers_ahead =
-      corematching::answers_ahead<First> && corematching::answers_ahead<Second>;
+  /// Of the one that is asked which neurons to compute.
+  static constexpr bool answers_ahead = corematching::attends<First, site::ffn_neurons>
+                                            ? detail::promises_answers_ahead<First>
+                                            : detail::promises_answers_ahead<Second>;
+  /// Calls visit(hook) for both.
+  template <class Visit>
+  void for_each(Visit visit) const {
+    visit(first_);
+    visit(second_);
+  }
+  template <class Site>
+  static constexpr bool captured_at() {
+    return (!corematching::attends<First, Site> || detail::can_be_captured<First, Site>()) &&
+           (!corematching::attends<Second, Site> || detail::can_be_captured<Second, Site>());
+  }
 
   chain(First first, Second second) : first_(std::move(first)), second_(std::move(second)) {}
 

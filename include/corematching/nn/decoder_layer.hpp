@@ -47,9 +47,8 @@ class decoder_layer {
                           vector_view<const float, space> frequencies, H&& hook = {}) const {
     add_attention(at, s, x, positions, frequencies, hook);
     add_feed_forward(at, s, x, hook);
-    if constexpr (attends<H, site::layer_output>) hook(site::layer_output{}, at, x);
-    if constexpr (attends<H, site::keep_tokens>) return hook(site::keep_tokens{}, at);
-    return {};
+    call_hook<site::layer_output>(hook, at, x);
+    return call_hook<site::keep_tokens>(hook, at);
   }
 
   index neurons() const { return weights_.gate.view.rows; }
@@ -83,8 +82,7 @@ class decoder_layer {
 
     const view attended = s.attended(x.rows), projected = s.projected(x.rows);
     be.attention(attended, q, at.cache.keys(), at.cache.values(), shape_);
-    if constexpr (attends<H, site::attention>)
-      hook(site::attention{}, at, attention_inputs<B>{q, at.cache.keys(), at.cache.values(), shape_});
+    call_hook<site::attention>(hook, at, attention_inputs<B>{q, at.cache.keys(), at.cache.values(), shape_});
     detail::add_matmul(be, x, attended, w.output.view, w.output_bias.view(), projected);
   }
 
@@ -94,8 +92,7 @@ class decoder_layer {
     B& be = at.be;
     const auto& w = weights_;
     neuron_selection<space> neurons;
-    if constexpr (attends<H, site::ffn_neurons>)
-      if (!is_subset_) neurons = hook(site::ffn_neurons{}, at);
+    if (!is_subset_) neurons = call_hook<site::ffn_neurons>(hook, at);
     const index columns = neurons ? neurons->size : w.gate.view.rows;
 
     for (index first = 0; first < x.rows; first += s.ffn_rows()) {
@@ -104,10 +101,8 @@ class decoder_layer {
       const view activation = s.activation(rows.rows, columns);
       be.rms_norm(normed, rows, w.ffn_norm.view(), eps_);
       be.gated_up(activation, normed, w.gate.view, w.up.view, act_, neurons);
-      if constexpr (attends<H, site::ffn_activation>) {
-        const layer_context<B> part{be, at.layer, at.positions, at.cache, first};
-        hook(site::ffn_activation{}, part, matrix_view<const float, space>(activation));
-      }
+      const layer_context<B> part{be, at.layer, at.positions, at.cache, first};
+      call_hook<site::ffn_activation>(hook, part, matrix_view<const float, space>(activation));
       detail::add_weighted_rows(be, rows, activation, w.down_transposed.view, neurons, projected);
     }
   }

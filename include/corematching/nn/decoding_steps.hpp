@@ -7,6 +7,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -39,15 +40,15 @@ class decoding_steps {
   }
 };
 
-/// Where graphs can be captured: a hook that answers ahead is asked before the step, and another one with its
-/// answers takes its place.
+/// Where graphs can be captured: a hook that answers ahead is asked before the step, which then has its
+/// answers.
 template <graph_backend B>
 class decoding_steps<B> {
  public:
   /// An exception while a step is captured or launched leaves `cache` as it was.
   template <hook_of<B> H, class Step>
   void run(B& be, kv_cache<B>& cache, const step_place<B>& at, H& hook, Step&& step) {
-    if constexpr (answers_ahead<H>) {
+    if constexpr (capturable_hook<H>) {
       circumstances now = ask(be, cache, at, hook);
       const auto plain_step = [&] { run_with_answers(now, hook, step); };
       if (now == last_ && has_room(cache)) {
@@ -83,35 +84,58 @@ class decoding_steps<B> {
   struct circumstances {
     std::uint64_t model = 0;
     std::vector<layer_circumstances> layers;
+    std::vector<const void*> queued;  // of each hook that queues operations: which type, and on what memory
     friend bool operator==(const circumstances&, const circumstances&) = default;
   };
 
-  struct given_answers {
-    using attends = sites<site::ffn_neurons>;
+  // The hook whose answers at site::ffn_neurons were asked ahead.
+  template <class H>
+  struct with_answers {
+    using attends = typename std::remove_cvref_t<H>::attends;
+    H* hook;
     const circumstances* now;
+
     neuron_selection<space> operator()(site::ffn_neurons, const layer_context<B>& at) const {
       return now->layers[static_cast<std::size_t>(at.layer)].neurons;
     }
+    template <class Site, class... Given>
+    decltype(auto) operator()(Site where, const layer_context<B>& at, const Given&... given) const {
+      return (*hook)(where, at, given...);
+    }
   };
+  template <class H>
+  static constexpr bool asked_ahead = attends<H, site::ffn_neurons>&& detail::promises_answers_ahead<H>;
 
   template <class H>
   static circumstances ask(B& be, kv_cache<B>& cache, const step_place<B>& at, [[maybe_unused]] H& hook) {
-    circumstances now{at.model, {}};
+    circumstances now{at.model, {}, {}};
     now.layers.reserve(static_cast<std::size_t>(cache.layers()));
     for (index i = 0; i < cache.layers(); ++i) {
       kv_layer<B>& layer = cache[i];
       neuron_selection<space> neurons;
-      if constexpr (attends<H, site::ffn_neurons>)
+      if constexpr (asked_ahead<H>)
         neurons = hook(site::ffn_neurons{}, layer_context<B>{be, i, {&at.position, 1}, layer});
       now.layers.push_back({layer.keys().data, layer.values().data, at.position - layer.length(), neurons});
     }
+    add_queued(hook, now.queued);
     return now;
+  }
+
+  template <class H>
+  static constexpr char type_mark = 0;
+  template <class H>
+  static void add_queued(const H& hook, std::vector<const void*>& to) {
+    if constexpr (requires { hook.for_each([](const auto&) {}); }) {
+      hook.for_each([&](const auto& each) { add_queued(each, to); });
+    } else if constexpr (detail::queues_alone<H>) {
+      to.insert(to.end(), {&type_mark<H>, hook.queues_on()});
+    }
   }
 
   template <class H, class Step>
   static void run_with_answers(const circumstances& now, H& hook, Step& step) {
-    if constexpr (attends<H, site::ffn_neurons>) {
-      given_answers given{&now};
+    if constexpr (asked_ahead<H>) {
+      with_answers<H> given{&hook, &now};
       step(given);
     } else {
       step(hook);

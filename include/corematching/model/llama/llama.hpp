@@ -224,10 +224,9 @@ class llama {
   }
 
   template <class H>
-  void keep_subset(sequence<B>& seq, const layer_context<B>& at, [[maybe_unused]] H& hook) const {
+  void keep_subset(sequence<B>& seq, const layer_context<B>& at, H& hook) const {
     if (!stream_) return;
-    neuron_selection<space> neurons;
-    if constexpr (attends<H, site::decode_neurons>) neurons = hook(site::decode_neurons{}, at);
+    const neuron_selection<space> neurons = call_hook<site::decode_neurons>(hook, at);
     seq.subsets[static_cast<std::size_t>(at.layer)] = stream_->keep(at.be, at.layer, neurons);
     const bool is_last = at.layer + 1 == config_.layers;
     if (is_last && std::ranges::count(seq.subsets, nullptr) == 0) stream_->release_buffers();

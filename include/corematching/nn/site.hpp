@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+// The sites of a decoder layer where hooks are called: what each answers, what it is given, and whether a
+// decoding step with it can be captured as a graph. hook.hpp says how a hook is written.
+#pragma once
+
+#include <concepts>
+#include <cstdint>
+#include <optional>
+#include <type_traits>
+
+#include "corematching/backend/backend.hpp"
+#include "corematching/nn/kv_cache.hpp"
+
+namespace corematching {
+
+namespace site {
+
+struct tag {};
+struct ffn_activation : tag {};
+struct ffn_neurons : tag {};
+struct attention : tag {};
+struct keep_tokens : tag {};
+struct layer_output : tag {};
+struct decode_neurons : tag {};
+
+}  // namespace site
+
+/// Where a hook is called.
+template <backend B>
+struct layer_context {
+  B& be;
+  index layer;             // counted from 0
+  index_view<> positions;  // original position of every row that is alive in this layer, in host memory
+  kv_layer<B>& cache;      // of this layer; this call's rows are its last ones
+  index first_row = 0;     // of the rows handed over, where a site is called for a part of them
+};
+
+/// What attention saw: queries [T, heads * head_dim], keys and values [cached, kv_heads * head_dim].
+template <backend B>
+struct attention_inputs {
+  using view = matrix_view<const float, typename B::space>;
+  view queries;
+  stored_view<typename B::space> keys;
+  stored_view<typename B::space> values;
+  attention_shape shape;
+};
+
+/// Whose cache entries of dropped tokens go: all layers', or only those of the layers after this one.
+enum class cache_scope : std::uint8_t { every_layer, later_layers };
+
+/// The answer at site::keep_tokens: rows of the current call, ascending, in host memory that stays valid
+/// until the hook is called again; nothing means all.
+struct token_selection {
+  std::optional<index_view<>> rows;
+  cache_scope scope = cache_scope::every_layer;
+  bool renumber = false;  // survivors get the positions 0, 1, ...
+};
+
+/// What a hook is given at a site behind the context.
+template <class... Types>
+struct arguments {};
+
+/// How a step of decoding can be captured though a hook attends the site: `queued` where the hook only queues
+/// operations, `ahead` also where it answers ahead; `always`, since no step calls the site.
+enum class capture : std::uint8_t { never, queued, ahead, always };
+
+/// What is true of a site for every hook; a new site is its tag, its traits below, and its call in the layer.
+template <std::derived_from<site::tag> Site>
+struct site_traits;
+
+template <>
+struct site_traits<site::ffn_activation> {
+  template <class B>
+  using answer = void;
+  template <class B>
+  using given = arguments<matrix_view<const float, typename B::space>>;
+  static constexpr capture captured = capture::queued;
+};
+template <>
+struct site_traits<site::ffn_neurons> {
+  template <class B>
+  using answer = neuron_selection<typename B::space>;
+  template <class B>
+  using given = arguments<>;
+  static constexpr capture captured = capture::ahead;
+};
+template <>
+struct site_traits<site::attention> {
+  template <class B>
+  using answer = void;
+  template <class B>
+  using given = arguments<attention_inputs<B>>;
+  static constexpr capture captured = capture::queued;
+};
+template <>
+struct site_traits<site::keep_tokens> {
+  template <class B>
+  using answer = token_selection;
+  template <class B>
+  using given = arguments<>;
+  static constexpr capture captured = capture::never;
+};
+template <>
+struct site_traits<site::layer_output> {
+  template <class B>
+  using answer = void;
+  template <class B>
+  using given = arguments<matrix_view<float, typename B::space>>;
+  static constexpr capture captured = capture::queued;
+};
+template <>
+struct site_traits<site::decode_neurons> {
+  template <class B>
+  using answer = neuron_selection<typename B::space>;
+  template <class B>
+  using given = arguments<>;
+  static constexpr capture captured = capture::always;
+};
+
+namespace detail {
+
+struct any_backend {
+  using space = host_space;
+};
+/// Whether a hook answers at the site; otherwise it is told.
+template <class Site>
+inline constexpr bool is_asked = !std::is_void_v<typename site_traits<Site>::template answer<any_backend>>;
+
+}  // namespace detail
+
+}  // namespace corematching
