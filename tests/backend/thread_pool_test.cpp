@@ -170,5 +170,37 @@ TEST(thread_pool, pools_of_several_callers_work_side_by_side) {
   EXPECT_EQ(sum, 3 * 100 * 7);
 }
 
+/// Threads of somebody else's that run one after the other, the last one first.
+struct one_by_one {
+  int threads;
+  executor lent() {
+    return {threads, this, [](void* self, void (*call)(void*, int), void* argument) {
+              for (int i = static_cast<one_by_one*>(self)->threads; i-- > 0;) call(argument, i);
+            }};
+  }
+};
+
+TEST(pool_of_lent_threads, makes_the_ranges_of_its_own_threads) {
+  for (const int threads : {1, 2, 5}) {
+    one_by_one others{threads};
+    thread_pool lent(others.lent()), own(threads);
+    EXPECT_EQ(lent.size(), threads);
+    EXPECT_EQ(ranges_of(lent, 1000, 16), ranges_of(own, 1000, 16));
+  }
+}
+
+TEST(pool_of_lent_threads, takes_exceptions_from_them_to_the_caller) {
+  one_by_one others{3};
+  thread_pool pool(others.lent());
+  std::vector<int> done;
+  const auto body = [&](int thread) {
+    if (thread == 1) throw std::out_of_range("one");
+    done.push_back(thread);
+  };
+  EXPECT_THROW(pool.on_every_thread(body), std::out_of_range);
+  EXPECT_EQ(done, (std::vector<int>{2, 0}));
+  EXPECT_NO_THROW(pool.on_every_thread([](int) {}));
+}
+
 }  // namespace
 }  // namespace corematching::cpu

@@ -3,12 +3,14 @@
 #include <gtest/gtest.h>
 
 #include <array>
+#include <atomic>
 #include <cstdint>
 #include <limits>
 #include <new>
 #include <stdexcept>
 #include <string>
 #include <string_view>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -154,6 +156,50 @@ TEST(linked_backend_of_the_cpu, refuses_to_select_where_its_body_cannot) {
   EXPECT_NO_THROW(problem.raise());
   table.overlap(&without, problem, {}, {}, {});
   expect_parts(error_text([&] { problem.raise(); }), "no core neurons");
+}
+
+/// An engine's threads, of which each region makes new ones.
+struct engine {
+  int threads;
+  std::atomic<int> regions{0};
+  explicit engine(int count) : threads(count) {}
+  executor lent() {
+    return {threads, this, [](void* self, void (*call)(void*, int), void* argument) {
+              auto& of = *static_cast<engine*>(self);
+              ++of.regions;
+              std::vector<std::thread> workers;
+              for (int i = 0; i < of.threads; ++i) workers.emplace_back(call, argument, i);
+              for (std::thread& worker : workers) worker.join();
+            }};
+  }
+};
+
+TEST(linked_backend_of_the_cpu, computes_on_threads_of_the_callers) {
+  const index rows = 512, cols = 512;
+  std::vector<float> w(static_cast<std::size_t>(rows * cols)), x(static_cast<std::size_t>(cols)), seen(512),
+      expected(512);
+  for (std::size_t i = 0; i < w.size(); ++i) w[i] = static_cast<float>(i % 17) - 8;
+  for (std::size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>(i % 5) - 2;
+  const stored_view<> weights = matrix_view<const float>{w.data(), rows, cols, cols};
+  const matrix_view<const float> token{x.data(), 1, cols, cols};
+  engine lends(3);
+  auto own = support::make_backend(3);
+  auto lent = cpu::make_linked_backend(lends.lent());
+  EXPECT_EQ(lent.describe().threads, 3);
+  own.matmul({expected.data(), 1, rows, rows}, token, weights, {});
+  lent.matmul({seen.data(), 1, rows, rows}, token, weights, {});
+  EXPECT_EQ(seen, expected);
+  EXPECT_GT(lends.regions, 0);
+}
+
+TEST(linked_backend_of_the_cpu, refuses_threads_of_the_callers_that_are_none) {
+  expect_parts(error_text([] { cpu::make_linked_backend(executor{}); }), "on_every_thread");
+  engine none(0);
+  expect_parts(error_text([&] { cpu::make_linked_backend(none.lent()); }), "executor", "1..1024", "0");
+  const cpu::linked_body without{"baseline", nullptr, nullptr};
+  engine one(1);
+  expect_parts(error_text([&] { linked_backend<host_space>(without, one.lent()); }), "baseline",
+               "takes no threads");
 }
 
 TEST(linked_sets_of_neurons, are_empty_before_anything_is_chosen) {

@@ -17,7 +17,7 @@ NAMES_OF = {
     "chrono": "chrono",
     "cmath": "abs ceil copysign cos erf exp fabs floor fma fmod isfinite isinf isnan log log2 lround nearbyint pow round "
              "sin sqrt tanh trunc",
-    "concepts": "convertible_to derived_from floating_point integral invocable same_as",
+    "concepts": "constructible_from convertible_to derived_from floating_point integral invocable same_as",
     "condition_variable": "condition_variable",
     "cstddef": "byte nullptr_t ptrdiff_t size_t to_integer",
     "cstdint": "int16_t int32_t int64_t int8_t intptr_t uint16_t uint32_t uint64_t uint8_t uintmax_t uintptr_t",

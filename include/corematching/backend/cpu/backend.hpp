@@ -24,6 +24,7 @@
 #include "corematching/backend/cpu/selection.hpp"
 #include "corematching/backend/cpu/threads/thread_pool.hpp"
 #include "corematching/backend/cpu/weight_conversion.hpp"
+#include "corematching/core/executor.hpp"
 #include "corematching/core/instruction_set.hpp"
 
 #if defined(__x86_64__) && !COREMATCHING_HAS_AVX2 && !defined(COREMATCHING_NO_SIMD)
@@ -54,6 +55,11 @@ class backend {
   /// or not. A forked process has none of the threads: it needs a backend of its own.
   /// Throws `error` where this CPU lacks the instruction set.
   explicit backend(int threads = 0)
+      : pool_((require_instruction_set(compiled_for), threads)),
+        scratch_(per_thread()),
+        prefill_(pool_.size()) {}
+  /// On threads of the caller's; as above, with as many of them.
+  explicit backend(const executor& threads)
       : pool_((require_instruction_set(compiled_for), threads)),
         scratch_(per_thread()),
         prefill_(pool_.size()) {}

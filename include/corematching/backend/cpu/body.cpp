@@ -21,5 +21,5 @@ extern "C" {
 extern const corematching::linked::body<corematching::host_space> COREMATCHING_ENTRY(COREMATCHING_BODY);
 constinit const corematching::linked::body<corematching::host_space> COREMATCHING_ENTRY(COREMATCHING_BODY) = {
     COREMATCHING_NAME(COREMATCHING_BODY), &corematching::linked::make_backend<backend>,
-    &corematching::linked::operations_of<backend>::value};
+    &corematching::linked::operations_of<backend>::value, &corematching::linked::make_backend_on<backend>};
 }

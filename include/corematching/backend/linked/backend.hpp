@@ -127,6 +127,10 @@ class linked_backend {
   explicit linked_backend(const linked::body<Space>& from, int number)
       : table_(from.table), self_(linked::call(from.make, nullptr, number), {from.table->destroy}) {}
 
+  /// On threads of the caller's. Throws `error` where the body takes none.
+  explicit linked_backend(const linked::body<Space>& from, const executor& threads)
+      : table_(from.table), self_(made_on(from, threads), {from.table->destroy}) {}
+
   linked::description describe() const { return call(table_->describe); }
   work_counters counters() const { return call(table_->counters); }
 
@@ -259,6 +263,11 @@ class linked_backend {
     void (*with)(void* self) = nullptr;
     void operator()(void* self) const { with(self); }
   };
+
+  static void* made_on(const linked::body<Space>& from, const executor& threads) {
+    require(from.make_on != nullptr, "the backend \"", from.name, "\" takes no threads of its caller's");
+    return linked::call(from.make_on, nullptr, threads);
+  }
 
   template <class Function, class... Arguments>
   auto call(Function function, const Arguments&... arguments) const {

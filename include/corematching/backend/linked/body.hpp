@@ -3,6 +3,7 @@
 // unit that is the body includes this, and with it the backend; programs see the table alone.
 #pragma once
 
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <exception>
@@ -271,6 +272,13 @@ class operations_of {
 template <backend B>
 void* make_backend(void*, failure& problem, int number) {
   return detail::guarded<void*>(problem, [&] { return new B(number); });
+}
+
+/// An entry of a body: makes a `B` that works on threads of the program's.
+template <backend B>
+requires std::constructible_from<B, const executor&>
+void* make_backend_on(void*, failure& problem, const executor& threads) {
+  return detail::guarded<void*>(problem, [&] { return new B(threads); });
 }
 
 }  // namespace corematching::linked

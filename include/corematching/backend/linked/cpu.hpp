@@ -62,12 +62,23 @@ inline const linked_body& choose_body(std::span<const linked_body* const> bodies
   return *best;
 }
 
+namespace linking {
+
+inline const linked_body& body_for_this_cpu() {
+  const char* const wanted = std::getenv("COREMATCHING_ISA");
+  return choose_body(linked_bodies(), this_cpu(), wanted == nullptr ? "" : wanted);
+}
+
+}  // namespace linking
+
 /// A backend on `threads` threads, the caller's included; 0 takes as many as the system grants. Throws
 /// `error` where COREMATCHING_ISA asks for what is not to be had.
 inline linked_backend<host_space> make_linked_backend(int threads = 0) {
-  const char* const wanted = std::getenv("COREMATCHING_ISA");
-  return linked_backend<host_space>(choose_body(linked_bodies(), this_cpu(), wanted == nullptr ? "" : wanted),
-                                    threads);
+  return linked_backend<host_space>(linking::body_for_this_cpu(), threads);
+}
+/// A backend on threads of the caller's.
+inline linked_backend<host_space> make_linked_backend(const executor& threads) {
+  return linked_backend<host_space>(linking::body_for_this_cpu(), threads);
 }
 
 }  // namespace corematching::cpu

@@ -18,6 +18,7 @@
 
 #include "corematching/backend/backend.hpp"
 #include "corematching/core/error.hpp"
+#include "corematching/core/executor.hpp"
 
 namespace corematching::linked {
 
@@ -150,12 +151,14 @@ struct operations {
 };
 
 /// A backend that a program can be linked with: how one is made, and its table. `make` takes a number of
-/// threads (0: as many as the system grants) or the number of a device.
+/// threads (0: as many as the system grants) or the number of a device; `make_on`, null where a backend has
+/// no threads, those of the program.
 template <class Space>
 struct body {
   const char* name;  // of the instruction set, or of the kind of device
   entry<void*(int)> make;
   const operations<Space>* table;
+  entry<void*(const executor&)> make_on = nullptr;
 };
 
 }  // namespace corematching::linked

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A fixed set of threads that all work on one parallel region at a time. The calling thread is thread 0, so a
-// pool of one thread has no workers and no synchronisation.
+// A fixed set of threads that all work on one parallel region at a time: its own, of which the calling thread
+// is thread 0, so that a pool of one has no workers and no synchronisation; or somebody else's.
 #pragma once
 
 #include <algorithm>
@@ -16,6 +16,7 @@
 
 #include "corematching/backend/cpu/threads/default_threads.hpp"
 #include "corematching/core/error.hpp"
+#include "corematching/core/executor.hpp"
 #include "corematching/core/view.hpp"
 
 #if defined(__x86_64__) || defined(__i386__)
@@ -28,9 +29,11 @@ class thread_pool {
  public:
   /// `threads` >= 1; 0 takes as many as may run at once (default_threads.hpp).
   explicit thread_pool(int threads = 0) {
-    require(threads >= 0 && threads <= 1024, "threads must lie in 0..1024, not ", threads);
+    require(threads >= 0 && threads <= most_threads, "threads must lie in 0..", most_threads, ", not ",
+            threads);
     const int at_once = default_threads();
     if (threads == 0) threads = at_once;
+    size_ = threads;
     if (threads > at_once) spins_ = 0;
     workers_.reserve(static_cast<std::size_t>(threads - 1));
     try {
@@ -46,26 +49,35 @@ class thread_pool {
     }
   }
 
+  /// Starts no threads: regions run on those of `owned`.
+  explicit thread_pool(const executor& owned) : size_(owned.threads), given_(owned) {
+    require(owned.threads >= 1 && owned.threads <= most_threads, "the threads of an executor must lie in 1..",
+            most_threads, ", not ", owned.threads);
+    require(owned.on_every_thread != nullptr, "an executor has no on_every_thread");
+  }
+
   thread_pool(const thread_pool&) = delete;
   thread_pool& operator=(const thread_pool&) = delete;
 
   ~thread_pool() { stop(); }
 
-  int size() const { return static_cast<int>(workers_.size()) + 1; }
+  int size() const { return size_; }
 
   /// Runs body(thread) once on every thread and returns when all are done. The first exception that any of
   /// them throws is thrown here. Not reentrant.
   template <class Body>
   void on_every_thread(Body&& body) {
-    if (workers_.empty()) return body(0);
+    if (size_ == 1) return body(0);
     region_ = {
         [](void* context, int thread) { (*static_cast<std::remove_reference_t<Body>*>(context))(thread); },
         const_cast<void*>(static_cast<const void*>(&body))};
-    running_.store(static_cast<int>(workers_.size()), std::memory_order_relaxed);
-    generation_.fetch_add(1, std::memory_order_release);
-    generation_.notify_all();
-    run_region(0);
-    await([this] { return running_.load(std::memory_order_acquire) == 0; }, running_);
+    if (given_.on_every_thread != nullptr) {
+      given_.on_every_thread(
+          given_.owner, [](void* self, int thread) { static_cast<thread_pool*>(self)->run_region(thread); },
+          this);
+    } else {
+      run_on_workers();
+    }
     if (failure_) std::rethrow_exception(std::exchange(failure_, nullptr));
   }
 
@@ -98,6 +110,14 @@ class thread_pool {
   }
 
  private:
+  void run_on_workers() {
+    running_.store(static_cast<int>(workers_.size()), std::memory_order_relaxed);
+    generation_.fetch_add(1, std::memory_order_release);
+    generation_.notify_all();
+    run_region(0);
+    await([this] { return running_.load(std::memory_order_acquire) == 0; }, running_);
+  }
+
   // An empty region sends the workers home.
   void stop() {
     region_ = {};
@@ -153,6 +173,10 @@ class thread_pool {
     }
   }
 
+  static constexpr int most_threads = 1024;
+
+  int size_ = 1;
+  executor given_;
   int spins_ = 4000;
   region region_;
   std::atomic<unsigned> generation_{0};
