@@ -18,6 +18,7 @@
 #include "corematching/core/formats/f16.hpp"
 #include "corematching/core/formats/f32.hpp"
 #include "corematching/core/formats/q4_0.hpp"
+#include "corematching/core/formats/q4_k.hpp"
 #include "corematching/core/formats/q8_0.hpp"
 #include "corematching/core/formats/traits.hpp"
 #include "corematching/core/index.hpp"
@@ -26,7 +27,7 @@
 namespace corematching {
 
 /// All formats. Their place here is their number.
-using formats = type_list<float, f16, bf16, q8_0, q4_0>;
+using formats = type_list<float, f16, bf16, q8_0, q4_0, q4_k>;
 
 /// One of them, where it is known at run time only.
 enum class dtype : std::uint8_t {
@@ -34,7 +35,8 @@ enum class dtype : std::uint8_t {
   f16 = formats::place_of<corematching::f16>,
   bf16 = formats::place_of<corematching::bf16>,
   q8_0 = formats::place_of<corematching::q8_0>,
-  q4_0 = formats::place_of<corematching::q4_0>
+  q4_0 = formats::place_of<corematching::q4_0>,
+  q4_k = formats::place_of<corematching::q4_k>
 };
 
 template <class T>
