@@ -11,13 +11,10 @@
 namespace corematching::bench {
 namespace {
 
-const std::map<std::string, dtype>& weight_types() {
-  static const std::map<std::string, dtype> types = {{"f32", dtype::f32},
-                                                     {"f16", dtype::f16},
-                                                     {"bf16", dtype::bf16},
-                                                     {"q8_0", dtype::q8_0},
-                                                     {"q4_0", dtype::q4_0}};
-  return types;
+std::vector<std::string> type_names() {
+  std::vector<std::string> names;
+  for (const dtype type : weight_types) names.emplace_back(name_of(type));
+  return names;
 }
 
 std::vector<std::string> shape_names() {
@@ -37,9 +34,9 @@ void add_model(CLI::App& app, options& o) {
       ->check(CLI::Range(1, 1024))
       ->excludes(model);
   app.add_option_function<std::string>(
-         "--weights", [&o](const std::string& name) { o.weights = weight_types().at(name); },
+         "--weights", [&o](const std::string& name) { o.weights = *dtype_named(name); },
          "storage type of random weights (default: f16)")
-      ->check(CLI::IsMember(weight_types()))
+      ->check(CLI::IsMember(type_names()))
       ->excludes(model);
   auto* cuda =
       app.add_option("--cuda", o.cuda_device, "measure on the CUDA device of this number, not on the CPU")
@@ -60,7 +57,7 @@ void add_workload(CLI::App& app, options& o) {
       ->check(CLI::Range(index{0}, most))
       ->capture_default_str();
   app.add_option_function<std::string>(
-         "--kv-cache", [&o](const std::string& name) { o.load.cache_type = weight_types().at(name); },
+         "--kv-cache", [&o](const std::string& name) { o.load.cache_type = *dtype_named(name); },
          "storage type of keys and values (default: f16)")
       ->check(CLI::IsMember({"f32", "f16", "bf16"}));
   app.add_option("--new-tokens", o.load.new_tokens, "tokens to decode behind the prompt")

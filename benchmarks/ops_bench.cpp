@@ -293,7 +293,7 @@ void for_threads(benchmark::internal::Benchmark* bench) {
 }
 
 void for_types_and_threads(benchmark::internal::Benchmark* bench) {
-  for (const dtype type : {dtype::f32, dtype::f16, dtype::bf16, dtype::q8_0, dtype::q4_0})
+  for (const dtype type : weight_types)
     for (const int threads : {1, 2}) bench->Args({static_cast<int>(type), threads});
   bench->ArgNames({"type", "threads"})->UseRealTime()->Unit(benchmark::kMillisecond);
 }

@@ -67,9 +67,9 @@ void fill_row(std::byte* row, index cols, double rms, std::uint64_t seed) {
 
 // Quants are random, all scales are the same. A q8_0 quant is made odd: ggml's rounding never gives -128, and
 // kernels need not expect it.
-template <block_format Q>
+template <grouped_format Q>
 void fill_row(std::byte* row, index cols, double rms, std::uint64_t seed) {
-  constexpr bool wide = dtype_of<Q> == dtype::q8_0;
+  constexpr bool wide = quant_bytes<Q> == block_size;
   constexpr double quant_rms = wide ? 73.9 : 4.64;  // of the odd numbers in -127..127; of -8..7
   const auto bytes = static_cast<index>(bytes_of(dtype_of<Q>, static_cast<std::size_t>(cols)));
   fill_words(row, bytes, seed, [](std::uint64_t word) { return wide ? word | repeated(1, 8) : word; });
@@ -86,7 +86,7 @@ inline weight<host_space> random_weight(cpu::thread_pool& pool, dtype type, inde
   require(cols % block_size == 0, "random weights: rows of ", cols, " are no multiple of ", block_size);
   const auto row_bytes = static_cast<index>(bytes_of(type, static_cast<std::size_t>(cols)));
   const auto block = cpu::weight_memory(stored_bytes(type, rows, cols));
-  visit_dtype(type, [&]<class T>(const T*) {
+  visit_weights(type, [&]<class T>() {
     pool.for_ranges(rows, 1, [&](int, index first, index last) {
       for (index i = first; i < last; ++i)
         detail::fill_row<T>(block.get() + i * row_bytes, cols, rms,

@@ -139,7 +139,7 @@ class inspection {
     if (!named.notice.empty()) row("note", named.notice);
     llama_config stored = config->text();
     stored.tie_word_embeddings = named.tied();
-    for (const dtype type : {dtype::f32, dtype::f16, dtype::bf16, dtype::q8_0, dtype::q4_0})
+    for (const dtype type : weight_types)
       describe_packed(default_packed_file(checkpoint_, type), stored, type, files);
   }
 

@@ -3,9 +3,11 @@
 // cannot read.
 #pragma once
 
+#include <algorithm>
 #include <charconv>
 #include <cstdint>
 #include <optional>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -96,11 +98,15 @@ inline std::optional<int> cuda_device(std::string_view text) {
   return device;
 }
 
-inline constexpr const char* weights_types = "f32|bf16|f16|q8_0|q4_0";
+/// "f32|f16|...": what may stand behind --weights.
+inline std::string weights_types() {
+  return weight_names("|");
+}
 
 inline dtype weights_type(std::string_view text) {
   const auto type = dtype_named(text);
-  if (!type) fail("--weights: \"", text, "\" is none of ", weights_types);
+  if (!type || !std::ranges::count(weight_types, *type))
+    fail("--weights: \"", text, "\" is none of ", weights_types());
   return *type;
 }
 

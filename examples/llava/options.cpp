@@ -122,7 +122,8 @@ void add_input(CLI::App& app, options& o) {
 void add_weights(CLI::App& app, options& o) {
   const std::string group = "Weights";
   add_converted(
-      app, "--weights", [&o](const std::string& text) { o.weights.type = weights_type(text); }, weights_types,
+      app, "--weights", [&o](const std::string& text) { o.weights.type = weights_type(text); },
+      weights_types(),
       "type of the language model's matrices: from a packed file, or converted while loading (default: as "
       "stored)")
       ->group(group);

@@ -34,7 +34,7 @@ pack_options parse(int argc, const char* const* argv) {
   CLI::App app("Converts the weights of a language model once, so that loading them is a memory map.",
                "llava pack");
   auto* model = add_file(app, "--model", o.model, "directory of the checkpoint")->type_name("DIR");
-  auto* type = app.add_option("--weights", o.weights, "type of the weights")->type_name(weights_types);
+  auto* type = app.add_option("--weights", o.weights, "type of the weights")->type_name(weights_types());
   add_file(app, "--output", o.output, "file to write (default: DIR/corematching-T.packed)")
       ->type_name("FILE");
   app.add_option("--threads", o.threads, "threads to work on (0: as many as may run at once)")

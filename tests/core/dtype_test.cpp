@@ -3,10 +3,12 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
 #include <bit>
 #include <cmath>
 #include <cstdint>
 #include <limits>
+#include <optional>
 #include <random>
 #include <type_traits>
 
@@ -187,14 +189,44 @@ TEST(dtype, storage_types_have_the_size_that_bytes_of_names) {
   static_assert(std::is_trivially_copyable_v<f16> && std::is_trivially_copyable_v<bf16>);
 }
 
-TEST(dtype, is_visited_as_its_own_element_type) {
-  for (const dtype type : {dtype::f32, dtype::f16, dtype::bf16, dtype::q8_0, dtype::q4_0})
-    EXPECT_EQ(visit_dtype(type, []<class T>(const T*) { return dtype_of<T>; }), type) << name_of(type);
+TEST(dtype, is_visited_as_its_own_type) {
+  for (std::size_t i = 0; i < formats::size; ++i) {
+    const auto type = static_cast<dtype>(i);
+    EXPECT_EQ(visit_dtype(type, []<class T>() { return dtype_of<T>; }), type) << name_of(type);
+  }
+  static_assert(dtype_of<float> == dtype::f32 && dtype_of<q4_0> == dtype::q4_0);
+}
+
+TEST(dtype, has_a_name_of_its_own) {
+  EXPECT_STREQ(name_of(dtype::bf16), "bf16");
+  EXPECT_STREQ(name_of(dtype::q8_0), "q8_0");
+  for (std::size_t i = 0; i < formats::size; ++i) {
+    const auto type = static_cast<dtype>(i);
+    EXPECT_EQ(dtype_named(name_of(type)), type);
+  }
+  EXPECT_EQ(dtype_named("q5_0"), std::nullopt);
+  EXPECT_STREQ(name_of(static_cast<dtype>(formats::size)), "?");
+}
+
+TEST(dtype, is_an_element_or_made_of_blocks) {
+  EXPECT_EQ(element_types, (std::array{dtype::f32, dtype::f16, dtype::bf16}));
+  EXPECT_EQ(block_of(dtype::bf16), 1);
+  EXPECT_EQ(block_of(dtype::q4_0), 32);
+  const auto text = support::error_text([] { visit_elements(dtype::q8_0, []<class T>() {}); });
+  support::expect_parts(text, "q8_0", "blocks of weights where elements are needed");
+}
+
+TEST(dtype, has_a_largest_number) {
+  EXPECT_EQ(largest_of(dtype::f32), std::numeric_limits<float>::max());
+  EXPECT_EQ(largest_of(dtype::f16), to_float(f16{0x7bff}));
+  EXPECT_EQ(largest_of(dtype::bf16), to_float(bf16{0x7f7f}));
+  EXPECT_EQ(largest_of(dtype::q8_0), 127 * to_float(f16{0x7bff}));
+  EXPECT_EQ(largest_of(dtype::q4_0), 8 * to_float(f16{0x7bff}));
 }
 
 TEST(dtype, outside_the_enumeration_is_an_error) {
   const auto text = support::error_text(
-      [] { visit_dtype(static_cast<dtype>(7), []<class T>(const T*) { return dtype_of<T>; }); });
+      [] { visit_dtype(static_cast<dtype>(formats::size), []<class T>() { return dtype_of<T>; }); });
   support::expect_parts(text, "unknown dtype");
 }
 

@@ -34,7 +34,7 @@ inline std::ostream& operator<<(std::ostream& to, const placement& where) {
 inline corematching::weight<device_space> weight_at(corematching::cuda::backend& be,
                                                     const real_matrix& values, dtype type, placement where) {
   using corematching::cuda::backend;
-  return corematching::visit_elements(type, [&]<class T>(const T*) -> corematching::weight<device_space> {
+  return corematching::visit_elements(type, [&]<class T>() -> corematching::weight<device_space> {
     const auto memory = std::make_shared<placed_matrix<backend, T>>(be, values, where);
     return {memory->in(), memory};
   });

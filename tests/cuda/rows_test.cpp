@@ -54,7 +54,7 @@ struct stored_rows {
     for (index i = 0; i < rows; ++i)
       for (index j = 0; j < cols; ++j) {
         const auto value = static_cast<float>(static_cast<int>(random() % 201) - 100) / 8;
-        visit_elements(type, [&]<class T>(const T*) {
+        visit_elements(type, [&]<class T>() {
           T stored{};
           if constexpr (std::is_same_v<T, float>) stored = value;
           if constexpr (std::is_same_v<T, f16>) stored = to_f16(value);
@@ -64,7 +64,7 @@ struct stored_rows {
       }
   }
   float at(index i, index j) const {
-    return visit_elements(type, [&]<class T>(const T*) {
+    return visit_elements(type, [&]<class T>() {
       T stored{};
       std::memcpy(&stored, row(i) + size_of(j), sizeof(T));
       return to_float(stored);

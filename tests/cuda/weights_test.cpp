@@ -33,7 +33,7 @@ struct file_weight {
     const index row_bytes = static_cast<index>(bytes_of(type, static_cast<std::size_t>(values.cols))) + gap;
     bytes.assign(static_cast<std::size_t>(offset + values.rows * row_bytes), std::byte{0xff});
     view = {bytes.data() + offset, type, values.rows, values.cols, row_bytes};
-    visit_elements(type, [&]<class T>(const T*) {
+    visit_elements(type, [&]<class T>() {
       for (index i = 0; i < values.rows; ++i)
         store_row<T>(values.values.data() + i * values.cols, values.cols,
                      bytes.data() + offset + i * row_bytes);

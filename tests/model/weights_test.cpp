@@ -37,7 +37,7 @@ class weight_files : public testing::TestWithParam<dtype> {
   B be = support::make_backend(1);
 
   io::checkpoint write() {
-    visit_dtype(GetParam(), [&]<class T>(const T*) {
+    visit_dtype(GetParam(), [&]<class T>() {
       if constexpr (!block_format<T>) {  // no element type of checkpoints
         std::vector<T> m, v;
         for (const double value : matrix_values.values) m.push_back(support::stored_as<T>(value));
@@ -53,7 +53,7 @@ class weight_files : public testing::TestWithParam<dtype> {
 
   static real_matrix read(const stored_view<>& view) {
     real_matrix result(view.rows, view.cols);
-    visit_dtype(view.type, [&]<class T>(const T*) {
+    visit_dtype(view.type, [&]<class T>() {
       if constexpr (!block_format<T>)
         for (index i = 0; i < view.rows; ++i)
           for (index j = 0; j < view.cols; ++j) result(i, j) = double{to_float(typed_row<T>(view, i)[j])};

@@ -10,10 +10,9 @@
 
 #include "corematching/core/config.hpp"
 #include "corematching/core/dtype.hpp"
+#include "corematching/core/index.hpp"
 
 namespace corematching {
-
-using index = std::ptrdiff_t;
 
 struct host_space {};
 struct device_space {};

@@ -104,17 +104,23 @@ struct tensor {
   bool is_aligned() const { return reinterpret_cast<std::uintptr_t>(bytes.data()) % size_of(type) == 0; }
 };
 
+/// What rows of `type` are made of in a file; bytes for the block formats.
+constexpr element_type stored_elements(dtype type) {
+  switch (type) {
+    case dtype::f32: return element_type::f32;
+    case dtype::f16: return element_type::f16;
+    case dtype::bf16: return element_type::bf16;
+    default: return element_type::u8;
+  }
+}
+
 /// The dtype of a tensor that holds weights. Throws `error` naming file and tensor for any other element
 /// type.
 inline dtype weight_dtype(const tensor& weights) {
-  switch (weights.type) {
-    case element_type::f32: return dtype::f32;
-    case element_type::f16: return dtype::f16;
-    case element_type::bf16: return dtype::bf16;
-    default:
-      fail(weights.file.string(), ": tensor \"", weights.name, "\" is ", name_of(weights.type),
-           ", expected F32, F16 or BF16");
-  }
+  for (const dtype type : element_types)
+    if (stored_elements(type) == weights.type) return type;
+  fail(weights.file.string(), ": tensor \"", weights.name, "\" is ", name_of(weights.type),
+       ", expected F32, F16 or BF16");
 }
 
 }  // namespace corematching::io

@@ -81,13 +81,11 @@ class weight_reader {
     }
     const io::tensor& tensor = checked(name, shape);
     std::vector<float> result(static_cast<std::size_t>(elements(tensor)));
-    visit_dtype(weight_dtype(tensor), [&]<class T>(const T*) {
-      if constexpr (!block_format<T>) {
-        for (std::size_t i = 0; i < result.size(); ++i) {
-          T stored;
-          std::memcpy(&stored, tensor.bytes.data() + i * sizeof(T), sizeof(T));
-          result[i] = to_float(stored);
-        }
+    visit_elements(weight_dtype(tensor), [&]<class T>() {
+      for (std::size_t i = 0; i < result.size(); ++i) {
+        T stored;
+        std::memcpy(&stored, tensor.bytes.data() + i * sizeof(T), sizeof(T));
+        result[i] = to_float(stored);
       }
     });
     const auto wrong = std::ranges::find_if_not(result, [](float x) { return std::isfinite(x); });

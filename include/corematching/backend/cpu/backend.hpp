@@ -96,7 +96,7 @@ class backend {
 
   void embed(out y, stored_view<> table, index_view<> ids) {
     assert(y.rows == ids.size && y.cols == table.cols);
-    visit_dtype(table.type, [&]<class T>(const T*) {
+    visit_dtype(table.type, [&]<class T>() {
       for (index i = 0; i < ids.size; ++i) widen_row<T>(table, ids[i], 0, table.cols, y.row(i).data);
     });
   }
@@ -114,10 +114,11 @@ class backend {
     counters_.count_product(x.rows, w.rows, w);
     const index grain = column_grain(x.rows * w.cols);
     if (x.rows > detail::largest_decode_batch) return prefill_.matmul(pool_, grain, y, x, w, bias);
-    const detail::token_rows few = decode_batch(x, w.type);
-    pool_.for_ranges(w.rows, grain, [&](int, index first, index last) {
-      visit_dtype(w.type,
-                  [&]<class T>(const T*) { detail::multiply_rows<T>(y, few, w, {}, bias, first, last); });
+    visit_weights(w.type, [&]<class T>() {
+      const auto tokens = decode_batch_.take<T>(x);
+      pool_.for_ranges(w.rows, grain, [&](int, index first, index last) {
+        detail::multiply_rows<T>(y, tokens, w, {}, bias, first, last);
+      });
     });
   }
 
@@ -129,10 +130,10 @@ class backend {
     const index grain = column_grain(2 * x.rows * gate.cols);
     if (x.rows > detail::largest_decode_batch)
       return prefill_.gated_up(pool_, grain, y, x, gate, up, act, selection);
-    const detail::token_rows few = decode_batch(x, gate.type);
-    pool_.for_ranges(columns, grain, [&](int, index first, index last) {
-      visit_dtype(gate.type, [&]<class T>(const T*) {
-        detail::gated_rows<T>(y, few, gate, up, act, selection, first, last);
+    visit_weights(gate.type, [&]<class T>() {
+      const auto tokens = decode_batch_.take<T>(x);
+      pool_.for_ranges(columns, grain, [&](int, index first, index last) {
+        detail::gated_rows<T>(y, tokens, gate, up, act, selection, first, last);
       });
     });
   }
@@ -140,7 +141,8 @@ class backend {
   void weighted_rows(out y, in x, stored_view<> w, neurons selection = {}) {
     assert(x.cols == detail::count_of(selection, w.rows) && y.cols == w.cols && y.rows == x.rows);
     counters_.count_product(x.rows, x.cols, w);
-    if (x.rows <= detail::largest_decode_batch) return sum_weighted_rows(y, x, w, selection);
+    if (x.rows <= detail::largest_decode_batch)
+      return visit_weights(w.type, [&]<class T>() { sum_weighted_rows<T>(y, x, w, selection); });
     prefill_.weighted_rows(pool_, column_grain(x.rows * x.cols), y, x, w, selection);
   }
 
@@ -164,8 +166,8 @@ class backend {
   /// The weights that one query row gives to every key, [heads, keys]; not counted as work of the model.
   void attention_probabilities(out probabilities, in q, stored_view<> k, attention_shape shape) {
     assert(q.rows == 1 && probabilities.rows == shape.heads && probabilities.cols == k.rows);
-    pool_.for_ranges(shape.kv_heads, 1, [&](int, index first, index last) {
-      visit_elements(k.type, [&]<class T>(const T*) {
+    visit_elements(k.type, [&]<class T>() {
+      pool_.for_ranges(shape.kv_heads, 1, [&](int, index first, index last) {
         detail::attend_keys<T>(probabilities.row(first * (shape.heads / shape.kv_heads)).data,
                                probabilities.stride, q.data, {k, shape, first, last, k.rows});
       });
@@ -203,7 +205,7 @@ class backend {
 
   void store_rows(mutable_stored_view<> y, in x) {
     assert(y.rows == x.rows && y.cols == x.cols);
-    visit_elements(y.type, [&]<class T>(const T*) {
+    visit_elements(y.type, [&]<class T>() {
       for_rows(x, [&](index i) {
         detail::narrow(x.row(i).data, x.cols, reinterpret_cast<T*>(y.data + i * y.row_bytes));
       });
@@ -212,7 +214,7 @@ class backend {
 
   void load_rows(out y, stored_view<> x) {
     assert(y.rows == x.rows && y.cols == x.cols);
-    visit_dtype(x.type, [&]<class T>(const T*) {
+    visit_dtype(x.type, [&]<class T>() {
       for_rows(y, [&](index i) { widen_row<T>(x, i, 0, x.cols, y.row(i).data); });
     });
   }
@@ -254,13 +256,6 @@ class backend {
     return std::vector<growing_buffer<>>(index_of(pool_.size()));
   }
 
-  /// Few tokens as the row kernels take them: for the block formats rounded, once for all threads.
-  detail::token_rows decode_batch(in x, dtype type) {
-    if (x.rows <= detail::largest_decode_batch && type == dtype::q8_0) rounded_16_.assign(x);
-    if (x.rows <= detail::largest_decode_batch && type == dtype::q4_0) rounded_8_.assign(x);
-    return {x, &rounded_16_, &rounded_8_};
-  }
-
   // A range of work below these costs less than waking another thread for it: some microseconds.
   static constexpr index pointwise_grain = 16384;  // elements
   static constexpr index product_grain = 65536;    // multiply-adds
@@ -282,15 +277,16 @@ class backend {
 
   void attend_few(out y, in q, const stored_view<>& k, const stored_view<>& v, const attention_shape& shape) {
     const index cost = 2 * q.rows * k.rows * shape.query_size() / shape.kv_heads;
-    pool_.for_ranges(shape.kv_heads, grain_of(product_grain, cost, 1),
-                     [&](int thread, index first, index last) {
-                       visit_elements(k.type, [&]<class T>(const T*) {
+    visit_elements(k.type, [&]<class T>() {
+      pool_.for_ranges(shape.kv_heads, grain_of(product_grain, cost, 1),
+                       [&](int thread, index first, index last) {
                          detail::attend_rows<T>(y, q, k, v, shape, first, last, scratch_[index_of(thread)]);
                        });
-                     });
+    });
   }
 
   // Each thread sums its own rows; the partial sums are then added in the order of the threads.
+  template <class T>
   void sum_weighted_rows(out y, in x, const stored_view<>& w, const neurons& selection) {
     for (index t = 0; t < x.rows; ++t) {
       partials_.assign(index_of(pool_.size()), nullptr);
@@ -298,9 +294,7 @@ class backend {
       pool_.for_ranges(x.cols, grain, [&](int thread, index first, index last) {
         float* partial = scratch_[index_of(thread)].at_least(w.cols);
         std::fill_n(partial, w.cols, 0.0f);
-        visit_dtype(w.type, [&]<class T>(const T*) {
-          detail::accumulate_rows<T>(partial, x.row(t).data, w, selection, first, last);
-        });
+        detail::accumulate_rows<T>(partial, x.row(t).data, w, selection, first, last);
         partials_[index_of(thread)] = partial;
       });
       std::fill_n(y.row(t).data, y.cols, 0.0f);
@@ -314,8 +308,7 @@ class backend {
   std::vector<growing_buffer<>> scratch_;  // one per thread
   detail::prefill_products prefill_;
   std::vector<detail::core_tally> tallies_;  // one per thread
-  rounded_tokens<std::int16_t> rounded_16_;  // of the current product
-  rounded_tokens<std::int8_t> rounded_8_;
+  detail::decode_batch decode_batch_;
   std::vector<float*> partials_;  // of the current weighted_rows, one per thread
   work_counters counters_;
 };

@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
-#include <limits>
 #include <vector>
 
 #include "corematching/backend/backend.hpp"
@@ -14,6 +13,9 @@
 #include "corematching/backend/cpu/memory/growing_buffer.hpp"
 #include "corematching/backend/cpu/memory/huge_pages.hpp"
 #include "corematching/backend/cpu/threads/thread_pool.hpp"
+#include "corematching/core/dtype.hpp"
+#include "corematching/core/error.hpp"
+#include "corematching/core/formats/traits.hpp"
 #include "corematching/core/quantised.hpp"
 #include "corematching/core/view.hpp"
 
@@ -21,22 +23,9 @@ namespace corematching::cpu {
 inline namespace COREMATCHING_CPU_ISA {
 namespace detail {
 
-/// Largest magnitude that `target` stores as a finite number; in the block formats the scale, largest / 127
-/// or / 8, is a binary16.
-constexpr float largest_weight(dtype target) {
-  constexpr float largest_f16 = 65504;
-  switch (target) {
-    case dtype::f32: return std::numeric_limits<float>::max();
-    case dtype::bf16: return to_float(bf16{0x7f7f});
-    case dtype::f16: return largest_f16;
-    case dtype::q8_0: return 127 * largest_f16;
-    case dtype::q4_0: return 8 * largest_f16;
-  }
-  return 0;
-}
-
+/// Throws `error` where a value is none that `target` stores as a finite number.
 inline void check_weights(const float* row, index size, dtype target) {
-  const float limit = largest_weight(target);
+  const float limit = largest_of(target);
   // A NaN compares with nothing.
   const float* const end = row + size;
   const float* const found = std::find_if(row, end, [limit](float x) { return !(std::abs(x) <= limit); });
@@ -60,49 +49,48 @@ void store_row(const float* from, index size, std::byte* to) {
 inline constexpr index converted_rows = 64;
 
 /// Rows first..last of the source, or of the transposed of it, as binary32 without gaps.
-inline void widen_panel(const stored_view<>& source, bool transposed, index first, index last, float* panel) {
-  visit_dtype(source.type, [&]<class T>(const T*) {
-    if (!transposed) {
-      for (index i = first; i < last; ++i)
-        widen_row<T>(source, i, 0, source.cols, panel + (i - first) * source.cols);
-      return;
-    }
-    float column[converted_rows];
-    for (index i = 0; i < source.rows; ++i) {
-      widen_row<T>(source, i, first, last - first, column);
-      for (index j = 0; j < last - first; ++j) panel[j * source.rows + i] = column[j];
-    }
-  });
-}
-
-/// Rows first..last of the result; `panel` has room for so many in binary32.
-inline void convert_rows(const stored_view<>& source, bool transposed, dtype target, std::byte* result,
-                         index first, index last, float* panel) {
-  const index cols = transposed ? source.rows : source.cols;
-  const auto row_bytes = static_cast<index>(bytes_of(target, static_cast<std::size_t>(cols)));
-  widen_panel(source, transposed, first, last, panel);
-  visit_dtype(target, [&]<class T>(const T*) {
+template <class T>
+void widen_panel(const stored_view<>& source, bool transposed, index first, index last, float* panel) {
+  static_assert(converted_rows % format_traits<T>::group == 0);
+  if (!transposed) {
     for (index i = first; i < last; ++i)
-      store_row<T>(panel + (i - first) * cols, cols, result + i * row_bytes);
-  });
+      widen_row<T>(source, i, 0, source.cols, panel + (i - first) * source.cols);
+    return;
+  }
+  float column[converted_rows];
+  for (index i = 0; i < source.rows; ++i) {
+    widen_row<T>(source, i, first, last - first, column);
+    for (index j = 0; j < last - first; ++j) panel[j * source.rows + i] = column[j];
+  }
 }
 
-/// The weight, or its transposed, as `target`; `scratch` has a buffer for each thread of the pool.
+/// Rows of `cols` elements, without gaps, as rows of type `T`.
+template <class T>
+void store_panel(const float* panel, index rows, index cols, std::byte* to) {
+  const auto row_bytes = static_cast<index>(bytes_of(dtype_of<T>, static_cast<std::size_t>(cols)));
+  for (index i = 0; i < rows; ++i) store_row<T>(panel + i * cols, cols, to + i * row_bytes);
+}
+
+/// The weight, or its transposed, as `target`; `scratch` has a buffer for each thread of the pool. Throws
+/// `error` where rows are no whole blocks of `target`, a value is none that it can store, or it is only read.
 inline weight<host_space> convert_weight(thread_pool& pool, std::vector<growing_buffer<>>& scratch,
                                          const stored_view<>& source, dtype target, bool transposed) {
+  const auto widen = visit_dtype(source.type, []<class T>() { return widen_panel<T>; });
+  const auto store = visit_weights(target, []<class T>() { return store_panel<T>; });
   const index rows = transposed ? source.cols : source.rows;
   const index cols = transposed ? source.rows : source.cols;
-  require(!is_quantised(target) || cols % block_size == 0, name_of(target), " needs rows of a multiple of ",
-          block_size, " weights, not ", cols);
-  const auto row_bytes = bytes_of(target, static_cast<std::size_t>(cols));
-  auto memory = weight_memory(row_bytes * static_cast<std::size_t>(rows));
+  require(cols % block_of(target) == 0, name_of(target), " needs rows of a multiple of ", block_of(target),
+          " weights, not ", cols);
+  const auto row_bytes = static_cast<index>(bytes_of(target, static_cast<std::size_t>(cols)));
+  auto memory = weight_memory(stored_bytes(target, rows, cols));
   const index panels = (rows + converted_rows - 1) / converted_rows;
   pool.for_tasks(panels, [&](int thread, index panel) {
     const index first = panel * converted_rows, last = std::min(rows, first + converted_rows);
-    convert_rows(source, transposed, target, memory.get(), first, last,
-                 scratch[static_cast<std::size_t>(thread)].at_least((last - first) * cols));
+    float* const widened = scratch[static_cast<std::size_t>(thread)].at_least((last - first) * cols);
+    widen(source, transposed, first, last, widened);
+    store(widened, last - first, cols, memory.get() + first * row_bytes);
   });
-  return {{memory.get(), target, rows, cols, static_cast<index>(row_bytes)}, memory};
+  return {{memory.get(), target, rows, cols, row_bytes}, memory};
 }
 
 }  // namespace detail

@@ -211,7 +211,7 @@ inline bool rows_are_aligned(const stored_view<device_space>& a, const stored_vi
 inline void widen(const context& on, matrix_view<float, device_space> y, stored_view<device_space> x,
                   const std::int32_t* rows) {
   assert(y.cols == x.cols);
-  visit_elements(x.type, [&]<class T>(const T*) {
+  visit_elements(x.type, [&]<class T>() {
     const bool aligned = rows_are_aligned(y, x);
     const index group = aligned ? per_load<T> : 1;
     launch(on.stream, row_grid(y.rows, x.cols, row_threads * group), dim3(row_threads),
@@ -243,7 +243,7 @@ inline void store_rows(const context& on, mutable_stored_view<device_space> y,
   const bool two = other_y.rows > 0;
   assert(!two || (other_y.type == y.type && other_y.rows == y.rows && other_y.row_bytes == y.row_bytes &&
                   other_x.rows == x.rows && other_x.cols == x.cols));
-  visit_elements(y.type, [&]<class T>(const T*) {
+  visit_elements(y.type, [&]<class T>() {
     const bool aligned = rows_are_aligned(y, x) && (!two || rows_are_aligned(other_y, other_x));
     const index group = aligned ? per_load<T> : 1;
     dim3 grid = row_grid(x.rows, x.cols, row_threads * group);

@@ -21,6 +21,7 @@
 
 #include "corematching/core/dtype.hpp"
 #include "corematching/io/safetensors_header.hpp"
+#include "corematching/io/tensor.hpp"
 #include "corematching/model/llama/tensors.hpp"
 
 namespace corematching {
@@ -123,28 +124,17 @@ class packed_layout {
 
   static byte_range range_of(const packed_tensor& t) { return {t.entry.begin, t.entry.end}; }
 
-  static io::element_type element_of(dtype type) {
-    switch (type) {
-      case dtype::f32: return io::element_type::f32;
-      case dtype::f16: return io::element_type::f16;
-      case dtype::bf16: return io::element_type::bf16;
-      case dtype::q8_0:
-      case dtype::q4_0: break;
-    }
-    return io::element_type::u8;
-  }
-
   void add(kind what, std::string name, index rows, index cols) {
     pad(packed_tensor_alignment);
     const dtype type = what == kind::vector ? dtype::f32 : weights_;
     const index out = what == kind::transposed ? cols : rows, in = what == kind::transposed ? rows : cols;
-    require(!is_quantised(type) || in % block_size == 0, "tensor \"", name, "\" as ", name_of(type),
-            ": needs rows of a multiple of ", block_size, " weights, not ", in);
+    require(in % block_of(type) == 0, "tensor \"", name, "\" as ", name_of(type),
+            ": needs rows of a multiple of ", block_of(type), " weights, not ", in);
     const auto row_bytes = static_cast<std::int64_t>(bytes_of(type, static_cast<std::size_t>(in)));
     const std::uint64_t begin = size();
     std::vector<std::int64_t> shape{out, is_quantised(type) ? row_bytes : in};
     if (what == kind::vector) shape.erase(shape.begin());
-    tensors_.push_back({{std::move(name), element_of(type), std::move(shape), begin,
+    tensors_.push_back({{std::move(name), io::stored_elements(type), std::move(shape), begin,
                          begin + static_cast<std::uint64_t>(out * row_bytes)},
                         what,
                         rows,

@@ -218,6 +218,11 @@ void combine_strips(const tile_task<T>& task, const stored_view<>& w, const neur
   });
 }
 
+template <class T>
+using is_tiled = std::bool_constant<!std::is_same_v<T, float>>;
+/// The formats whose weights are multiplied in tiles.
+using tiled_formats = filtered<weight_formats, is_tiled>;
+
 /// The products of a backend with many tokens for whose type tiles serve, and the memory that they share.
 class tile_products {
  public:
@@ -257,8 +262,8 @@ class tile_products {
     const index step = (strips_of(x.rows) + parts - 1) / parts * strip_rows;
     const index share = strips_of(y.cols / (groups_per_thread * pool.size())) * strip_rows;
     const index columns = std::clamp(std::max(share, grain), strip_rows, most);
-    visit_dtype(type, [&]<class T>(const T*) {
-      if constexpr (!std::is_same_v<T, float>) {
+    visit_weights(type, [&]<class T>() {
+      if constexpr (tiled_formats::has<T>) {
         token_strips<T>& tokens = std::get<token_strips<T>>(tokens_);
         for (index row = 0; row < x.rows; row += step) {
           const auto some = x.middle_rows(row, std::min(step, x.rows - row));
@@ -287,7 +292,7 @@ class tile_products {
   /// So that threads end at about the same time.
   static constexpr index groups_per_thread = 4;
 
-  std::tuple<token_strips<f16>, token_strips<bf16>, token_strips<q8_0>, token_strips<q4_0>> tokens_;
+  tiled_formats::make<std::tuple, token_strips> tokens_;
   std::vector<tile_workspace> work_;  // one per thread
 };
 

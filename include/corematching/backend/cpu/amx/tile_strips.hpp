@@ -14,6 +14,9 @@
 #include <type_traits>
 #include <utility>
 
+#include "corematching/backend/cpu/formats/all.hpp"
+#include "corematching/backend/cpu/formats/kernels.hpp"
+#include "corematching/core/formats/grouped_blocks.hpp"
 #include "corematching/core/quantised.hpp"
 
 namespace corematching::cpu {
@@ -94,26 +97,8 @@ template <class T, class Sink>
   }
 }
 
-/// Weights of one block.
-inline split_numbers<1> block_numbers(const std::uint8_t* block, __m512 scale, q8_0) {
-  const auto scaled = [&](const std::uint8_t* quants) {
-    const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(quants));
-    return _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes)), scale);
-  };
-  return split<1>(scaled(block), scaled(block + 16));
-}
-inline split_numbers<1> block_numbers(const std::uint8_t* block, __m512 scale, q4_0) {
-  // What a quant stands for is found in a register, by the lower four bits of each lane.
-  const __m512 values =
-      _mm512_mul_ps(_mm512_setr_ps(-8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7), scale);
-  const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(block));
-  const __m512i quants = _mm512_cvtepu8_epi32(bytes);
-  return split<1>(_mm512_permutexvar_ps(quants, values),
-                  _mm512_permutexvar_ps(_mm512_srli_epi32(quants, 4), values));
-}
-
 /// The same of blocks: `first` and `count` are multiples of block_size.
-template <block_format Q, class Sink>
+template <grouped_format Q, class Sink>
 [[gnu::always_inline]] inline void split_weights(const std::byte* row, index first, index count, index cols,
                                                  Sink&& sink) {
   const quantised_row<Q> blocks(row, cols);
@@ -123,7 +108,8 @@ template <block_format Q, class Sink>
     const std::uint8_t* quants = blocks.block(b);
     for (const index last = std::min(end, (b / group_blocks + 1) * group_blocks); b < last; ++b) {
       const __m512 scale = _mm512_cvtph_ps(_mm256_set1_epi16(static_cast<short>(*scales++)));
-      sink(b - begin, block_numbers(std::exchange(quants, quants + quant_bytes<Q>), scale, Q{}));
+      const auto halves = format_kernels<Q>::numbers(std::exchange(quants, quants + quant_bytes<Q>), scale);
+      sink(b - begin, split<1>(halves[0].lanes, halves[1].lanes));
     }
   }
 }

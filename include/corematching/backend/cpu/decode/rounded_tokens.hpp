@@ -1,17 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // Tokens rounded to integers, the other factor of products with the block formats: 32 elements share a scale,
-// as the weights do. In decode to 16 bits for q8_0: where an instruction set has no dot product of bytes,
-// sixteen bits cost the multipliers as much as eight do (two instructions for 32 products), elsewhere memory
-// is what decode waits for, and they leave the rounding of the weights the only one that shows. To 8 bits for
-// q4_0, whose weights are rounded sixteen times more coarsely anyway: the products of its quants then fit in
-// 16 bits, at three quarters of the instructions. What prefill rounds to: product_type and sum_type.
+// as the weights do. To how many bits, each format says for decode (backend/cpu/formats); for prefill see
+// product_type and sum_type.
 #pragma once
 
 #include <cassert>
 #include <cmath>
 #include <concepts>
 #include <cstdint>
-#include <type_traits>
 
 #include "corematching/backend/cpu/memory/growing_buffer.hpp"
 #include "corematching/backend/cpu/simd/i16x16.hpp"
@@ -102,10 +98,6 @@ class rounded_tokens {
   index cols_ = 0;
   index blocks_ = 0;
 };
-
-/// What decode rounds tokens to for weights of format `Q`.
-template <block_format Q>
-using token_quant = std::conditional_t<std::same_as<Q, q8_0>, std::int16_t, std::int8_t>;
 
 }  // namespace COREMATCHING_CPU_ISA
 }  // namespace corematching::cpu

@@ -4,14 +4,19 @@
 #pragma once
 
 #include <array>
-#include <concepts>
 #include <cstddef>
 #include <cstdint>
+#include <tuple>
 
 #include "corematching/backend/cpu/decode/block_kernels.hpp"
+#include "corematching/backend/cpu/decode/rounded_tokens.hpp"
 #include "corematching/backend/cpu/decode/row_kernels.hpp"
+#include "corematching/backend/cpu/decode/row_stream.hpp"
+#include "corematching/backend/cpu/formats/kernels.hpp"
 #include "corematching/backend/cpu/pointwise.hpp"
 #include "corematching/backend/cpu/restriction.hpp"
+#include "corematching/core/dtype.hpp"
+#include "corematching/core/view.hpp"
 
 namespace corematching::cpu {
 inline namespace COREMATCHING_CPU_ISA {
@@ -22,24 +27,46 @@ inline constexpr index largest_decode_batch = 4;
 /// Rows that a dot product walks at once.
 inline constexpr std::size_t dot_streams = 4;
 
-/// The few tokens of one product, in the form that weights of either kind take.
+/// The few tokens of one product, in the form that weights stored as `T` take.
+template <class T>
 struct token_rows {
   matrix_view<const float> exact;
-  rounded_tokens<std::int16_t>* rounded_16;  // for q8_0
-  rounded_tokens<std::int8_t>* rounded_8;    // for q4_0
+
+  /// The dot products of rows with token `t`.
+  template <std::size_t Rows>
+  std::array<float, Rows> dot(const row_streams<Rows>& rows, index t) const {
+    return dot_rows<T>(rows, exact.row(t).data, exact.cols);
+  }
+};
+template <block_format Q>
+struct token_rows<Q> {
+  rounded_tokens<token_quant<Q>>& rounded;
+  index cols;
+
+  template <std::size_t Rows>
+  std::array<float, Rows> dot(const row_streams<Rows>& rows, index t) const {
+    return dot_blocks<Q>(rows, rounded[t], cols);
+  }
 };
 
-/// The dot products of rows stored as `T` with token `t`.
-template <class T, std::size_t Rows>
-std::array<float, Rows> dot_with(const row_streams<Rows>& rows, const token_rows& x, index t) {
-  if constexpr (std::same_as<T, q8_0>) {
-    return dot_blocks<T>(rows, (*x.rounded_16)[t], x.exact.cols);
-  } else if constexpr (std::same_as<T, q4_0>) {
-    return dot_blocks<T>(rows, (*x.rounded_8)[t], x.exact.cols);
-  } else {
-    return dot_rows<T>(rows, x.exact.row(t).data, x.exact.cols);
+/// The tokens of the current product.
+class decode_batch {
+ public:
+  /// `x`, rounded where weights stored as `T` ask for it.
+  template <class T>
+  token_rows<T> take(matrix_view<const float> x) {
+    if constexpr (block_format<T>) {
+      auto& rounded = std::get<rounded_tokens<token_quant<T>>>(rounded_);
+      rounded.assign(x);
+      return {rounded, x.cols};
+    } else {
+      return {x};
+    }
   }
-}
+
+ private:
+  std::tuple<rounded_tokens<std::int16_t>, rounded_tokens<std::int8_t>> rounded_;
+};
 
 /// y += sum over r of factors[r] * row r, rows stored as `T`.
 template <class T, std::size_t Rows>
@@ -58,12 +85,12 @@ void add_rows(const row_streams<Rows>& rows, const std::array<float, Rows>& fact
 
 /// y[:, i] = x . w[row i] + bias[i] for the places first..last of the restricted matrix.
 template <class T>
-void multiply_rows(matrix_view<float> y, const token_rows& x, const stored_view<>& w,
+void multiply_rows(matrix_view<float> y, const token_rows<T>& x, const stored_view<>& w,
                    const neurons& selection, vector_view<const float> bias, index first, index last) {
   for_places<dot_streams>(first, last, [&](const auto& places) {
     const auto rows = streams_at(w, selection, places, last);
     for (index t = 0; t < y.rows; ++t) {
-      const auto dots = dot_with<T>(rows, x, t);
+      const auto dots = x.dot(rows, t);
       for (std::size_t r = 0; r < places.size(); ++r)
         y.row(t).data[places[r]] = dots[r] + (bias.empty() ? 0.0f : bias.data[places[r]]);
     }
@@ -72,14 +99,14 @@ void multiply_rows(matrix_view<float> y, const token_rows& x, const stored_view<
 
 /// y[:, i] = act(x . gate[row i]) * (x . up[row i]) for the places first..last, both matrices in one pass.
 template <class T>
-void gated_rows(matrix_view<float> y, const token_rows& x, const stored_view<>& gate, const stored_view<>& up,
-                activation act, const neurons& selection, index first, index last) {
+void gated_rows(matrix_view<float> y, const token_rows<T>& x, const stored_view<>& gate,
+                const stored_view<>& up, activation act, const neurons& selection, index first, index last) {
   for_places<dot_streams>(first, last, [&](const auto& places) {
     const auto gate_rows = streams_at(gate, selection, places, last);
     const auto up_rows = streams_at(up, selection, places, last);
     for (index t = 0; t < y.rows; ++t) {
-      const auto gates = dot_with<T>(gate_rows, x, t);
-      const auto ups = dot_with<T>(up_rows, x, t);
+      const auto gates = x.dot(gate_rows, t);
+      const auto ups = x.dot(up_rows, t);
       for (std::size_t r = 0; r < places.size(); ++r)
         y.row(t).data[places[r]] = activated(act, gates[r]) * ups[r];
     }

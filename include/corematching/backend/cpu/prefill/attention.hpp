@@ -186,34 +186,32 @@ class query_panel {
   float* sums_;
 };
 
-/// What the panels of a task read: the columns of one head.
+/// What the panels of a task read: the columns of one head, stored as `T`.
+template <class T>
 struct head_columns {
   const stored_view<>& stored;
   index column, cols;
 
   /// Asks for the rows first..last.
   void ask(index first, index last) const {
-    visit_elements(stored.type, [&]<class T>(const T*) {
-      for (index i = first; i < last; ++i) prefetch_row(typed_row<T>(stored, i) + column, cols);
-    });
+    for (index i = first; i < last; ++i) prefetch_row(typed_row<T>(stored, i) + column, cols);
   }
 
   /// The rows first..first + count as chunks of binary32 side by side.
   void copy(index first, index count, float* to) const {
-    visit_elements(stored.type, [&]<class T>(const T*) {
-      for (index part = 0; part < cols; part += attended_elements)
-        for (index i = 0; i < count; ++i)
-          widen(typed_row<T>(stored, first + i) + column + part, std::min(attended_elements, cols - part),
-                to + part * attended_keys + i * attended_elements);
-    });
+    for (index part = 0; part < cols; part += attended_elements)
+      for (index i = 0; i < count; ++i)
+        widen(typed_row<T>(stored, first + i) + column + part, std::min(attended_elements, cols - part),
+              to + part * attended_keys + i * attended_elements);
   }
 };
 
 /// The panels first_panel..last_panel of `rows`.
-inline void attend_panels(const shared_rows& rows, const stored_view<>& k, const stored_view<>& v,
-                          index first_panel, index last_panel, growing_buffer<>& scratch) {
+template <class T>
+void attend_panels(const shared_rows& rows, const stored_view<>& k, const stored_view<>& v, index first_panel,
+                   index last_panel, growing_buffer<>& scratch) {
   const index d = rows.shape.head_dim, panels = last_panel - first_panel;
-  const head_columns k_head{k, rows.kv_head * d, d}, v_head{v, rows.kv_head * d, d};
+  const head_columns<T> k_head{k, rows.kv_head * d, d}, v_head{v, rows.kv_head * d, d};
   const index chunks = (d + attended_elements - 1) / attended_elements * attended_elements * attended_keys;
   const index panel_floats = query_panel::floats(d);
   float* const keys = scratch.at_least(2 * chunks + attended_keys * panel_queries + panels * panel_floats);
@@ -257,12 +255,14 @@ inline void attend_many(thread_pool& pool, std::vector<growing_buffer<>>& scratc
   const index length =
       std::clamp<index>(panels * shape.kv_heads / (ranges_per_thread * pool.size()), 1, longest);
   const index ranges = (panels + length - 1) / length;
-  pool.for_tasks(ranges * shape.kv_heads, [&](int thread, index task) {
-    const shared_rows rows{y, q, shape, k.rows, task / ranges};
-    // The last queries first: where attention is causal theirs are the longest tasks.
-    const index range = ranges - 1 - task % ranges;
-    attend_panels(rows, k, v, panels * range / ranges, panels * (range + 1) / ranges,
-                  scratch[static_cast<std::size_t>(thread)]);
+  visit_elements(k.type, [&]<class T>() {
+    pool.for_tasks(ranges * shape.kv_heads, [&](int thread, index task) {
+      const shared_rows rows{y, q, shape, k.rows, task / ranges};
+      // The last queries first: where attention is causal theirs are the longest tasks.
+      const index range = ranges - 1 - task % ranges;
+      attend_panels<T>(rows, k, v, panels * range / ranges, panels * (range + 1) / ranges,
+                       scratch[static_cast<std::size_t>(thread)]);
+    });
   });
 }
 

@@ -10,10 +10,13 @@
 #include <cstdint>
 #include <cstring>
 
+#include "corematching/backend/cpu/formats/all.hpp"
+#include "corematching/backend/cpu/formats/kernels.hpp"
 #include "corematching/backend/cpu/prefill/packed_panels.hpp"
 #include "corematching/backend/cpu/prefill/panel_kernels.hpp"
 #include "corematching/backend/cpu/simd/transpose.hpp"
 #include "corematching/backend/cpu/simd/widest.hpp"
+#include "corematching/core/formats/grouped_blocks.hpp"
 #include "corematching/core/quantised.hpp"
 
 #if COREMATCHING_HAS_VNNI
@@ -29,16 +32,8 @@ struct weight_panel<std::int8_t> {
   alignas(64) float scales[blocks_in_panel<std::int8_t>][panel_rows];
 };
 
-/// The 32 weights of a block, each panel_byte_offset too large.
-inline u8x32 panel_bytes(const std::uint8_t* block, q8_0) {
-  return u8x32::load(block) + u8x32::broadcast(panel_byte_offset);
-}
-inline u8x32 panel_bytes(const std::uint8_t* block, q4_0) {
-  return u8x32::nibbles(block) + u8x32::broadcast(panel_byte_offset - q4_0_offset);
-}
-
 /// Elements first..first + count of rows of `cols` elements in blocks; `first` and `count` in whole blocks.
-template <block_format Q>
+template <grouped_format Q>
 void pack_rows(weight_panel<std::int8_t>& w, const panel_row_pointers& rows, index cols, index first,
                index count) {
   assert(first % block_size == 0 && count % block_size == 0);
@@ -47,7 +42,7 @@ void pack_rows(weight_panel<std::int8_t>& w, const panel_row_pointers& rows, ind
       std::array<u8x32, 8> quads;
       for (std::size_t r = 0; r < 8; ++r) {
         const quantised_row<Q> row(rows[part + r], cols);
-        quads[r] = panel_bytes(row.block(first / block_size + b), Q{});
+        quads[r] = format_kernels<Q>::bytes(row.block(first / block_size + b), panel_byte_offset);
         w.scales[b][part + r] = to_float(*row.scale(first / block_size + b));
       }
       transpose(quads);

@@ -9,11 +9,14 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "corematching/backend/cpu/decode/block_kernels.hpp"
 #include "corematching/backend/cpu/decode/rounded_tokens.hpp"
+#include "corematching/backend/cpu/decode/row_kernels.hpp"
+#include "corematching/backend/cpu/formats/all.hpp"
+#include "corematching/backend/cpu/formats/kernels.hpp"
 #include "corematching/backend/cpu/prefill/panel_kernels.hpp"
 #include "corematching/backend/cpu/restriction.hpp"
 #include "corematching/backend/cpu/simd/transpose.hpp"
+#include "corematching/core/formats/grouped_blocks.hpp"
 #include "corematching/core/quantised.hpp"
 #include "corematching/core/view.hpp"
 
@@ -34,28 +37,6 @@ inline panel_row_pointers panel_rows_at(const stored_view<>& w, const neurons& s
   return rows;
 }
 
-/// Weights 0..15 and 16..31 of a block; those of q4_0 too large by q4_0_offset.
-inline std::array<i16x16, 2> quants_of(const std::uint8_t* block, q8_0) {
-  return {u8x16::load(block).widen_signed(), u8x16::load(block + 16).widen_signed()};
-}
-inline std::array<i16x16, 2> quants_of(const std::uint8_t* block, q4_0) {
-  const i16x16 both = u8x16::load(block).widen_unsigned();
-  return {both.low_nibbles(), both.high_nibbles()};
-}
-
-/// The blocks of two rows side by side: lanes 2 i and 2 i + 1 of vector v are weight 8 v + i of each.
-inline std::array<i16x16, 4> quant_pairs(const std::uint8_t* a, const std::uint8_t* b, q8_0) {
-  const u8x16 a0 = u8x16::load(a), a1 = u8x16::load(a + 16), b0 = u8x16::load(b), b1 = u8x16::load(b + 16);
-  return {interleave_first(a0, b0).widen_signed(), interleave_last(a0, b0).widen_signed(),
-          interleave_first(a1, b1).widen_signed(), interleave_last(a1, b1).widen_signed()};
-}
-inline std::array<i16x16, 4> quant_pairs(const std::uint8_t* a, const std::uint8_t* b, q4_0) {
-  const u8x16 both_a = u8x16::load(a), both_b = u8x16::load(b);
-  const i16x16 first = interleave_first(both_a, both_b).widen_unsigned();
-  const i16x16 last = interleave_last(both_a, both_b).widen_unsigned();
-  return {first.low_nibbles(), last.low_nibbles(), first.high_nibbles(), last.high_nibbles()};
-}
-
 /// Elements first..first + count of rows: w.weights[k][r] = row r's element first + k.
 template <class T>
 void pack_rows(weight_panel<float>& w, const panel_row_pointers& rows, index, index first, index count) {
@@ -70,17 +51,17 @@ void pack_rows(weight_panel<float>& w, const panel_row_pointers& rows, index, in
 }
 
 /// The same of rows of `cols` elements in blocks, as pairs; `first` and `count` in whole blocks.
-template <block_format Q>
+template <grouped_format Q>
 void pack_rows(weight_panel<std::int16_t>& w, const panel_row_pointers& rows, index cols, index first,
                index count) {
   assert(first % block_size == 0 && count % block_size == 0);
-  const i16x16 offset = i16x16::broadcast(static_cast<std::int16_t>(quant_offset<Q>));
+  const i16x16 offset = i16x16::broadcast(static_cast<std::int16_t>(Q::quant_offset));
   for (index b = 0; b < count / block_size; ++b) {
     for (std::size_t half = 0; half < rows.size(); half += 8) {
       std::array<std::array<i16x16, 8>, 2> parts;  // elements 0..15 and 16..31 of eight rows
       for (std::size_t r = 0; r < 8; ++r) {
         const quantised_row<Q> row(rows[half + r], cols);
-        const auto quants = quants_of(row.block(first / block_size + b), Q{});
+        const auto quants = format_kernels<Q>::quants(row.block(first / block_size + b));
         for (std::size_t part = 0; part < 2; ++part) parts[part][r] = quants[part] - offset;
         w.scales[b][half + r] = to_float(*row.scale(first / block_size + b));
       }
@@ -112,17 +93,17 @@ static_assert(block_size % panel_rows == 0);
 /// One block of columns, pairs being neighbours in `selection`. The scales of these blocks differ along the
 /// sum and belong to the tokens; `ratios`[k] receives them in units of 2^-15 of the panels' scales, one for
 /// 32 places.
-template <block_format Q>
+template <grouped_format Q>
 void pack_columns(weight_panel<std::int16_t>* panels, std::int16_t* ratios, const stored_view<>& w,
                   const neurons& selection, index column, index first, index count) {
   const index block = column / block_size;
   const auto row = [&](index k) {
     return blocks_of_row<Q>(w, row_of(selection, first + std::min(k, count - 1)));
   };
-  const i16x16 offset = i16x16::broadcast(static_cast<std::int16_t>(quant_offset<Q>));
+  const i16x16 offset = i16x16::broadcast(static_cast<std::int16_t>(Q::quant_offset));
   constexpr std::size_t rows = panel_rows;
   for (index k = 0; k < count; k += 2) {
-    const auto pairs = quant_pairs(row(k).block(block), row(k + 1).block(block), Q{});
+    const auto pairs = format_kernels<Q>::quant_pairs(row(k).block(block), row(k + 1).block(block));
     for (std::size_t v = 0; v < pairs.size(); ++v)
       (pairs[v] - offset).store(panels[8 * v / rows].quants[k / 2][8 * v % rows]);
   }

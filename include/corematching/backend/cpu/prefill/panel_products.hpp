@@ -166,7 +166,7 @@ class panel_products {
   void matmul(thread_pool& pool, index grain, matrix_view<float> y, matrix_view<const float> x,
               const stored_view<>& w, vector_view<const float> bias) {
     const neurons all;
-    visit_dtype(w.type, [&]<class T>(const T*) {
+    visit_weights(w.type, [&]<class T>() {
       for_columns<product_type<T>>(pool, grain, y, x,
                                    [&](const auto& task) { multiply_panels<T>(task, w, all, bias); });
     });
@@ -175,7 +175,7 @@ class panel_products {
   void gated_up(thread_pool& pool, index grain, matrix_view<float> y, matrix_view<const float> x,
                 const stored_view<>& gate, const stored_view<>& up, activation act,
                 const neurons& selection) {
-    visit_dtype(gate.type, [&]<class T>(const T*) {
+    visit_weights(gate.type, [&]<class T>() {
       for_columns<product_type<T>>(
           pool, grain, y, x, [&](const auto& task) { gated_panels<T>(task, gate, up, act, selection); });
     });
@@ -183,7 +183,7 @@ class panel_products {
 
   void weighted_rows(thread_pool& pool, index grain, matrix_view<float> y, matrix_view<const float> x,
                      const stored_view<>& w, const neurons& selection) {
-    visit_dtype(w.type, [&]<class T>(const T*) {
+    visit_weights(w.type, [&]<class T>() {
       for_columns<sum_type<T>>(pool, grain, y, x,
                                [&](const auto& task) { combine_panels<T>(task, w, selection); });
     });

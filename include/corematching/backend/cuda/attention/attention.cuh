@@ -27,7 +27,7 @@ inline void attention(const context& on, workspace& results, matrix_view<float, 
   if (q.rows == 0) return;
   assert(k.rows > 0);
   const bool whole_loads = takes_whole_loads(k, shape.head_dim) && takes_whole_loads(v, shape.head_dim);
-  visit_elements(k.type, [&]<class T>(const T*) {
+  visit_elements(k.type, [&]<class T>() {
     const attention_operands<T> in = operands_of<T>(q, k, v, shape);
     require(later.counter == nullptr || q.rows == 1, "attention of ", q.rows,
             " queries cannot be captured, only that of one");
@@ -46,7 +46,7 @@ inline void attention_probabilities(const context& on, matrix_view<float, device
                                     matrix_view<const float, device_space> q, stored_view<device_space> k,
                                     const attention_shape& shape) {
   assert(q.rows == 1 && p.rows == shape.heads && p.cols == k.rows && k.rows > 0);
-  visit_elements(k.type, [&]<class T>(const T*) {
+  visit_elements(k.type, [&]<class T>() {
     attention_probabilities(on, p, operands_of<T>(q, k, k, shape), takes_whole_loads(k, shape.head_dim));
   });
 }

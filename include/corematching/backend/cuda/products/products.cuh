@@ -116,7 +116,7 @@ inline void gate_products(const context& on, product_workspaces& memory, device_
     const auto ups = rows_in(on, memory.ups, gate.type, count, y.cols);
     multiply_stored(on, gates, x.middle_rows(first, count), gate, false);
     multiply_stored(on, ups, x.middle_rows(first, count), up, false);
-    visit_elements(gate.type, [&]<class T>(const T*) {
+    visit_elements(gate.type, [&]<class T>() {
       const bool fours = has_aligned_rows(y) && y.cols % 4 == 0;
       launch(on.stream, column_grid(count, fours ? y.cols / 4 : y.cols), dim3(column_threads),
              fours ? gate_kernel<T, 4> : gate_kernel<T, 1>, y.middle_rows(first, count),

@@ -227,7 +227,7 @@ inline void multiply_rows(const context& on, device_rows y, const_device_rows x,
   assert(y.rows == x.rows && y.cols == w.rows && x.cols == w.cols);
   if (y.rows == 0 || y.cols == 0) return;
   constexpr index enough_warps = 8;  // of each processor, to keep the memory busy
-  visit_elements(w.type, [&]<class T>(const T*) {
+  visit_elements(w.type, [&]<class T>() {
     visit_tokens(x.rows, [&](auto tokens) {
       constexpr int many = rows_of_warp<tokens>;
       const index loadable = loadable_columns<T>(x, w);
@@ -251,7 +251,7 @@ inline void gated_rows(const context& on, device_rows y, const_device_rows x,
   assert(y.rows == x.rows && y.cols == count_of(selection, gate.rows));
   assert(gate.type == up.type && gate.rows == up.rows && gate.cols == x.cols && up.cols == x.cols);
   if (y.rows == 0 || y.cols == 0) return;
-  visit_elements(gate.type, [&]<class T>(const T*) {
+  visit_elements(gate.type, [&]<class T>() {
     visit_tokens(x.rows, [&](auto tokens) {
       constexpr int pairs = rows_of_warp<tokens> / 2;
       const index loadable = std::min(loadable_columns<T>(x, gate), loadable_columns<T>(x, up));

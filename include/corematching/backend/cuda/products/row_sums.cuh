@@ -182,7 +182,7 @@ inline void sum_weighted_rows(const context& on, workspace& memory, device_rows 
                               product_mode mode = product_mode::replace) {
   assert(y.rows == x.rows && y.cols == w.cols && x.cols == count_of(selection, w.rows));
   if (y.rows == 0 || y.cols == 0) return;
-  visit_elements(w.type, [&]<class T>(const T*) {
+  visit_elements(w.type, [&]<class T>() {
     visit_tokens(x.rows, [&](auto tokens) {
       sum_weighted_rows_of<T, tokens>(on, memory, y, x, restricted_weight(w, selection), mode);
     });

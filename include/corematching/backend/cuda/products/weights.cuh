@@ -30,14 +30,6 @@ inline void require_elements(dtype type) {
   require(!is_quantised(type), "the CUDA backend stores weights as f32, f16 or bf16, not as ", name_of(type));
 }
 
-/// Largest magnitude that T stores as a finite number.
-template <class T>
-inline constexpr float largest_stored = std::numeric_limits<float>::max();
-template <>
-inline constexpr float largest_stored<f16> = 65504;
-template <>
-inline constexpr float largest_stored<bf16> = to_float(bf16{0x7f7f});
-
 /// A matrix of `type` in new device memory, and the memory.
 struct device_weight {
   std::shared_ptr<buffer<std::byte>> memory;
@@ -98,7 +90,8 @@ using element_rows = matrix_view<T, device_space>;
 /// Notes where in the result a number stands that it cannot hold, if that is the first such place.
 template <class To>
 __device__ void check_element(float value, unsigned long long place, unsigned long long* refused) {
-  if (!(fabsf(value) <= largest_stored<To>)) atomicMin(refused, place);  // a NaN compares with nothing
+  if (!(fabsf(value) <= format_traits<To>::largest))
+    atomicMin(refused, place);  // a NaN compares with nothing
 }
 
 inline constexpr int convert_threads = 256;
@@ -169,7 +162,7 @@ template <class From, class To>
   std::memcpy(&stored, source.data + i * source.row_bytes + j * index{sizeof(From)}, sizeof stored);
   const float value = to_float(stored);
   require(std::isfinite(value), "it holds ", value, ", which is no finite number");
-  fail("it holds ", value, ", beyond the ", largest_stored<To>, " that ", name_of(dtype_of<To>),
+  fail("it holds ", value, ", beyond the ", format_traits<To>::largest, " that ", name_of(dtype_of<To>),
        " can store");
 }
 
@@ -210,10 +203,9 @@ inline weight<device_space> converted_weight(const context& on, const stored_vie
                                              index part_bytes = conversion_bytes) {
   require_elements(source.type);
   require_elements(target);
-  return visit_elements(source.type, [&]<class From>(const From*) {
-    return visit_elements(target, [&]<class To>(const To*) {
-      return converted_elements<From, To>(on, source, transposed, part_bytes);
-    });
+  return visit_elements(source.type, [&]<class From>() {
+    return visit_elements(
+        target, [&]<class To>() { return converted_elements<From, To>(on, source, transposed, part_bytes); });
   });
 }
 

@@ -1,0 +1,6 @@
+// SPDX-License-Identifier: Apache-2.0
+// The kernels' part of every block format in which weights are multiplied.
+#pragma once
+
+#include "corematching/backend/cpu/formats/q4_0.hpp"
+#include "corematching/backend/cpu/formats/q8_0.hpp"
