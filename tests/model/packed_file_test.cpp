@@ -117,8 +117,8 @@ TEST_F(packing, refuses_another_type_version_or_file) {
   pack_as(dtype::q8_0);
   expect_parts(error_text([&] { open(dtype::q4_0); }), path.string(), "holds \"q8_0\" weights",
                "asked for are q4_0");
-  damage("\"version\":\"1\"", "\"version\":\"7\"");
-  expect_parts(error_text([&] { open(dtype::q8_0); }), path.string(), "version \"7\"", "reads version 1");
+  damage("\"version\":\"2\"", "\"version\":\"1\"");
+  expect_parts(error_text([&] { open(dtype::q8_0); }), path.string(), "version \"1\"", "reads version 2");
   damage(packed_format, "corematching-pocket");
   expect_parts(error_text([&] { open(dtype::q8_0); }), path.string(), "not a packed file");
   expect_parts(error_text([&] { packed_weights(directory.path() / "model.safetensors"); }),

@@ -15,49 +15,39 @@
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "corematching/io/mapped_file.hpp"
 #include "corematching/io/safetensors.hpp"
 #include "corematching/model/llama/word_embeddings.hpp"
+#include "corematching/model/packed/checksums.hpp"
 #include "corematching/model/packed/layout.hpp"
 
 namespace corematching {
 
 inline constexpr const char* packed_format = "corematching-packed";
-inline constexpr const char* packed_version = "1";
-
-namespace detail {
-
-/// FNV-1a (http://www.isthe.com/chongo/tech/comp/fnv): it has to tell checkpoints apart, not to resist
-/// anyone.
-class checksum {
- public:
-  void add(std::span<const std::byte> bytes) {
-    for (const std::byte b : bytes) sum_ = (sum_ ^ std::to_integer<std::uint64_t>(b)) * 0x100000001b3u;
-  }
-  std::string text() const { return std::to_string(sum_); }
-
- private:
-  std::uint64_t sum_ = 0xcbf29ce484222325u;
-};
-
-}  // namespace detail
+inline constexpr const char* packed_version = "2";
 
 /// What tells a checkpoint from others: for each of its files the name, the size and a checksum of its header
 /// and of 64 bytes from the middle of every tensor, since a fine-tuned model differs in nothing else.
 inline std::string checkpoint_identity(const io::checkpoint& from) {
-  std::map<std::filesystem::path, detail::checksum> files;
+  std::map<std::filesystem::path, std::vector<std::byte>> files;  // what stands for each
+  const auto append = [](std::vector<std::byte>& to, std::span<const std::byte> bytes) {
+    to.insert(to.end(), bytes.begin(), bytes.end());
+  };
   for (const std::string_view name : from.names()) {
     const io::tensor& tensor = from.at(name);
     const auto middle = tensor.bytes.subspan(tensor.bytes.size() / 2);
-    files[tensor.file].add(middle.first(std::min<std::size_t>(64, middle.size())));
+    append(files[tensor.file], middle.first(std::min<std::size_t>(64, middle.size())));
   }
   std::string text;
-  for (auto& [path, sum] : files) {
+  for (auto& [path, sample] : files) {
     const io::mapped_file file = io::mapped_file::open(path);
     const auto header = io::parse_safetensors_header(file.bytes(), path.string());
-    sum.add(file.bytes().first(header.data_start));
-    text += path.filename().string() + " " + std::to_string(file.bytes().size()) + " " + sum.text() + "\n";
+    append(sample, file.bytes().first(header.data_start));
+    const std::uint64_t sum = data_checksum(sample);
+    text += path.filename().string() + " " + std::to_string(file.bytes().size()) + " " +
+            checksum_text({&sum, 1}) + "\n";
   }
   return text;
 }
