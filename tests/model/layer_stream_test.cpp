@@ -13,6 +13,7 @@
 #include "corematching/backend/linked/cpu.hpp"
 #include "corematching/hooks/core_matching.hpp"
 #include "corematching/model/packed/pack.hpp"
+#include "corematching/model/packed/reader.hpp"
 #include "support/error_text.hpp"
 #include "support/tiny_llama.hpp"
 
@@ -43,7 +44,7 @@ class memory_limit : public testing::Test {
   std::string identity;
   B be = support::make_backend<B>(1);
 
-  packed_file<B> packed() {
+  packed_file packed() {
     if (!std::filesystem::exists(path)) {
       const auto from = support::write_checkpoint(directory.path(), support::random_tensors(config, 5));
       auto packer = cpu::make_linked_backend(1);
@@ -53,7 +54,7 @@ class memory_limit : public testing::Test {
     return {path, config, type, identity};
   }
   llama<B> whole() {
-    const packed_file<B> file = packed();
+    const packed_file file = packed();
     packed_reader<B> reader(be, file);
     return {be, config, reader};
   }

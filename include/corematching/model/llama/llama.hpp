@@ -19,7 +19,7 @@
 #include "corematching/model/llama/layer_stream.hpp"
 #include "corematching/model/llama/rope.hpp"
 #include "corematching/model/llama/sequence.hpp"
-#include "corematching/model/llama/tensors.hpp"
+#include "corematching/model/llama/weights.hpp"
 #include "corematching/model/weights.hpp"
 #include "corematching/nn/decoder_layer.hpp"
 #include "corematching/nn/transfer.hpp"
@@ -54,7 +54,7 @@ class llama {
 
   /// A model that never holds more than `memory_limit` bytes of its weights, which are those of `file`;
   /// layer_stream.hpp says what counts. It answers as the whole model does.
-  llama(B& be, const llama_config& config, const packed_file<B>& file, std::uint64_t memory_limit)
+  llama(B& be, const llama_config& config, const packed_file& file, std::uint64_t memory_limit)
       : config_(config), stream_(std::make_unique<layer_stream<B>>(file, config, memory_limit)) {
     const auto read = [&](byte_range range) {
       auto memory = stream_->load(be, range);
