@@ -11,6 +11,7 @@
 
 #include "corematching/io/safetensors.hpp"
 #include "corematching/model/config.hpp"
+#include "corematching/model/llama/streamed_layers.hpp"
 #include "corematching/model/llava/llava.hpp"
 #include "corematching/model/packed/file.hpp"
 #include "corematching/model/packed/reader.hpp"
@@ -81,7 +82,7 @@ class loaded_model {
   }
 
   llama<B> from_packed(B& be, const packed_file& file, std::optional<std::uint64_t> memory_limit) const {
-    if (memory_limit) return {be, config_.text(), file, *memory_limit};
+    if (memory_limit) return streamed_llama(be, config_.text(), file, *memory_limit);
     packed_reader<B> reader(be, file);
     return {be, config_.text(), reader};
   }

@@ -16,6 +16,8 @@
   keyword template class weight_reader<backend>;                                                            \
   keyword template class packed_reader<backend>;                                                            \
   keyword template class layer_stream<backend>;                                                             \
+  keyword template class resident_layers<backend>;                                                          \
+  keyword template class streamed_layers<backend>;                                                          \
   keyword template llama_weights<backend> read_llama_weights(const llama_config&, weight_reader<backend>&); \
   keyword template llama_weights<backend> read_llama_weights(const llama_config&, packed_reader<backend>&); \
   keyword template class llama<backend>;                                                                    \

@@ -85,8 +85,8 @@ class layer_stream {
     detail::subset_reader<B> reader(be, reader_of(be, source, i), file_.layout(), source.memory.get(),
                                     file_.layout().layer(i).first, rows,
                                     be.weight_memory(static_cast<std::size_t>(bytes)));
-    auto copy = std::make_unique<const decoder_layer<B>>(layer_of<B>(
-        config_, read_layer_weights<B>(config_, reader, layer_prefix("model.", i)), rows.has_value()));
+    auto copy = std::make_unique<const decoder_layer<B>>(
+        layer_of<B>(config_, read_layer_weights<B>(config_, reader, layer_prefix("model.", i))));
     *kept_ += bytes;
     note_peak();
     return {copy.release(), [kept = kept_, bytes](const decoder_layer<B>* layer) {

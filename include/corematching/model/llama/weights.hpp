@@ -22,11 +22,10 @@ inline decoder_shape shape_of(const llama_config& config) {
           {config.heads, config.kv_heads, config.head_dim, scale, true, config.sliding_window.value_or(0)}};
 }
 
-/// A layer of these weights; `is_subset` as decoder_layer takes it.
 template <backend B>
-decoder_layer<B> layer_of(const llama_config& config, decoder_weights<B> weights, bool is_subset = false) {
+decoder_layer<B> layer_of(const llama_config& config, decoder_weights<B> weights) {
   return {std::move(weights), shape_of(config).attention, config.hidden_act,
-          static_cast<float>(config.rms_norm_eps), is_subset};
+          static_cast<float>(config.rms_norm_eps)};
 }
 
 /// The weights of one layer, from a reader of a checkpoint or of a packed file.
