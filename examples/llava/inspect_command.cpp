@@ -148,7 +148,7 @@ class inspection {
     std::error_code ignored;
     if (!fs::exists(path, ignored)) return;
     try {
-      const packed_file<linked_backend<host_space>> file(path, config, type, checkpoint_identity(files));
+      const packed_file file(path, config, type, checkpoint_identity(files));
       row("packed file", text_of(path.filename().string(), ", ", gigabytes(file.layout().size())));
     } catch (const error& problem) {
       row("packed file", text_of("not used: ", problem.what()));

@@ -11,8 +11,10 @@
 
 #include "corematching/io/safetensors.hpp"
 #include "corematching/model/config.hpp"
+#include "corematching/model/llama/streamed_layers.hpp"
 #include "corematching/model/llava/llava.hpp"
 #include "corematching/model/packed/file.hpp"
+#include "corematching/model/packed/reader.hpp"
 #include "llava/options.hpp"
 
 namespace corematching::driver {
@@ -59,19 +61,18 @@ class loaded_model {
 
  private:
   /// The file that is named, which must fit; otherwise the model's own, if it fits.
-  std::optional<packed_file<B>> find_packed(const std::filesystem::path& directory,
-                                            const io::checkpoint& files, weight_options& weights,
-                                            const notice& say) const {
+  std::optional<packed_file> find_packed(const std::filesystem::path& directory, const io::checkpoint& files,
+                                         weight_options& weights, const notice& say) const {
     if (!weights.packed.empty()) {
       if (!weights.type) weights.type = packed_weights(weights.packed);
-      return packed_file<B>(weights.packed, config_.text(), *weights.type, checkpoint_identity(files));
+      return packed_file(weights.packed, config_.text(), *weights.type, checkpoint_identity(files));
     }
     if (!weights.type) return std::nullopt;
     const auto path = default_packed_file(directory, *weights.type);
     std::error_code ignored;
     if (!std::filesystem::exists(path, ignored)) return std::nullopt;
     try {
-      packed_file<B> found(path, config_.text(), *weights.type, checkpoint_identity(files));
+      packed_file found(path, config_.text(), *weights.type, checkpoint_identity(files));
       say(std::string("using ").append(path.string()));
       return found;
     } catch (const error& problem) {
@@ -80,8 +81,8 @@ class loaded_model {
     }
   }
 
-  llama<B> from_packed(B& be, const packed_file<B>& file, std::optional<std::uint64_t> memory_limit) const {
-    if (memory_limit) return {be, config_.text(), file, *memory_limit};
+  llama<B> from_packed(B& be, const packed_file& file, std::optional<std::uint64_t> memory_limit) const {
+    if (memory_limit) return streamed_llama(be, config_.text(), file, *memory_limit);
     packed_reader<B> reader(be, file);
     return {be, config_.text(), reader};
   }

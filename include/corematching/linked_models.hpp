@@ -14,10 +14,10 @@
   keyword template class decoder_layer<backend>;                                                            \
   keyword template class encoder_layer<backend>;                                                            \
   keyword template class weight_reader<backend>;                                                            \
-  keyword template class packed_layout<backend>;                                                            \
-  keyword template class packed_file<backend>;                                                              \
   keyword template class packed_reader<backend>;                                                            \
   keyword template class layer_stream<backend>;                                                             \
+  keyword template class resident_layers<backend>;                                                          \
+  keyword template class streamed_layers<backend>;                                                          \
   keyword template llama_weights<backend> read_llama_weights(const llama_config&, weight_reader<backend>&); \
   keyword template llama_weights<backend> read_llama_weights(const llama_config&, packed_reader<backend>&); \
   keyword template class llama<backend>;                                                                    \

@@ -12,6 +12,7 @@
 #include "corematching/model/generation/sampling.hpp"
 #include "corematching/model/llama/cost.hpp"
 #include "corematching/model/llama/llama.hpp"
+#include "corematching/model/llama/streamed_layers.hpp"
 #include "corematching/model/llava/llava.hpp"
 #include "corematching/model/llava/multimodal_prompt.hpp"
 #include "corematching/model/picture/image_processor.hpp"

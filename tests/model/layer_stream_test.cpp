@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // A model under a memory limit answers as the whole one does.
-#include "corematching/model/llama/layer_stream.hpp"
+#include "corematching/model/llama/streamed_layers.hpp"
 
 #include <gtest/gtest.h>
 
@@ -11,8 +11,11 @@
 #include <vector>
 
 #include "corematching/backend/linked/cpu.hpp"
+#include "corematching/hooks/chain.hpp"
 #include "corematching/hooks/core_matching.hpp"
+#include "corematching/hooks/record.hpp"
 #include "corematching/model/packed/pack.hpp"
+#include "corematching/model/packed/reader.hpp"
 #include "support/error_text.hpp"
 #include "support/tiny_llama.hpp"
 
@@ -43,7 +46,7 @@ class memory_limit : public testing::Test {
   std::string identity;
   B be = support::make_backend<B>(1);
 
-  packed_file<B> packed() {
+  packed_file packed() {
     if (!std::filesystem::exists(path)) {
       const auto from = support::write_checkpoint(directory.path(), support::random_tensors(config, 5));
       auto packer = cpu::make_linked_backend(1);
@@ -53,11 +56,11 @@ class memory_limit : public testing::Test {
     return {path, config, type, identity};
   }
   llama<B> whole() {
-    const packed_file<B> file = packed();
+    const packed_file file = packed();
     packed_reader<B> reader(be, file);
     return {be, config, reader};
   }
-  llama<B> limited(std::uint64_t bytes) { return {be, config, packed(), bytes}; }
+  llama<B> limited(std::uint64_t bytes) { return streamed_llama(be, config, packed(), bytes); }
 
   /// The least that a limit must allow, as the refusal of a smaller one says it.
   std::uint64_t least() {
@@ -137,6 +140,26 @@ TEST_F(memory_limit, reads_nothing_but_the_embedding_once_all_core_neurons_are_k
   const std::uint64_t before = model.streamed_weight_bytes();
   for (int step = 0; step < 3; ++step) model.decode(be, seq, 5, core_matching<B>::decode_hook(state));
   EXPECT_EQ(model.streamed_weight_bytes() - before, 3 * bytes_of(type, 64));
+}
+
+TEST_F(memory_limit, shows_hooks_the_neurons_that_are_computed) {
+  const auto recorded = [&](const llama<B>& model) {
+    auto seq = model.start(be, 20);
+    core_matching<B> state(be, sparse(), config.layers, shape_of(config));
+    state.begin_prompt(0, std::vector<token_kind>(4, token_kind::text));
+    matrix<B> x(be, 4, config.hidden_size);
+    model.embed(be, x.view(), std::vector<std::int32_t>{1, 2, 3, 4});
+    model.prefill(be, seq, x.view(), 4, core_matching<B>::prefill_hook(state));
+    layer_recording recording;
+    model.decode(be, seq, 5, chain(core_matching<B>::decode_hook(state), record_hook<B>(recording)));
+    return recording;
+  };
+  layer_recording of_whole = recorded(whole());
+  layer_recording of_subsets = recorded(limited(least() + 4 * layer_bytes()));
+  for (index i = 0; i < config.layers; ++i) {
+    EXPECT_LT(of_subsets.activations[i].cols, config.intermediate_size);
+    EXPECT_EQ(of_subsets.activations[i].values, of_whole.activations[i].values);
+  }
 }
 
 TEST_F(memory_limit, reads_every_layer_for_every_token_where_only_one_fits) {

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "corematching/model/packed/pack.hpp"
+#include "corematching/model/packed/reader.hpp"
 #include "support/error_text.hpp"
 #include "support/file_size_limit.hpp"
 #include "support/tiny_llama.hpp"
@@ -43,7 +44,7 @@ class packing : public testing::Test {
   B be = support::make_backend(1);
 
   void pack_as(dtype type) { pack(be, config, from, type, path); }
-  packed_file<B> open(dtype type) const { return {path, config, type, checkpoint_identity(from)}; }
+  packed_file open(dtype type) const { return {path, config, type, checkpoint_identity(from)}; }
 
   /// The metadata text `was` overwritten in the file's header, byte for byte.
   void damage(const std::string& was, const std::string& with) const {
@@ -75,7 +76,7 @@ TEST_F(packing, gives_the_model_that_converting_gives) {
       config.tie_word_embeddings = tied;
       from = support::write_checkpoint(directory.path(), support::random_tensors(config, 5));
       pack_as(type);
-      const packed_file<B> file = open(type);
+      const packed_file file = open(type);
       packed_reader<B> packed(be, file);
       weight_reader<B> converting(be, from, {}, type);
       const llama<B> a(be, config, packed), b(be, config, converting);
@@ -98,13 +99,13 @@ TEST_F(packing, ties_what_is_stored_once_whatever_the_configuration_says) {
 
 TEST_F(packing, lays_out_layers_in_one_piece_and_aligned) {
   pack_as(dtype::q4_0);
-  const packed_file<B> file = open(dtype::q4_0);
+  const packed_file file = open(dtype::q4_0);
   EXPECT_EQ(file.data_start() % packed_layer_alignment, 0u);
   std::uint64_t position = 0;
   for (const packed_tensor& t : file.layout().tensors()) {
     EXPECT_EQ(t.entry.begin, position) << t.entry.name;
     position = t.entry.end;
-    const bool may_lie_anywhere = t.what == packed_tensor::kind::padding;
+    const bool may_lie_anywhere = t.is_padding();
     EXPECT_TRUE(may_lie_anywhere || t.entry.begin % 64 == 0) << t.entry.name;
   }
   for (index i = 0; i < config.layers; ++i) {
@@ -117,8 +118,8 @@ TEST_F(packing, refuses_another_type_version_or_file) {
   pack_as(dtype::q8_0);
   expect_parts(error_text([&] { open(dtype::q4_0); }), path.string(), "holds \"q8_0\" weights",
                "asked for are q4_0");
-  damage("\"version\":\"1\"", "\"version\":\"7\"");
-  expect_parts(error_text([&] { open(dtype::q8_0); }), path.string(), "version \"7\"", "reads version 1");
+  damage("\"version\":\"2\"", "\"version\":\"1\"");
+  expect_parts(error_text([&] { open(dtype::q8_0); }), path.string(), "version \"1\"", "reads version 2");
   damage(packed_format, "corematching-pocket");
   expect_parts(error_text([&] { open(dtype::q8_0); }), path.string(), "not a packed file");
   expect_parts(error_text([&] { packed_weights(directory.path() / "model.safetensors"); }),
@@ -135,7 +136,7 @@ TEST_F(packing, finds_damaged_data_and_names_the_tensor) {
   for (const dtype type : {dtype::f32, dtype::q4_0}) {
     pack_as(type);
     verify_packed(path);
-    const packed_file<B> file = open(type);
+    const packed_file file = open(type);
     for (const packed_tensor& t : file.layout().tensors())
       for (const std::uint64_t at : {t.entry.begin, (t.entry.begin + t.entry.end) / 2, t.entry.end - 1}) {
         const auto flip = [&] {

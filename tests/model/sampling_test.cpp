@@ -3,9 +3,14 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
+#include <cstddef>
+#include <cstdint>
 #include <limits>
 #include <map>
+#include <numeric>
+#include <random>
 #include <vector>
 
 #include "support/error_text.hpp"
@@ -128,6 +133,55 @@ TEST(sampler, draws_the_same_tokens_on_every_platform) {
   // mt19937_64 is specified bit by bit: its first word from seed 5489 is 14514284786278117030, a fraction of
   // 0.787.
   EXPECT_EQ(sampler({.temperature = 1, .seed = 5489})(std::vector<float>(100, 0.0f)), 78);
+}
+
+/// Draws as `sampler` says it does, from the whole vocabulary in order.
+class sorting_sampler {
+ public:
+  explicit sorting_sampler(const sampling_options& options) : options_(options), random_(options.seed) {}
+
+  std::int32_t operator()(const std::vector<float>& logits) {
+    const auto logit = [&](std::int32_t id) { return logits[static_cast<std::size_t>(id)]; };
+    std::vector<std::int32_t> order(logits.size());
+    std::iota(order.begin(), order.end(), 0);
+    std::ranges::stable_sort(order, [&](std::int32_t a, std::int32_t b) { return logit(a) > logit(b); });
+    if (options_.top_k > 0) order.resize(std::min(order.size(), static_cast<std::size_t>(options_.top_k)));
+    std::vector<double> sums;  // of the weights up to each rank
+    for (const std::int32_t id : order) {
+      const double below = double{logit(id)} - double{logit(order[0])};
+      sums.push_back((sums.empty() ? 0 : sums.back()) + std::exp(below / options_.temperature));
+    }
+    const auto end = std::ranges::lower_bound(sums, options_.top_p * sums.back());
+    if (options_.top_p < 1) sums.resize(static_cast<std::size_t>(end - sums.begin()) + 1);
+    const double fraction = static_cast<double>(random_() >> 11) * 0x1p-53;
+    const auto drawn = std::ranges::upper_bound(sums, fraction * sums.back());
+    return order[static_cast<std::size_t>(drawn - sums.begin())];
+  }
+
+ private:
+  sampling_options options_;
+  std::mt19937_64 random_;
+};
+
+// Logits in steps of a quarter, so that most of them have equals, also where top-k and top-p cut.
+TEST(sampler, draws_what_a_sorted_vocabulary_gives) {
+  std::mt19937 random(11);
+  for (const std::size_t ids : {1u, 5u, 64u, 65u, 3000u}) {
+    std::vector<float> tied(ids);
+    for (float& x : tied)
+      x = random() % 10 == 0 ? -infinity : 0.25f * static_cast<float>(static_cast<int>(random() % 40) - 20);
+    tied[ids / 2] = 5;
+    for (const double temperature : {0.3, 1.0, 100.0})
+      for (const index top_k : {0, 1, 3, 64, 65, 600, 5000})
+        for (const double top_p : {1.0, 0.999, 0.9, 0.5, 1e-9}) {
+          const sampling_options options{temperature, top_k, top_p, random()};
+          sampler choose(options);
+          sorting_sampler expected(options);
+          for (int draw = 0; draw < 10; ++draw)
+            ASSERT_EQ(choose(tied), expected(tied))
+                << ids << " ids, temperature " << temperature << ", top-k " << top_k << ", top-p " << top_p;
+        }
+  }
 }
 
 TEST(sampler, refuses_to_choose_among_no_logits) {

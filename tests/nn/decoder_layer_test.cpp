@@ -26,10 +26,17 @@ llama_config one_layer() {
   return config;
 }
 
+decoder_layer<B> read_layer(support::tiny_llama<B>& model) {
+  const io::checkpoint from = support::unlinked_checkpoint(model.tensors);
+  weight_reader<B> reader(model.be, from);
+  return layer_of<B>(model.config, read_layer_weights<B>(model.config, reader, "model.layers.0."));
+}
+
 /// The layer of a model of one layer, run on embeddings.
 class decoder_layers : public testing::Test {
  protected:
   support::tiny_llama<B> model{one_layer()};
+  decoder_layer<B> layer = read_layer(model);
   support::placed_vector<B, float> frequencies{model.be,
                                                rotary_frequencies(model.config.rope, model.config.head_dim)};
 
@@ -50,7 +57,7 @@ class decoder_layers : public testing::Test {
     const context at{model.be, 0, at_positions, cache};
     const auto placed_positions = device_indices(model.be, at_positions);
     const token_selection kept =
-        model.model.layer(0).forward(at, s, x.view(), placed_positions.view(), frequencies.in(), hook);
+        layer.forward(at, s, x.view(), placed_positions.view(), frequencies.in(), hook);
     std::vector<float> values;
     download_values(model.be, x.view(), values);
     return {values, kept};
@@ -192,10 +199,9 @@ TEST_F(decoder_layers, run_chained_hooks_as_one) {
 
 TEST_F(decoder_layers, know_the_bytes_of_their_weights) {
   const index d = 20, q = 24, kv = 12;
-  EXPECT_EQ(model.model.layer(0).neurons(), 75);
-  EXPECT_EQ(model.model.layer(0).attention_weight_bytes(),
-            static_cast<std::uint64_t>(4 * (2 * d * q + 2 * d * kv)));
-  EXPECT_EQ(model.model.layer(0).neuron_bytes(), static_cast<std::uint64_t>(3 * 4 * d));
+  EXPECT_EQ(layer.neurons(), 75);
+  EXPECT_EQ(layer.attention_weight_bytes(), static_cast<std::uint64_t>(4 * (2 * d * q + 2 * d * kv)));
+  EXPECT_EQ(layer.neuron_bytes(), static_cast<std::uint64_t>(3 * 4 * d));
 }
 
 /// One encoder layer of random weights, and the same in binary64.

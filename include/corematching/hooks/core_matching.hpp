@@ -2,6 +2,8 @@
 // CoreMatching (arXiv 2505.19235) as two hooks over one decoder: while the prompt is prefilled, one observes
 // FFN activations, finds each layer's core neurons, and keeps core tokens at the matching layers; while the
 // answer is decoded, the other asks for the core neurons alone. Their shared state belongs to one sequence.
+// What they do is in core_matching_steps.hpp; options that are there for comparison have headers of their
+// own: token_criteria.hpp, core_matching_attention.hpp, released_code.hpp.
 #pragma once
 
 #include <chrono>
@@ -12,11 +14,10 @@
 #include <vector>
 
 #include "corematching/hooks/core_matching_config.hpp"
-#include "corematching/hooks/token_criteria.hpp"
+#include "corematching/hooks/prompt_tokens.hpp"
 #include "corematching/nn/hook.hpp"
 #include "corematching/nn/scratch.hpp"
 #include "corematching/nn/token_kind.hpp"
-#include "corematching/select/core_tokens.hpp"
 
 namespace corematching {
 
@@ -90,36 +91,27 @@ class core_matching {
   using activation_view = matrix_view<const float, space>;
 
   bool matches_at(index layer) const { return config_.matches_at(layer, layers_); }
-  bool matches_core_neurons_at(index layer) const {
-    return matches_at(layer) && config_.criterion == token_criterion::overlap &&
-           config_.reference == reference_set::sentence;
-  }
+  bool matches_core_neurons_at(index layer) const { return matches_at(layer) && config_.matches_sentence(); }
   bool needs_core_neurons(index layer) const {
     return config_.decodes_sparsely(layer, layers_) || matches_core_neurons_at(layer);
   }
   bool needs_activated_neurons(index layer) const {
-    return needs_core_neurons(layer) || (matches_at(layer) && config_.criterion == token_criterion::overlap);
-  }
-  token_kind kind_of(std::int32_t position) const {
-    return kinds_[static_cast<std::size_t>(position - first_position_)];
+    return needs_core_neurons(layer) || (matches_at(layer) && config_.matches_anchor());
   }
 
   void observe(const layer_context<B>& at, activation_view activation);
   void observe(const layer_context<B>& at, const attention_inputs<B>& in);
   token_selection keep(const layer_context<B>& at);
-  void check_anchor(std::span<const token_kind> kinds) const;
   void count_core_neurons(const layer_context<B>& at, activation_view activation,
                           vector_view<std::int32_t, space> activated);
-  std::vector<std::int32_t> rows_of(token_kind kind, const layer_context<B>& at, index rows) const;
   void choose_core_neurons(index layer, B& be);
   void find_silent_layers();
-  void choose_core_tokens(const layer_context<B>& at, const std::vector<std::int32_t>& image_rows);
-  token_selection prune(const layer_context<B>& at);
-  std::vector<std::int32_t> best_image_rows(const layer_context<B>& at,
-                                            const std::vector<std::int32_t>& image_rows);
+  std::vector<std::int32_t> best_rows(const layer_context<B>& at,
+                                      const std::vector<std::int32_t>& image_rows);
   std::vector<std::int32_t> overlap_scores(const layer_context<B>& at);
-  index anchor_row(const layer_context<B>& at) const;
-  void zero_dropped(const layer_context<B>& at);
+  void keep_rows(const layer_context<B>& at, const std::vector<std::int32_t>& image_rows,
+                 const std::vector<std::int32_t>& best);
+  token_selection prune(const layer_context<B>& at);
 
   core_matching_config config_;
   index layers_;
@@ -128,9 +120,7 @@ class core_matching {
   std::vector<typename B::template buffer<std::int32_t>> frequency_;  // f(n) of each layer
   std::vector<neuron_set> sets_;                                      // C_ρ^β of each layer
 
-  bool any_counted_ = false;                             // whether a prompt had tokens to count
-  std::int32_t first_position_ = 0;                      // of the current prompt
-  std::vector<token_kind> kinds_;                        // of its tokens
+  prompt_tokens tokens_;                                 // of the current prompt
   std::vector<token_match> matches_;                     // of its matching layers
   std::vector<index> silent_layers_;                     // without core neurons
   typename B::template buffer<std::uint64_t> bits_;      // Γ of the rows of the current layer
@@ -140,7 +130,7 @@ class core_matching {
   double selection_seconds_ = 0;
 };
 
-/// Attends prefill. Where the criterion looks at attention, use `attention_prefill_hook`.
+/// Attends prefill; with_prefill_hook() chooses another one where tokens are kept by attention.
 template <selecting_backend B>
 class core_matching<B>::prefill_hook {
  public:
@@ -159,19 +149,6 @@ class core_matching<B>::prefill_hook {
   core_matching* state_;
 };
 
-/// Attends prefill, for the criteria `attention` and `projection`.
-template <selecting_backend B>
-class core_matching<B>::attention_prefill_hook : public prefill_hook {
- public:
-  using attends = sites<site::ffn_activation, site::attention, site::keep_tokens, site::decode_neurons>;
-  using prefill_hook::prefill_hook;
-  using prefill_hook::operator();
-
-  void operator()(site::attention, const layer_context<B>& at, const attention_inputs<B>& in) {
-    this->state_->observe(at, in);
-  }
-};
-
 /// Attends decode: core neurons in the sparse layers, all neurons in the others.
 template <selecting_backend B>
 class core_matching<B>::decode_hook {
@@ -188,15 +165,7 @@ class core_matching<B>::decode_hook {
   const core_matching* state_;
 };
 
-/// Calls `body` with the prefill hook that the criterion of `state` needs.
-template <backend B, class Body>
-decltype(auto) with_prefill_hook(core_matching<B>& state, Body&& body) {
-  const token_criterion criterion = state.config().criterion;
-  if (criterion == token_criterion::attention || criterion == token_criterion::projection)
-    return body(typename core_matching<B>::attention_prefill_hook(state));
-  return body(typename core_matching<B>::prefill_hook(state));
-}
-
 }  // namespace corematching
 
+#include "corematching/hooks/core_matching_attention.hpp"
 #include "corematching/hooks/core_matching_steps.hpp"

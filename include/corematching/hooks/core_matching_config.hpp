@@ -12,6 +12,7 @@
 #include "corematching/core/core_count.hpp"
 #include "corematching/core/error.hpp"
 #include "corematching/core/view.hpp"
+#include "corematching/nn/token_kind.hpp"
 #include "corematching/select/core_tokens.hpp"
 
 namespace corematching {
@@ -71,6 +72,19 @@ struct core_matching_config {
     require(positions == position_policy::original || pruning == pruning_mode::everywhere,
             "contiguous positions need pruning everywhere: other modes leave dropped tokens in some caches");
     keep.validate();
+  }
+
+  /// Whether the neurons of image tokens are matched with core neurons of the sentence, or with the anchor's.
+  bool matches_sentence() const {
+    return sparse_tokens && criterion == token_criterion::overlap && reference == reference_set::sentence;
+  }
+  bool matches_anchor() const {
+    return sparse_tokens && criterion == token_criterion::overlap && reference == reference_set::anchor;
+  }
+  /// The kind of the tokens that are counted in f(n); nothing: all are.
+  std::optional<token_kind> counted_kind() const {
+    if (count_over == counted_tokens::all) return std::nullopt;
+    return count_over == counted_tokens::text ? token_kind::text : token_kind::image;
   }
 
   index neuron_end(index layers) const { return neuron_layers_end.value_or(layers); }

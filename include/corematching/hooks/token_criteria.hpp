@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Scores of image tokens other than shared neurons: for comparison, and for the control that every accuracy
-// table needs. They are read from attention in host memory, at matching layers only.
+// table needs. Those by attention are read from it in host memory, at matching layers only.
 #pragma once
 
 #include <algorithm>
@@ -28,6 +28,13 @@ constexpr std::int32_t random_score(std::uint64_t seed, index layer, std::int32_
   const std::uint64_t place =
       (static_cast<std::uint64_t>(layer) << 32) | static_cast<std::uint32_t>(position);
   return static_cast<std::int32_t>(splitmix64(splitmix64(seed) ^ place) >> 33);
+}
+
+/// Of the rows at these original positions.
+inline std::vector<std::int32_t> random_scores(std::uint64_t seed, index layer, index_view<> positions) {
+  std::vector<std::int32_t> scores;
+  for (const std::int32_t position : positions) scores.push_back(random_score(seed, layer, position));
+  return scores;
 }
 
 /// Attention weights of the last query row, [heads, keys], in host memory; 0 for keys that it does not see.

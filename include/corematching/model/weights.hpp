@@ -51,8 +51,6 @@ class weight_reader {
     return stored_word_embeddings(config, from_);
   }
 
-  bool has(const std::string& name) const { return from_.contains(name); }
-
   /// A tensor whose elements, row by row, are a [rows, cols] matrix; `shape` is what the file must say.
   matrix_weight matrix(const std::string& name, std::initializer_list<std::int64_t> shape) {
     return read_matrix(name, shape, wanted_);

@@ -34,10 +34,8 @@ class decoder_layer {
   using space = typename B::space;
   using view = matrix_view<float, space>;
 
-  /// `is_subset`: the weights hold no other neurons than those to be computed, so no hook is asked.
-  decoder_layer(decoder_weights<B> weights, attention_shape shape, activation act, float eps,
-                bool is_subset = false)
-      : weights_(std::move(weights)), shape_(shape), act_(act), eps_(eps), is_subset_(is_subset) {}
+  decoder_layer(decoder_weights<B> weights, attention_shape shape, activation act, float eps)
+      : weights_(std::move(weights)), shape_(shape), act_(act), eps_(eps) {}
 
   /// Runs the layer on the rows x [T, D], in place, and appends their keys and values to at.cache.
   /// `positions` [T] and `frequencies` [head_dim / 2] turn queries and keys. Returns what the hook wants
@@ -91,8 +89,7 @@ class decoder_layer {
   void add_feed_forward(const layer_context<B>& at, scratch<B>& s, view x, H& hook) const {
     B& be = at.be;
     const auto& w = weights_;
-    neuron_selection<space> neurons;
-    if (!is_subset_) neurons = call_hook<site::ffn_neurons>(hook, at);
+    const neuron_selection<space> neurons = call_hook<site::ffn_neurons>(hook, at);
     const index columns = neurons ? neurons->size : w.gate.view.rows;
 
     for (index first = 0; first < x.rows; first += s.ffn_rows()) {
@@ -111,7 +108,6 @@ class decoder_layer {
   attention_shape shape_;
   activation act_;
   float eps_;
-  bool is_subset_;
 };
 
 }  // namespace corematching

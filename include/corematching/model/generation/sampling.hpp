@@ -9,7 +9,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <limits>
-#include <numeric>
 #include <random>
 #include <span>
 #include <vector>
@@ -18,6 +17,7 @@
 #include "corematching/core/argmax.hpp"
 #include "corematching/core/error.hpp"
 #include "corematching/core/view.hpp"
+#include "corematching/model/generation/ranked_ids.hpp"
 #include "corematching/nn/transfer.hpp"
 
 namespace corematching {
@@ -95,36 +95,39 @@ class sampler {
     return best;
   }
 
+  // Weights are exp((logit - largest) / temperature); a draw is a walk down the ranking.
   std::int32_t sample(std::span<const float> logits, float largest) {
-    std::vector<std::int32_t> order(logits.size());
-    std::iota(order.begin(), order.end(), 0);
-    const auto logit = [&](std::int32_t id) { return logits[static_cast<std::size_t>(id)]; };
-    const auto before = [&](std::int32_t a, std::int32_t b) {
-      return logit(a) != logit(b) ? logit(a) > logit(b) : a < b;
+    detail::ranked_ids ids(logits);
+    const auto weight = [&](std::int32_t id) {
+      const double below = double{logits[static_cast<std::size_t>(id)]} - double{largest};
+      return std::exp(below / options_.temperature);
     };
-    std::ranges::sort(order, before);
-    if (options_.top_k > 0) order.resize(std::min(order.size(), static_cast<std::size_t>(options_.top_k)));
-
-    std::vector<double> weights;
-    for (const std::int32_t id : order)
-      weights.push_back(
-          std::exp((static_cast<double>(logit(id)) - static_cast<double>(largest)) / options_.temperature));
-    keep_top_p(weights);
-    const double target = uniform() * std::accumulate(weights.begin(), weights.end(), 0.0);
-    double sum = 0;
-    for (std::size_t i = 0; i < weights.size(); ++i)
-      if ((sum += weights[i]) > target) return order[i];
-    return order[weights.size() - 1];
-  }
-
-  // The shortest prefix whose share of the whole reaches top_p; at least one.
-  void keep_top_p(std::vector<double>& weights) const {
-    if (options_.top_p == 1) return;
-    const double wanted = options_.top_p * std::accumulate(weights.begin(), weights.end(), 0.0);
-    double sum = 0;
-    std::size_t kept = 0;
-    while (kept < weights.size() && sum < wanted) sum += weights[kept++];
-    weights.resize(std::max<std::size_t>(kept, 1));
+    std::size_t kept = ids.size();
+    double total = 0;
+    if (options_.top_k > 0 && options_.top_k < std::ssize(logits)) {
+      kept = static_cast<std::size_t>(options_.top_k);
+      for (std::size_t rank = 0; rank < kept; ++rank) total += weight(ids[rank]);
+    } else {
+      for (std::int32_t id = 0; id < std::ssize(logits); ++id) total += weight(id);
+    }
+    // The shortest prefix whose share of the whole reaches top_p; at least one.
+    if (options_.top_p < 1) {
+      const double wanted = options_.top_p * total;
+      std::size_t passed = 0;
+      for (total = 0; passed < kept && total < wanted; ++passed) total += weight(ids[passed]);
+      kept = std::max<std::size_t>(passed, 1);
+    }
+    // Where rounding makes the sum of all weights differ from `total`, the last one that counts is drawn.
+    const double target = uniform() * total;
+    std::int32_t drawn = ids[0];
+    double sum = weight(drawn);
+    for (std::size_t rank = 1; rank < kept && sum <= target; ++rank) {
+      const double next = weight(ids[rank]);
+      if (next == 0) break;
+      drawn = ids[rank];
+      sum += next;
+    }
+    return drawn;
   }
 
   // 53 random bits as a fraction in [0, 1).

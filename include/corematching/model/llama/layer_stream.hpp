@@ -33,9 +33,9 @@ class layer_stream {
   using shared_layer = std::shared_ptr<const decoder_layer<B>>;
 
   /// Throws `error` where `limit` bytes are too few for one layer and for what is always in memory.
-  layer_stream(const packed_file<B>& file, const llama_config& config, std::uint64_t limit)
+  layer_stream(const packed_file& file, const llama_config& config, std::uint64_t limit)
       : file_(file), config_(config), from_(file.path()), limit_(limit) {
-    const packed_layout<B>& layout = file_.layout();
+    const packed_layout& layout = file_.layout();
     resident_ = layout.tail().size() +
                 (config.tie_word_embeddings ? layout.embedding().size() : lookup_rows * embedding_row());
     buffer_ = layout.layer(0).size() + vectors();
@@ -85,8 +85,8 @@ class layer_stream {
     detail::subset_reader<B> reader(be, reader_of(be, source, i), file_.layout(), source.memory.get(),
                                     file_.layout().layer(i).first, rows,
                                     be.weight_memory(static_cast<std::size_t>(bytes)));
-    auto copy = std::make_unique<const decoder_layer<B>>(layer_of<B>(
-        config_, read_layer_weights<B>(config_, reader, layer_prefix("model.", i)), rows.has_value()));
+    auto copy = std::make_unique<const decoder_layer<B>>(
+        layer_of<B>(config_, read_layer_weights<B>(config_, reader, layer_prefix("model.", i))));
     *kept_ += bytes;
     note_peak();
     return {copy.release(), [kept = kept_, bytes](const decoder_layer<B>* layer) {
@@ -122,7 +122,7 @@ class layer_stream {
     }
   }
 
-  const packed_layout<B>& layout() const { return file_.layout(); }
+  const packed_layout& layout() const { return file_.layout(); }
   /// Most bytes of weights that were in memory at once.
   std::uint64_t peak() const { return peak_; }
   /// Bytes read from the file so far.
@@ -151,7 +151,7 @@ class layer_stream {
   std::uint64_t vectors() const {
     std::uint64_t sum = 0;
     for (const packed_tensor& t : file_.layout().tensors_of(0))
-      if (t.what == packed_tensor::kind::vector) sum += t.entry.end - t.entry.begin;
+      if (t.kind == tensor_kind::vector) sum += t.entry.end - t.entry.begin;
     return sum;
   }
 
@@ -217,7 +217,7 @@ class layer_stream {
     reading_to_->layer = reading_layer_;
   }
 
-  packed_file<B> file_;
+  packed_file file_;
   llama_config config_;
   io::region_file from_;
   std::uint64_t limit_;

@@ -13,7 +13,8 @@
 #include <string>
 #include <utility>
 
-#include "corematching/model/packed/file.hpp"
+#include "corematching/model/llama/weights.hpp"
+#include "corematching/model/packed/reader.hpp"
 
 namespace corematching {
 
@@ -21,7 +22,7 @@ namespace detail {
 
 /// Bytes that a tensor takes in a copy with `neurons` neurons.
 inline std::uint64_t subset_bytes(const packed_tensor& t, index neurons) {
-  if (t.what == packed_tensor::kind::padding) return 0;
+  if (t.is_padding()) return 0;
   std::uint64_t size = t.entry.end - t.entry.begin;
   if (t.is_per_neuron())
     size = size / static_cast<std::uint64_t>(t.entry.shape.front()) * static_cast<std::uint64_t>(neurons);
@@ -35,7 +36,7 @@ class subset_reader {
   using matrix_weight = weight<typename B::space>;
 
   /// `neurons` ascending; nothing means all. `memory` has room for the copies.
-  subset_reader(B& be, packed_reader<B> vectors, const packed_layout<B>& layout, const std::byte* from,
+  subset_reader(B& be, packed_reader<B> vectors, const packed_layout& layout, const std::byte* from,
                 std::uint64_t first, std::optional<std::span<const std::int32_t>> neurons,
                 std::shared_ptr<std::byte> memory)
       : be_(be),
@@ -75,7 +76,7 @@ class subset_reader {
 
   B& be_;
   packed_reader<B> vectors_;
-  const packed_layout<B>& layout_;
+  const packed_layout& layout_;
   const std::byte* from_;
   std::uint64_t first_;
   std::optional<std::span<const std::int32_t>> neurons_;

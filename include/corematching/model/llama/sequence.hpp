@@ -3,9 +3,8 @@
 #pragma once
 
 #include <cstdint>
-#include <memory>
-#include <vector>
 
+#include "corematching/model/llama/layer_source.hpp"
 #include "corematching/nn/decoder_layer.hpp"
 #include "corematching/nn/decoding_steps.hpp"
 
@@ -18,8 +17,7 @@ struct sequence {
   matrix<B> hidden;                                 // [1, D]
   matrix<B> logits;                                 // [1, vocabulary]
   typename B::template buffer<std::int32_t> input;  // [2], id and position of the current step's token
-  // Under a memory limit, by layer: what decoding needs of it, or null where that is read for every token.
-  std::vector<std::shared_ptr<const decoder_layer<B>>> subsets;
+  layer_subsets<B> subsets;                         // that the model's layer_source keeps for it
   decoding_steps<B> steps = {};
   std::int32_t next_position = 0;
 

@@ -7,7 +7,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
-#include <initializer_list>
 #include <map>
 #include <memory>
 #include <optional>
@@ -15,49 +14,39 @@
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "corematching/io/mapped_file.hpp"
 #include "corematching/io/safetensors.hpp"
 #include "corematching/model/llama/word_embeddings.hpp"
+#include "corematching/model/packed/checksums.hpp"
 #include "corematching/model/packed/layout.hpp"
 
 namespace corematching {
 
 inline constexpr const char* packed_format = "corematching-packed";
-inline constexpr const char* packed_version = "1";
-
-namespace detail {
-
-/// FNV-1a (http://www.isthe.com/chongo/tech/comp/fnv): it has to tell checkpoints apart, not to resist
-/// anyone.
-class checksum {
- public:
-  void add(std::span<const std::byte> bytes) {
-    for (const std::byte b : bytes) sum_ = (sum_ ^ std::to_integer<std::uint64_t>(b)) * 0x100000001b3u;
-  }
-  std::string text() const { return std::to_string(sum_); }
-
- private:
-  std::uint64_t sum_ = 0xcbf29ce484222325u;
-};
-
-}  // namespace detail
+inline constexpr const char* packed_version = "2";
 
 /// What tells a checkpoint from others: for each of its files the name, the size and a checksum of its header
 /// and of 64 bytes from the middle of every tensor, since a fine-tuned model differs in nothing else.
 inline std::string checkpoint_identity(const io::checkpoint& from) {
-  std::map<std::filesystem::path, detail::checksum> files;
+  std::map<std::filesystem::path, std::vector<std::byte>> files;  // what stands for each
+  const auto append = [](std::vector<std::byte>& to, std::span<const std::byte> bytes) {
+    to.insert(to.end(), bytes.begin(), bytes.end());
+  };
   for (const std::string_view name : from.names()) {
     const io::tensor& tensor = from.at(name);
     const auto middle = tensor.bytes.subspan(tensor.bytes.size() / 2);
-    files[tensor.file].add(middle.first(std::min<std::size_t>(64, middle.size())));
+    append(files[tensor.file], middle.first(std::min<std::size_t>(64, middle.size())));
   }
   std::string text;
-  for (auto& [path, sum] : files) {
+  for (auto& [path, sample] : files) {
     const io::mapped_file file = io::mapped_file::open(path);
     const auto header = io::parse_safetensors_header(file.bytes(), path.string());
-    sum.add(file.bytes().first(header.data_start));
-    text += path.filename().string() + " " + std::to_string(file.bytes().size()) + " " + sum.text() + "\n";
+    append(sample, file.bytes().first(header.data_start));
+    const std::uint64_t sum = data_checksum(sample);
+    text += path.filename().string() + " " + std::to_string(file.bytes().size()) + " " +
+            checksum_text({&sum, 1}) + "\n";
   }
   return text;
 }
@@ -71,7 +60,6 @@ inline dtype packed_weights(const std::filesystem::path& path) {
   return *type;
 }
 
-template <backend B>
 class packed_file {
  public:
   /// Throws `error` naming `path` unless it is a packed file of weights of type `wanted`, of the checkpoint
@@ -100,7 +88,7 @@ class packed_file {
   }
 
   const std::filesystem::path& path() const { return path_; }
-  const packed_layout<B>& layout() const { return layout_; }
+  const packed_layout& layout() const { return layout_; }
   /// Where in the file the data begin.
   std::uint64_t data_start() const { return data_start_; }
   std::span<const std::byte> data() const { return mapping_->bytes().subspan(data_start_); }
@@ -124,59 +112,9 @@ class packed_file {
   }
 
   std::filesystem::path path_;
-  packed_layout<B> layout_;
+  packed_layout layout_;
   std::shared_ptr<const io::mapped_file> mapping_;
   std::size_t data_start_ = 0;
-};
-
-/// Gives a model the tensors of a packed file, as weight_reader gives it those of a checkpoint, out of memory
-/// that holds the file's data from byte `first` on.
-template <backend B>
-class packed_reader {
- public:
-  using matrix_weight = weight<typename B::space>;
-
-  packed_reader(B& be, const packed_layout<B>& layout, const std::byte* memory,
-                std::shared_ptr<const void> owner, std::uint64_t first = 0)
-      : be_(be), layout_(layout), memory_(memory), owner_(std::move(owner)), first_(first) {}
-  packed_reader(B& be, const packed_file<B>& file)
-      : packed_reader(be, file.layout(), file.data().data(), file.owner()) {}
-
-  std::string language_prefix() const { return "model."; }
-  /// What was tied when the file was made is stored once.
-  word_embeddings embeddings_of(const llama_config& config) const {
-    const std::string embedding = "model.embed_tokens.weight";
-    return {embedding, config.tie_word_embeddings ? embedding : "lm_head.weight", ""};
-  }
-
-  matrix_weight matrix(const std::string& name, std::initializer_list<std::int64_t>) {
-    const packed_tensor& t = layout_.at(name);
-    return placed(t, t.rows, t.cols);
-  }
-  /// What was transposed when the file was made.
-  matrix_weight transposed(const std::string& name, index rows, index cols) {
-    return placed(layout_.at(name), cols, rows);
-  }
-
-  parameters<B> vector(const std::string& name, index size) {
-    const packed_tensor& t = layout_.at(name);
-    return be_.place_vector({reinterpret_cast<const float*>(bytes(t)), size});
-  }
-
- private:
-  const std::byte* bytes(const packed_tensor& t) const { return memory_ + (t.entry.begin - first_); }
-
-  matrix_weight placed(const packed_tensor& t, index rows, index cols) {
-    const dtype type = layout_.weights();
-    const auto row_bytes = static_cast<index>(bytes_of(type, static_cast<std::size_t>(cols)));
-    return be_.place_weight({{bytes(t), type, rows, cols, row_bytes}, owner_});
-  }
-
-  B& be_;
-  const packed_layout<B>& layout_;
-  const std::byte* memory_;
-  std::shared_ptr<const void> owner_;
-  std::uint64_t first_;
 };
 
 }  // namespace corematching

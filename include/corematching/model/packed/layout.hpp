@@ -14,6 +14,7 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <optional>
 #include <span>
 #include <string>
 #include <utility>
@@ -31,20 +32,15 @@ inline constexpr std::uint64_t packed_layer_alignment = 4096;
 
 /// One tensor of a packed file.
 struct packed_tensor {
-  enum class kind : std::uint8_t { vector, matrix, transposed, padding };
   io::tensor_entry entry;
-  kind what = kind::matrix;
-  index rows = 0;  // as checkpoints store it
+  std::optional<tensor_kind> kind;  // nothing: padding
+  index rows = 0;                   // as checkpoints store it
   index cols = 0;
+
+  bool is_padding() const { return !kind; }
 
   /// Whether it has one row for each neuron.
   bool is_per_neuron() const { return entry.name.find(".mlp.") != std::string::npos; }
-};
-
-/// Bytes of a layer's weights: its attention projections, and each of its neurons.
-struct layer_bytes {
-  std::uint64_t attention = 0;
-  std::uint64_t neuron = 0;
 };
 
 /// Bytes first..last of the data of a file.
@@ -54,25 +50,23 @@ struct byte_range {
   std::uint64_t size() const { return last - first; }
 };
 
-template <backend B>
 class packed_layout {
  public:
   packed_layout(const llama_config& config, dtype weights) : weights_(weights) {
-    add(kind::matrix, "model.embed_tokens.weight", config.vocab_size, config.hidden_size);
+    add({tensor_kind::matrix, "model.embed_tokens.weight", config.vocab_size, config.hidden_size});
     embedding_ = range_of(tensors_.back());
     for (index i = 0; i < config.layers; ++i) {
       pad(packed_layer_alignment);
       const std::uint64_t first = size();
       const std::size_t first_tensor = tensors_.size();
-      decoder_weights<B> unused;
-      visit_layer(unused, config, layer_prefix("model.", i), collector{*this});
+      visit_layer(config, layer_prefix("model.", i), [this](const tensor_description& t, auto) { add(t); });
       layers_.push_back({first, size()});
       tensors_of_.push_back({first_tensor, tensors_.size()});
     }
     pad(packed_layer_alignment);
-    add(kind::vector, "model.norm.weight", 1, config.hidden_size);
+    add({tensor_kind::vector, "model.norm.weight", 1, config.hidden_size});
     if (!config.tie_word_embeddings)
-      add(kind::matrix, "lm_head.weight", config.vocab_size, config.hidden_size);
+      add({tensor_kind::matrix, "lm_head.weight", config.vocab_size, config.hidden_size});
     for (const packed_tensor& t : tensors_) by_name_.emplace(t.entry.name, &t - tensors_.data());
   }
 
@@ -88,7 +82,7 @@ class packed_layout {
   layer_bytes bytes_of_layer(index i) const {
     layer_bytes sum;
     for (const packed_tensor& t : tensors_of(i)) {
-      if (t.what == kind::vector || t.what == kind::padding) continue;
+      if (t.is_padding() || t.kind == tensor_kind::vector) continue;
       const std::uint64_t size = t.entry.end - t.entry.begin;
       if (t.is_per_neuron()) {
         sum.neuron += size / static_cast<std::uint64_t>(t.entry.shape.front());
@@ -107,38 +101,21 @@ class packed_layout {
   }
 
  private:
-  using kind = packed_tensor::kind;
-
-  struct collector {
-    packed_layout& layout;
-    void vector(const parameters<B>&, const std::string& name, index size) {
-      layout.add(kind::vector, name, 1, size);
-    }
-    void matrix(const weight<typename B::space>&, const std::string& name, index rows, index cols) {
-      layout.add(kind::matrix, name, rows, cols);
-    }
-    void transposed(const weight<typename B::space>&, const std::string& name, index rows, index cols) {
-      layout.add(kind::transposed, name, rows, cols);
-    }
-  };
-
   static byte_range range_of(const packed_tensor& t) { return {t.entry.begin, t.entry.end}; }
 
-  void add(kind what, std::string name, index rows, index cols) {
+  void add(const tensor_description& t) {
     pad(packed_tensor_alignment);
-    const dtype type = what == kind::vector ? dtype::f32 : weights_;
-    const index out = what == kind::transposed ? cols : rows, in = what == kind::transposed ? rows : cols;
-    require(in % block_of(type) == 0, "tensor \"", name, "\" as ", name_of(type),
+    const bool transposed = t.kind == tensor_kind::transposed, vector = t.kind == tensor_kind::vector;
+    const dtype type = vector ? dtype::f32 : weights_;
+    const index out = transposed ? t.cols : t.rows, in = transposed ? t.rows : t.cols;
+    require(in % block_of(type) == 0, "tensor \"", t.name, "\" as ", name_of(type),
             ": needs rows of a multiple of ", block_of(type), " weights, not ", in);
     const auto row_bytes = static_cast<std::int64_t>(bytes_of(type, static_cast<std::size_t>(in)));
-    const std::uint64_t begin = size();
+    const std::uint64_t begin = size(), end = begin + static_cast<std::uint64_t>(out * row_bytes);
     std::vector<std::int64_t> shape{out, is_quantised(type) ? row_bytes : in};
-    if (what == kind::vector) shape.erase(shape.begin());
-    tensors_.push_back({{std::move(name), io::stored_elements(type), std::move(shape), begin,
-                         begin + static_cast<std::uint64_t>(out * row_bytes)},
-                        what,
-                        rows,
-                        cols});
+    if (vector) shape.erase(shape.begin());
+    tensors_.push_back(
+        {{t.name, io::stored_elements(type), std::move(shape), begin, end}, t.kind, t.rows, t.cols});
   }
 
   void pad(std::uint64_t alignment) {
@@ -150,7 +127,7 @@ class packed_layout {
                          {length},
                          begin,
                          end},
-                        kind::padding,
+                        std::nullopt,
                         1,
                         length});
   }

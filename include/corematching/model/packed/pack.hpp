@@ -39,18 +39,17 @@ class packer {
         named_(named) {}
 
   void write(const packed_tensor& t) {
-    using kind = packed_tensor::kind;
-    if (t.what == kind::padding) {
+    if (t.is_padding()) {
       const std::vector<std::byte> zeros(static_cast<std::size_t>(t.cols));
       return put(zeros);
     }
     const std::string name = stored_name(t.entry.name);
-    if (t.what == kind::vector) {
+    if (t.kind == tensor_kind::vector) {
       const std::vector<float> values = reader_.values(name, {t.cols});
       return put(std::as_bytes(std::span(values)));
     }
-    const auto w = t.what == kind::transposed ? reader_.transposed(name, t.rows, t.cols)
-                                              : reader_.matrix(name, {t.rows, t.cols});
+    const auto w = t.kind == tensor_kind::transposed ? reader_.transposed(name, t.rows, t.cols)
+                                                     : reader_.matrix(name, {t.rows, t.cols});
     put({w.view.data, static_cast<std::size_t>(stored_bytes(w.view))});
     io::give_back(from_.at(name).bytes);
   }
@@ -96,7 +95,7 @@ void pack(B& be, const llama_config& config, const io::checkpoint& from, dtype w
   const word_embeddings named = stored_word_embeddings(config, from);
   llama_config stored = config;
   stored.tie_word_embeddings = named.tied();
-  const packed_layout<B> layout(stored, weights);
+  const packed_layout layout(stored, weights);
   std::vector<io::tensor_entry> entries;
   for (const packed_tensor& t : layout.tensors()) entries.push_back(t.entry);
   std::map<std::string, std::string> metadata{{"format", packed_format},
