@@ -39,7 +39,7 @@ struct sites {
   static constexpr bool has = (std::same_as<Site, Sites> || ...);
   /// Whether holds(Site{}) for each of them.
   template <class Predicate>
-  static constexpr bool all(Predicate holds) {
+  static constexpr bool all([[maybe_unused]] Predicate holds) {
     return (holds(Sites{}) && ...);
   }
 };
