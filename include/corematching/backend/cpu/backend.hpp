@@ -16,7 +16,6 @@
 #include "corematching/backend/backend.hpp"
 #include "corematching/backend/cpu/decode/attention.hpp"
 #include "corematching/backend/cpu/decode/row_products.hpp"
-#include "corematching/backend/cpu/memory/buffer.hpp"
 #include "corematching/backend/cpu/memory/huge_pages.hpp"
 #include "corematching/backend/cpu/pointwise.hpp"
 #include "corematching/backend/cpu/prefill/attention.hpp"
@@ -24,7 +23,11 @@
 #include "corematching/backend/cpu/selection.hpp"
 #include "corematching/backend/cpu/threads/thread_pool.hpp"
 #include "corematching/backend/cpu/weight_conversion.hpp"
+#include "corematching/backend/host_buffer.hpp"
 #include "corematching/core/instruction_set.hpp"
+#include "corematching/select/core_neurons.hpp"
+#include "corematching/select/core_tokens.hpp"
+#include "corematching/select/neuron_set.hpp"
 
 #if defined(__x86_64__) && !COREMATCHING_HAS_AVX2 && !defined(COREMATCHING_NO_SIMD)
 #pragma message(                                                                                                 \
@@ -40,7 +43,7 @@ class backend {
  public:
   using space = host_space;
   template <class T>
-  using buffer = cpu::buffer<T>;
+  using buffer = host_buffer<T>;
   using out = matrix_view<float>;
   using in = matrix_view<const float>;
   using vec = vector_view<const float>;
@@ -233,8 +236,8 @@ class backend {
     detail::count_core(pool_, tallies_, frequency, x, counts, rho, rule, rows);
   }
 
-  neuron_set core_neurons(vector_view<const std::int32_t> frequency, double beta) {
-    return neuron_set(select::core_neurons(frequency, beta), frequency.size);
+  select::neuron_set core_neurons(vector_view<const std::int32_t> frequency, double beta) {
+    return select::neuron_set(select::core_neurons(frequency, beta), frequency.size);
   }
 
   void overlap(vector_view<std::int32_t> scores, matrix_view<const std::uint64_t> bits,

@@ -4,9 +4,7 @@
 #pragma once
 
 #include <algorithm>
-#include <cmath>
 #include <cstddef>
-#include <limits>
 #include <vector>
 
 #include "corematching/backend/backend.hpp"
@@ -14,6 +12,7 @@
 #include "corematching/backend/cpu/memory/growing_buffer.hpp"
 #include "corematching/backend/cpu/memory/huge_pages.hpp"
 #include "corematching/backend/cpu/threads/thread_pool.hpp"
+#include "corematching/backend/weight_limits.hpp"
 #include "corematching/core/quantised.hpp"
 #include "corematching/core/view.hpp"
 
@@ -21,34 +20,10 @@ namespace corematching::cpu {
 inline namespace COREMATCHING_CPU_ISA {
 namespace detail {
 
-/// Largest magnitude that `target` stores as a finite number; in the block formats the scale, largest / 127
-/// or / 8, is a binary16.
-constexpr float largest_weight(dtype target) {
-  constexpr float largest_f16 = 65504;
-  switch (target) {
-    case dtype::f32: return std::numeric_limits<float>::max();
-    case dtype::bf16: return to_float(bf16{0x7f7f});
-    case dtype::f16: return largest_f16;
-    case dtype::q8_0: return 127 * largest_f16;
-    case dtype::q4_0: return 8 * largest_f16;
-  }
-  return 0;
-}
-
-inline void check_weights(const float* row, index size, dtype target) {
-  const float limit = largest_weight(target);
-  // A NaN compares with nothing.
-  const float* const end = row + size;
-  const float* const found = std::find_if(row, end, [limit](float x) { return !(std::abs(x) <= limit); });
-  if (found == end) return;
-  require(std::isfinite(*found), "it holds ", *found, ", which is no finite number");
-  fail("it holds ", *found, ", beyond the ", limit, " that ", name_of(target), " can store");
-}
-
 /// Stores `size` values as one row of type `T`.
 template <class T>
 void store_row(const float* from, index size, std::byte* to) {
-  check_weights(from, size, dtype_of<T>);
+  check_weights({from, size}, dtype_of<T>);
   if constexpr (block_format<T>) {
     quantise_row<T>(from, size, to);
   } else {
@@ -92,8 +67,7 @@ inline weight<host_space> convert_weight(thread_pool& pool, std::vector<growing_
                                          const stored_view<>& source, dtype target, bool transposed) {
   const index rows = transposed ? source.cols : source.rows;
   const index cols = transposed ? source.rows : source.cols;
-  require(!is_quantised(target) || cols % block_size == 0, name_of(target), " needs rows of a multiple of ",
-          block_size, " weights, not ", cols);
+  check_row_length(cols, target);
   const auto row_bytes = bytes_of(target, static_cast<std::size_t>(cols));
   auto memory = weight_memory(row_bytes * static_cast<std::size_t>(rows));
   const index panels = (rows + converted_rows - 1) / converted_rows;
