@@ -22,6 +22,7 @@ GOOD = {
     "text/tokenizer.hpp": '#include "corematching/io/safetensors.hpp"\n',
     "chat/format.hpp": '#include "corematching/io/safetensors.hpp"\n',
     "backend/backend.hpp": '#include "corematching/core/view.hpp"\n',
+    "backend/eigen/matmul.hpp": '#include <Eigen/Core>\n#include "corematching/backend/backend.hpp"\n',
     "backend/cpu/matmul.hpp": '#include <Eigen/Core>\n#include "corematching/backend/backend.hpp"\n',
     "backend/cuda/matmul.cuh": '#include <cublas_v2.h>\n#include "corematching/backend/backend.hpp"\n',
     "backend/linked/backend.hpp": '#include "corematching/backend/backend.hpp"\n',
