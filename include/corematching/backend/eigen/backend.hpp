@@ -48,6 +48,8 @@ class backend {
   using cached = mutable_stored_view<>;
   using neurons = neuron_selection<space>;
 
+  static constexpr const char* name = "Eigen";
+
   /// `threads`: of Eigen's products, where it is compiled with OpenMP; otherwise there is one. 0 leaves the
   /// number to OpenMP. Eigen has one number for the whole program: the one that was asked for last.
   explicit backend(int threads = 0) {
