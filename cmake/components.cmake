@@ -89,12 +89,11 @@ if("eigen_linked" IN_LIST wanted)
   include(${CMAKE_CURRENT_LIST_DIR}/eigen_linked.cmake)
 endif()
 if("cpu" IN_LIST wanted)
-  corematching_need(cpu Eigen3 3.4 Eigen3::Eigen libeigen3-dev)
   set(THREADS_PREFER_PTHREAD_FLAG ON)
   find_package(Threads REQUIRED)
   corematching_component(cpu HEADERS backend/cpu/*.hpp backend/cpu/body.cpp cpu.hpp cpu_linked.hpp
     linked_models.hpp
-    LINK corematching_model Eigen3::Eigen Threads::Threads)
+    LINK corematching_model Threads::Threads)
 endif()
 if("cpu_linked" IN_LIST wanted)
   include(${CMAKE_CURRENT_LIST_DIR}/cpu_linked.cmake)

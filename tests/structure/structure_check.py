@@ -36,7 +36,7 @@ MAY_INCLUDE = {
                  "hooks", "model", "umbrella"},
 }
 # Third-party headers, by the first part of their path, and the parts that may include them.
-THIRD_PARTY = {"Eigen": {"backend/eigen", "backend/cpu"}, "unsupported": set(), "nlohmann": {"io", "model"}, "oniguruma.h": {"text"},
+THIRD_PARTY = {"Eigen": {"backend/eigen"}, "unsupported": set(), "nlohmann": {"io", "model"}, "oniguruma.h": {"text"},
                "utf8proc.h": {"text"}, "sentencepiece_processor.h": {"text"}}
 # Headers of the CUDA Toolkit, and the parts that may include them, in files .cuh: whatever ends in .hpp is plain C++.
 CUDA_HEADER = re.compile(r"(cuda\w*|cublas\w*|mma)\.h$")

@@ -174,9 +174,7 @@ class backend {
   }
 
   void add(out y, in x) {
-    for_rows(x, [&](index i) {
-      detail::eigen_row(y.row(i).data, y.cols) += detail::eigen_const_row(x.row(i).data, x.cols);
-    });
+    for_rows(x, [&](index i) { detail::add_rows(y.row(i), y.row(i).data, x.row(i).data); });
   }
 
   void copy(out y, in x) {
@@ -302,8 +300,7 @@ class backend {
       });
       std::fill_n(y.row(t).data, y.cols, 0.0f);
       for (const float* partial : partials_)
-        if (partial != nullptr)
-          detail::eigen_row(y.row(t).data, y.cols) += detail::eigen_const_row(partial, y.cols);
+        if (partial != nullptr) detail::add_rows(y.row(t), y.row(t).data, partial);
     }
   }
 

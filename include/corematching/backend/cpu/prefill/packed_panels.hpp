@@ -13,6 +13,7 @@
 #include "corematching/backend/cpu/decode/rounded_tokens.hpp"
 #include "corematching/backend/cpu/prefill/panel_kernels.hpp"
 #include "corematching/backend/cpu/restriction.hpp"
+#include "corematching/backend/cpu/simd/rows.hpp"
 #include "corematching/backend/cpu/simd/transpose.hpp"
 #include "corematching/core/quantised.hpp"
 #include "corematching/core/view.hpp"
