@@ -50,11 +50,13 @@ class backend {
 
   static constexpr const char* name = "Eigen";
 
-  /// `threads`: of Eigen's products, where it is compiled with OpenMP; otherwise there is one. 0 leaves the
-  /// number to OpenMP. Eigen has one number for the whole program: the one that was asked for last.
+  /// `threads`: of Eigen's products, where it is compiled with OpenMP; otherwise there is one. 0 takes as
+  /// many as OpenMP gives, and more never are, since they wait for each other without sleeping. Eigen has one
+  /// number for the whole program: the one that was asked for last.
   explicit backend(int threads = 0) {
     require(threads >= 0 && threads <= 1024, "threads must lie in 0..1024, not ", threads);
-    Eigen::setNbThreads(threads);
+    Eigen::setNbThreads(0);
+    if (threads > 0) Eigen::setNbThreads(std::min(threads, Eigen::nbThreads()));
   }
 
   int threads() const { return Eigen::nbThreads(); }
