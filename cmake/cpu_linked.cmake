@@ -2,14 +2,11 @@
 # corematching::cpu_linked: the CPU backend compiled once for each instruction set (a body), for programs that choose
 # among them when they run. Used inside the project and, installed, by find_package; then it builds in the project of
 # whoever asked. Nothing is built unless a target links it.
-#
-# Bodies are compiled with flags that the program is not, so they may share no symbol with it or with each other, not
-# even an inline function of the standard library: each is linked by itself, its groups of mergeable sections dissolved,
-# and then all of its symbols but the entry are made local.
 if(TARGET corematching::cpu_linked)
   return()
 endif()
 include(CheckCXXSourceCompiles)
+include(${CMAKE_CURRENT_LIST_DIR}/linked_body.cmake)
 include(${CMAKE_CURRENT_LIST_DIR}/linked_models.cmake)
 
 set(COREMATCHING_CPU_BODIES all CACHE STRING
@@ -32,10 +29,7 @@ else()
   set(corematching_flags_of_baseline -DCOREMATCHING_NO_SIMD)
 endif()
 
-get_target_property(corematching_include_dir corematching::core INTERFACE_INCLUDE_DIRECTORIES)
-string(REGEX REPLACE "^\\$<BUILD_INTERFACE:([^>]*)>.*$" "\\1" corematching_include_dir "${corematching_include_dir}")
 set(corematching_cmake_dir ${CMAKE_CURRENT_LIST_DIR})
-set(corematching_body_dir ${CMAKE_CURRENT_BINARY_DIR})
 
 # What the compiler can make depends on the flags of the project, which may change between two configurations.
 string(MD5 corematching_flags_hash "${CMAKE_CXX_COMPILER} ${CMAKE_CXX_FLAGS}")
@@ -108,61 +102,25 @@ function(corematching_wanted_bodies result)
   set(${result} ${bodies} PARENT_SCOPE)
 endfunction()
 
-# What makes a body's symbols local: a linker that dissolves groups, which need not be the one that links programs.
-set(corematching_isolates FALSE)
-set(corematching_linkers ${CMAKE_LINKER})
-get_filename_component(corematching_tools "${CMAKE_OBJCOPY}" DIRECTORY)
-foreach(name IN ITEMS ld.bfd ld)
-  find_program(COREMATCHING_${name} NAMES ${CMAKE_CXX_COMPILER_TARGET}-${name} ${name} HINTS ${corematching_tools})
-  mark_as_advanced(COREMATCHING_${name})
-  if(NOT CMAKE_CROSSCOMPILING)
-    list(APPEND corematching_linkers ${COREMATCHING_${name}})
-  endif()
-endforeach()
-foreach(linker IN LISTS corematching_linkers)
-  execute_process(COMMAND ${linker} --help OUTPUT_VARIABLE help ERROR_QUIET)
-  if(CMAKE_OBJCOPY AND NOT corematching_isolates AND help MATCHES "force-group-allocation")
-    set(corematching_isolates TRUE)
-    set(corematching_linker ${linker})
-  endif()
-endforeach()
-
-# corematching_body(<set>): the target corematching_body_<set> that makes the object file of a body.
-function(corematching_body set)
-  set(objects corematching_body_objects_${set})
-  if(TARGET ${objects})
-    return()
-  endif()
-  add_library(${objects} OBJECT EXCLUDE_FROM_ALL ${corematching_include_dir}/corematching/backend/cpu/body.cpp)
-  target_link_libraries(${objects} PRIVATE corematching::cpu)
-  target_compile_options(${objects} PRIVATE ${corematching_flags_of_${set}} -DCOREMATCHING_BODY=${set} -fno-lto)
-  set_target_properties(${objects} PROPERTIES POSITION_INDEPENDENT_CODE ON INTERPROCEDURAL_OPTIMIZATION OFF
-    CXX_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON UNITY_BUILD OFF CXX_CLANG_TIDY "")
+# corematching_cpu_body(<set>): the body of these kernels.
+function(corematching_cpu_body set)
+  set(flags ${corematching_flags_of_${set}} -DCOREMATCHING_BODY=${set})
   if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
-    # Unique symbols are never made local. And GCC 12 takes the deliberately undefined operand of its own AVX-512
-    # intrinsics for a mistake (GCC bug 105593).
-    target_compile_options(${objects} PRIVATE -fno-gnu-unique -Wno-maybe-uninitialized -Wno-uninitialized)
+    # GCC 12 takes the deliberately undefined operand of its own AVX-512 intrinsics for a mistake (GCC bug 105593).
+    list(APPEND flags -Wno-maybe-uninitialized -Wno-uninitialized)
   endif()
-  if(corematching_isolates)
-    set(object ${corematching_body_dir}/corematching_body_${set}.o)
-    add_custom_command(OUTPUT ${object}
-      COMMAND ${corematching_linker} -r --force-group-allocation $<TARGET_OBJECTS:${objects}> -o ${object}.linked
-      COMMAND ${CMAKE_OBJCOPY} --keep-global-symbol=corematching_cpu_body_${set} ${object}.linked ${object}
-      COMMAND ${CMAKE_COMMAND} -E rm ${object}.linked
-      DEPENDS ${objects} $<TARGET_OBJECTS:${objects}> VERBATIM COMMAND_EXPAND_LISTS
-      COMMENT "Making all of the ${set} kernels' symbols local but their entry")
-    add_custom_target(corematching_body_${set} DEPENDS ${object})
-  endif()
+  corematching_body(${set} SOURCE backend/cpu/body.cpp OPTIONS ${flags} LINK corematching::cpu)
 endfunction()
 
-# corematching_link_bodies(<target> <set>...): a static library with these bodies and the list of them.
+# corematching_link_bodies(<target> <body>...): a static library with these bodies, named after their instruction sets,
+# and the list of them; `eigen` among them is that of eigen_linked.cmake.
 function(corematching_link_bodies target)
   set(corematching_body_declarations "")
   set(corematching_body_addresses "")
-  foreach(set IN LISTS ARGN)
+  foreach(body IN LISTS ARGN)
     string(APPEND corematching_body_declarations
-      "extern const corematching::linked::body<corematching::host_space> corematching_cpu_body_${set};\n")
-    list(APPEND corematching_body_addresses "&corematching_cpu_body_${set}")
+      "extern const corematching::linked::body<corematching::host_space> corematching_cpu_body_${body};\n")
+    list(APPEND corematching_body_addresses "&corematching_cpu_body_${body}")
   endforeach()
   list(JOIN corematching_body_addresses ", " corematching_body_addresses)
   configure_file(${corematching_cmake_dir}/cpu_bodies.cpp.in ${target}.cpp @ONLY)
@@ -170,15 +128,12 @@ function(corematching_link_bodies target)
   set_target_properties(${target} PROPERTIES POSITION_INDEPENDENT_CODE ON)
   corematching_models_on(corematching_host_models host_space)
   target_link_libraries(${target} PUBLIC corematching::model corematching_host_models Threads::Threads)
-  foreach(set IN LISTS ARGN)
-    corematching_body(${set})
-    if(corematching_isolates)
-      set(object ${corematching_body_dir}/corematching_body_${set}.o)
-      set_source_files_properties(${object} PROPERTIES EXTERNAL_OBJECT TRUE GENERATED TRUE)
-      target_sources(${target} PRIVATE ${object})
-      add_dependencies(${target} corematching_body_${set})
+  foreach(body IN LISTS ARGN)
+    if(body STREQUAL "eigen")
+      target_link_libraries(${target} PUBLIC corematching::eigen_linked)
     else()
-      target_sources(${target} PRIVATE $<TARGET_OBJECTS:corematching_body_objects_${set}>)
+      corematching_cpu_body(${body})
+      corematching_put_body(${target} ${body})
     endif()
   endforeach()
 endfunction()

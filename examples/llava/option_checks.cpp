@@ -83,7 +83,7 @@ void refuse_unread(const options& o, const std::function<bool(const std::string&
       {!o.raw_prompt.empty(), {"--system", "--chat-template"}, "with --raw-prompt"},
       {!o.messages.empty(), {"--system"}, "with --messages, which has a role for it"},
       {o.chat, {"--dump", "--show-tokens"}, "with --chat"},
-      {o.cuda_device.has_value(), {"--threads"}, "with --device cuda"}};
+      {o.device.what == device_choice::kind::cuda, {"--threads"}, "with --device cuda"}};
   for (const auto& [applies, names, where] : rules)
     for (const char* name : names)
       if (applies && given(name)) fail(name, ": is not read ", where);

@@ -13,6 +13,7 @@
 
 #include "corematching/core/dtype.hpp"
 #include "corematching/hooks/core_matching_config.hpp"
+#include "llava/options.hpp"
 
 namespace corematching::driver {
 
@@ -87,15 +88,17 @@ inline void set_neuron_layers(std::string_view text, core_matching_config& confi
   config.neuron_layers_end = number<index>(text.substr(colon + 1), "neuron-layers");
 }
 
-/// "cpu": nothing; "cuda", "cuda:N": the number of the device.
-inline std::optional<int> cuda_device(std::string_view text) {
-  constexpr std::string_view cuda = "cuda", numbered = "cuda:";
-  if (text == "cpu") return std::nullopt;
-  if (text == cuda) return 0;
-  if (!text.starts_with(numbered)) fail("--device: \"", text, "\" is none of cpu, cuda, cuda:N");
+/// "cpu", "eigen", "cuda" (its first device) or "cuda:N".
+inline device_choice chosen_device(std::string_view text) {
+  using enum device_choice::kind;
+  constexpr std::string_view numbered = "cuda:";
+  if (text == "cpu") return {cpu};
+  if (text == "eigen") return {eigen};
+  if (text == "cuda") return {cuda};
+  if (!text.starts_with(numbered)) fail("--device: \"", text, "\" is none of cpu, eigen, cuda, cuda:N");
   const int device = number<int>(text.substr(numbered.size()), "device cuda");
   if (device < 0) fail("--device: \"", text, "\": devices are numbered from 0");
-  return device;
+  return {cuda, device};
 }
 
 /// "f32|f16|...": what may stand behind --weights.

@@ -239,8 +239,11 @@ void add_generation(CLI::App& app, options& o) {
       "how keys and values are stored (otherwise f16 beside weights in blocks, f32 beside others)")
       ->group(group);
   add_converted(
-      app, "--device", [&o](const std::string& text) { o.cuda_device = cuda_device(text); },
-      "cpu|cuda|cuda:N", "what computes: the CPU, or a CUDA device by its number (default: cpu)")
+      app, "--device", [&o](const std::string& text) { o.device = chosen_device(text); },
+      "cpu|eigen|cuda|cuda:N",
+      "what computes: the CPU, by its own kernels or by Eigen alone (slow, to compare with), or a CUDA "
+      "device "
+      "by its number (default: cpu)")
       ->group(group);
   app.add_option("--threads", o.threads, "threads of the CPU to work on (0: as many as may run at once)")
       ->capture_default_str()

@@ -22,6 +22,13 @@ struct weight_options {
   std::optional<std::uint64_t> memory_limit;  // bytes held at once
 };
 
+/// What computes.
+struct device_choice {
+  enum class kind : std::uint8_t { cpu, eigen, cuda };
+  kind what = kind::cpu;
+  int number = 0;  // of a CUDA device
+};
+
 struct options {
   std::filesystem::path model;
   weight_options weights;
@@ -39,8 +46,8 @@ struct options {
   core_matching_config sparsity{.sparse_neurons = false, .sparse_tokens = false};
   sampling_options sampling;
   index max_new_tokens = 256;
-  std::vector<std::string> stops;   // texts that end the answer
-  std::optional<int> cuda_device;   // its number; nothing: the CPU
+  std::vector<std::string> stops;  // texts that end the answer
+  device_choice device;
   int threads = 0;                  // of the CPU; 0: as many as may run at once
   std::optional<dtype> cache_type;  // of keys and values; nothing: what fits the weights
 

@@ -6,6 +6,7 @@
 #include <optional>
 #include <string>
 
+#include "corematching/core/error.hpp"
 #include "llava/console.hpp"
 #include "llava/options.hpp"
 #include "llava/report.hpp"
@@ -23,11 +24,19 @@ struct listener {
 /// asked; of one that could not the terminal hears. Throws `error` for whatever else cannot be done.
 bool run_on_cpu(const options& o, console& terminal, const listener& to);
 
+/// The same on the CPU by Eigen alone; an error where this program was built without it.
+bool run_on_eigen(const options& o, console& terminal, const listener& to);
+
 /// The same on the CUDA device that `o` names; an error where this program was built without CUDA.
 bool run_on_cuda(const options& o, console& terminal, const listener& to);
 
 inline bool run(const options& o, console& terminal, const listener& to) {
-  return o.cuda_device ? run_on_cuda(o, terminal, to) : run_on_cpu(o, terminal, to);
+  switch (o.device.what) {
+    case device_choice::kind::cpu: return run_on_cpu(o, terminal, to);
+    case device_choice::kind::eigen: return run_on_eigen(o, terminal, to);
+    case device_choice::kind::cuda: return run_on_cuda(o, terminal, to);
+  }
+  fail("unknown device");
 }
 
 }  // namespace corematching::driver

@@ -6,7 +6,7 @@
 namespace corematching::driver {
 
 bool run_on_cuda(const options& o, console& terminal, const listener& to) {
-  auto be = cuda::make_linked_backend(o.cuda_device.value());
+  auto be = cuda::make_linked_backend(o.device.number);
   return conversation(be, o, terminal).run(to);
 }
 

@@ -28,13 +28,13 @@ const std::vector<index> block_token_counts = {1, 2, 4, 5, 6, 9, 37};
 
 /// Tokens of dot products become multiples of 1/32767 or 1/127 of their block's largest element.
 double token_unit(dtype format, index tokens) {
-  if (tokens > 4) return product_unit(format);
+  if (tokens > 4 || !rounds_tokens_to_integers()) return product_unit(format);
   return format == dtype::q8_0 ? 1.0 / 32767 : 1.0 / 127;
 }
 /// Coefficients of weighted sums become multiples of 1/4095 or 1/127 of the largest of eight rows; for q8_0
 /// the products are rounded to the same step once more.
 double coefficient_unit(dtype format, index tokens) {
-  if (tokens > 4) return sum_unit(format);
+  if (tokens > 4 || !rounds_tokens_to_integers()) return sum_unit(format);
   return format == dtype::q8_0 ? 2.0 / 4095 : 1.0 / 127;
 }
 

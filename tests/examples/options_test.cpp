@@ -55,6 +55,17 @@ TEST(options, read_every_type_of_weights) {
   support::expect_parts(usage_error({"--weights", "q5_0"}), "--weights: \"q5_0\"", "q8_0");
 }
 
+TEST(options, read_what_computes) {
+  using enum device_choice::kind;
+  EXPECT_EQ(parse(with_picture).device.what, cpu);
+  EXPECT_EQ(parse(with_picture, {"--device", "cpu"}).device.what, cpu);
+  EXPECT_EQ(parse(with_picture, {"--device", "eigen", "--threads", "2"}).device.what, eigen);
+  EXPECT_EQ(parse(with_picture, {"--device", "cuda"}).device.what, cuda);
+  EXPECT_EQ(parse(with_picture, {"--device", "cuda:3"}).device.number, 3);
+  for (const char* text : {"gpu", "Eigen", "eigen:1", "cuda:", "cuda:-1"})
+    support::expect_parts(usage_error({"--device", text}), "--device", text);
+}
+
 TEST(options, refuse_files_without_a_name) {
   for (const char* option : {"--model", "--image", "--packed", "--dump", "--show-tokens"})
     support::expect_parts(usage_error({option, ""}), option, "the name is empty");

@@ -27,7 +27,8 @@ using support::expect_parts;
 
 /// Bodies that are never made into backends.
 constexpr cpu::linked_body named_baseline{"baseline", nullptr, nullptr}, named_avx2{"avx2", nullptr, nullptr},
-    named_avx512{"avx512", nullptr, nullptr}, named_amx{"amx", nullptr, nullptr};
+    named_avx512{"avx512", nullptr, nullptr}, named_amx{"amx", nullptr, nullptr},
+    named_eigen{"eigen", nullptr, nullptr};
 constexpr std::array<const cpu::linked_body*, 4> all{&named_amx, &named_baseline, &named_avx512, &named_avx2};
 
 cpu_features with_avx2() {
@@ -56,6 +57,15 @@ TEST(choice_of_a_body, passes_over_tiles_that_the_cpu_lacks_though_its_conversio
 TEST(choice_of_a_body, follows_a_name) {
   EXPECT_EQ(cpu::choose_body(all, with_avx512(), "avx2").name, std::string("avx2"));
   EXPECT_EQ(cpu::choose_body(all, with_avx512(), "baseline").name, std::string("baseline"));
+}
+
+TEST(choice_of_a_body, takes_one_of_no_instruction_set_by_its_name_alone) {
+  constexpr std::array<const cpu::linked_body*, 2> both{&named_baseline, &named_eigen};
+  EXPECT_EQ(cpu::choose_body(both, with_avx2(), "").name, std::string("baseline"));
+  EXPECT_EQ(cpu::choose_body(both, with_avx2(), "eigen").name, std::string("eigen"));
+  constexpr std::array<const cpu::linked_body*, 1> alone{&named_eigen};
+  expect_parts(error_text([&] { cpu::choose_body(alone, with_avx2(), ""); }), "eigen", "none of which");
+  expect_parts(error_text([&] { cpu::choose_body(all, with_avx2(), "eigen"); }), "\"eigen\"", "baseline");
 }
 
 TEST(choice_of_a_body, refuses_names_that_nobody_knows_or_that_cannot_run) {

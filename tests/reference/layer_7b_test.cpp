@@ -10,8 +10,8 @@
 #include <string>
 #include <vector>
 
-#include "corematching/backend/cpu/memory/buffer.hpp"
 #include "corematching/backend/cpu/threads/thread_pool.hpp"
+#include "corematching/backend/host_buffer.hpp"
 #include "support/reference_run.hpp"
 #include "support/test_backend.hpp"
 
@@ -49,7 +49,7 @@ class number_stream {
   /// As a weight matrix, or as the transposed of one.
   weight<> matrix(cpu::thread_pool& pool, bool transposed = false) const {
     const index rows = transposed ? cols_ : rows_, cols = transposed ? rows_ : cols_;
-    auto memory = std::make_shared<cpu::buffer<float>>(rows * cols);
+    auto memory = std::make_shared<host_buffer<float>>(rows * cols);
     pool.for_ranges(rows, 1, [&](int, index first, index last) {
       for (index r = first; r < last; ++r)
         for (index c = 0; c < cols; ++c)
@@ -59,8 +59,8 @@ class number_stream {
     return {{bytes, dtype::f32, rows, cols, cols * index{sizeof(float)}}, memory};
   }
 
-  cpu::buffer<float> vector() const {
-    cpu::buffer<float> values(rows_ * cols_);
+  host_buffer<float> vector() const {
+    host_buffer<float> values(rows_ * cols_);
     for (index i = 0; i < values.size(); ++i) values.data()[i] = (*this)(i);
     return values;
   }
@@ -106,7 +106,7 @@ TEST(layer_7b, agrees_with_transformers) {
   const decoder_layer<B> layer(make_weights(be, reference.at("streams")), shape.attention, activation::silu,
                                reference.at("rms_norm_eps").get<float>());
 
-  cpu::buffer<float> input = number_stream(reference.at("streams").at("input")).vector();
+  host_buffer<float> input = number_stream(reference.at("streams").at("input")).vector();
   const index tokens = input.size() / hidden;
   const matrix_view<float> x{input.data(), tokens, hidden, hidden};
   std::vector<std::int32_t> positions(static_cast<std::size_t>(tokens));

@@ -111,6 +111,7 @@ double weight_rounding(dtype type) {
 /// is more. In tiles each factor is a bfloat16 or, for 16-bit weights, a sum of two that leaves out as much
 /// for tokens, and for f16 weights as much again.
 double factor_rounding(dtype type, bool decode) {
+  if (is_quantised(type) && !support::rounds_tokens_to_integers()) return 0;
   double rounding = 0;
   if (support::multiplied_in_tiles(type)) {
     rounding = is_quantised(type) ? std::sqrt(2.0) * 0x1p-8 : type == dtype::f16 ? 0x1p-15 : 0x1p-16;

@@ -28,7 +28,7 @@ NAMES_OF = {
     "exception": "current_exception exception exception_ptr make_exception_ptr rethrow_exception",
     "filesystem": "filesystem",
     "fstream": "ifstream ofstream",
-    "functional": "equal_to function greater greater_equal hash invoke less multiplies plus",
+    "functional": "equal_to function greater greater_equal hash identity invoke less multiplies plus",
     "future": "async future launch promise",
     "initializer_list": "initializer_list",
     "istream": "istream",

@@ -15,7 +15,7 @@ from pathlib import Path
 sys.dont_write_bytecode = True
 from standard_names import check_standard_names
 
-# Who may include whom: core <- {select, io, backend/*.hpp} <- {backend/cpu, backend/cuda, backend/linked, nn} <-
+# Who may include whom: core <- {select, io, backend/*.hpp} <- {backend/eigen, backend/cpu, backend/cuda, backend/linked, nn} <-
 # {hooks, model, bodies} <- umbrellas; io <- {text, chat}.
 MAY_INCLUDE = {
     "core": {"core"},
@@ -24,18 +24,19 @@ MAY_INCLUDE = {
     "text": {"core", "io", "text"},
     "chat": {"core", "io", "chat"},
     "backend": {"core", "backend"},
+    "backend/eigen": {"core", "select", "backend", "backend/eigen"},
     "backend/cpu": {"core", "select", "backend", "backend/cpu"},
     "backend/cuda": {"core", "select", "backend", "backend/cuda"},
     "backend/linked": {"core", "backend", "backend/linked"},
-    "body": {"core", "backend", "backend/cpu", "backend/cuda", "backend/linked"},
+    "body": {"core", "backend", "backend/eigen", "backend/cpu", "backend/cuda", "backend/linked"},
     "nn": {"core", "backend", "nn"},
     "hooks": {"core", "select", "backend", "nn", "hooks"},
     "model": {"core", "select", "io", "backend", "nn", "model"},
-    "umbrella": {"core", "select", "io", "text", "backend", "backend/cpu", "backend/cuda", "backend/linked", "nn", "hooks", "model",
-                 "umbrella"},
+    "umbrella": {"core", "select", "io", "text", "backend", "backend/eigen", "backend/cpu", "backend/cuda", "backend/linked", "nn",
+                 "hooks", "model", "umbrella"},
 }
 # Third-party headers, by the first part of their path, and the parts that may include them.
-THIRD_PARTY = {"Eigen": {"backend/cpu"}, "unsupported": set(), "nlohmann": {"io", "model"}, "oniguruma.h": {"text"},
+THIRD_PARTY = {"Eigen": {"backend/eigen"}, "unsupported": set(), "nlohmann": {"io", "model"}, "oniguruma.h": {"text"},
                "utf8proc.h": {"text"}, "sentencepiece_processor.h": {"text"}}
 # Headers of the CUDA Toolkit, and the parts that may include them, in files .cuh: whatever ends in .hpp is plain C++.
 CUDA_HEADER = re.compile(r"(cuda\w*|cublas\w*|mma)\.h$")
@@ -158,9 +159,9 @@ def check_header_text(header, code):
     for number, line in enumerate(code.splitlines(), 1):
         if part in BACKEND_FREE and re.match(r"\s*#\s*(if|ifdef|ifndef)\b", line):
             yield number, f"'{part}' is the same on every backend: no compile-time switch"
-        if part in BACKEND_FREE and re.search(r"\b(cpu|cuda)(_backend|::)", line):
+        if part in BACKEND_FREE and re.search(r"\b(eigen|cpu|cuda)(_backend|::)", line):
             yield number, f"'{part}' must not name a backend"
-        if part != "backend/cpu" and re.search(r"\bEigen::", line):
+        if part not in THIRD_PARTY["Eigen"] and re.search(r"\bEigen::", line):
             yield number, f"'{part}' must not name Eigen"
 
 

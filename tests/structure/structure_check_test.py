@@ -22,7 +22,8 @@ GOOD = {
     "text/tokenizer.hpp": '#include "corematching/io/safetensors.hpp"\n',
     "chat/format.hpp": '#include "corematching/io/safetensors.hpp"\n',
     "backend/backend.hpp": '#include "corematching/core/view.hpp"\n',
-    "backend/cpu/matmul.hpp": '#include <Eigen/Core>\n#include "corematching/backend/backend.hpp"\n',
+    "backend/eigen/matmul.hpp": '#include <Eigen/Core>\n#include "corematching/backend/backend.hpp"\n',
+    "backend/cpu/matmul.hpp": '#include "corematching/backend/backend.hpp"\n',
     "backend/cuda/matmul.cuh": '#include <cublas_v2.h>\n#include "corematching/backend/backend.hpp"\n',
     "backend/linked/backend.hpp": '#include "corematching/backend/backend.hpp"\n',
     "backend/cpu/body.cpp":
@@ -67,6 +68,7 @@ class StructureCheck(unittest.TestCase):
 
     def test_refuses_third_party_headers_outside_their_part(self):
         self.refuses("nn/attention.hpp", "#include <Eigen/Dense>\n", "must not include Eigen")
+        self.refuses("backend/cpu/matmul.hpp", "#include <Eigen/Core>\n", "must not include Eigen")
         self.refuses("select/core_tokens.hpp", "#include <nlohmann/json.hpp>\n", "must not include nlohmann")
 
     def test_refuses_device_code_in_plain_headers(self):

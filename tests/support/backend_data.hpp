@@ -203,7 +203,7 @@ inline double tile_unit(corematching::dtype type) {
 /// largest element of their block.
 inline double product_unit(corematching::dtype type) {
   if (multiplied_in_tiles(type)) return tile_unit(type);
-  if (!corematching::is_quantised(type)) return 0;
+  if (!corematching::is_quantised(type) || !rounds_tokens_to_integers()) return 0;
   return rounds_tokens_to_bytes() ? 1.0 / 127 : 1.0 / 32767;
 }
 
@@ -211,7 +211,7 @@ inline double product_unit(corematching::dtype type) {
 /// is sqrt(3) as much.
 inline double sum_unit(corematching::dtype type) {
   if (multiplied_in_tiles(type)) return tile_unit(type);
-  return corematching::is_quantised(type) ? 1.8 / 32767 : 0;
+  return corematching::is_quantised(type) && rounds_tokens_to_integers() ? 1.8 / 32767 : 0;
 }
 
 /// What that adds to products with elements in any type but the block formats, whose few tokens are rounded

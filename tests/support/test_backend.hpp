@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The backend that tests run on, linked: the same files are built for the host's memory, where every body of
-// the CPU backend computes in turn, and, with COREMATCHING_TEST_DEVICE, for a CUDA device or for the emulator
-// of one.
+// the CPU backend and Eigen's compute in turn, and, with COREMATCHING_TEST_DEVICE, for a CUDA device or for
+// the emulator of one.
 #pragma once
 
 #include <concepts>
@@ -53,7 +53,7 @@ B make_backend(int threads) {
   return corematching::cpu::make_linked_backend(threads);
 }
 
-/// Of the body that computes, as config.hpp names it.
+/// Of the body that computes, as config.hpp names it; empty for Eigen's.
 inline const std::string& instruction_set() {
   static const std::string name = make_backend(1).describe().instruction_set;
   return name;
@@ -65,6 +65,15 @@ inline bool multiplied_in_tiles(corematching::dtype type) {
 }
 
 #endif
+
+/// Whether products with weights in the block formats round tokens at all, which Eigen's do not.
+inline bool rounds_tokens_to_integers() {
+#if defined(COREMATCHING_TEST_DEVICE)
+  return false;
+#else
+  return !instruction_set().empty();
+#endif
+}
 
 /// Whether products of many tokens with weights in the block formats round tokens to 8 bits, not to 16.
 inline bool rounds_tokens_to_bytes() {

@@ -43,7 +43,7 @@
 
 // A header-only library is compiled with its user's flags. What depends on the instruction set lives in an
 // inline namespace of this name, so that kernels of two translation units with different -march flags are
-// different functions. What they inline from elsewhere (the standard library, Eigen) is not, and a linker
+// different functions. What they inline from elsewhere (the standard library) is not, and a linker
 // keeps any one of its copies: only bodies (backend/cpu/body.cpp) really meet in one program.
 #if COREMATCHING_HAS_AMX
 #define COREMATCHING_CPU_ISA amx

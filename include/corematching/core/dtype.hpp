@@ -161,12 +161,17 @@ decltype(auto) visit_elements(dtype type, Body&& body) {
   return detail::visit_one(element_formats(), type, body);
 }
 
-/// The same for formats in which weights are stored and multiplied; others are an error.
-template <class Body>
-decltype(auto) visit_weights(dtype type, Body&& body) {
+/// Throws `error` where weights are neither stored nor multiplied as `type`.
+inline void require_weight_type(dtype type) {
   require(detail::is_known(type), "unknown dtype");
   if (!detail::facts_of(type).multiplied) [[unlikely]]
     fail(name_of(type), " is only read: weights are stored and multiplied as ", weight_names(", "));
+}
+
+/// The same for formats in which weights are stored and multiplied; others are an error.
+template <class Body>
+decltype(auto) visit_weights(dtype type, Body&& body) {
+  require_weight_type(type);
   return detail::visit_one(weight_formats(), type, body);
 }
 

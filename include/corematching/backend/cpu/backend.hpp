@@ -16,7 +16,6 @@
 #include "corematching/backend/backend.hpp"
 #include "corematching/backend/cpu/decode/attention.hpp"
 #include "corematching/backend/cpu/decode/row_products.hpp"
-#include "corematching/backend/cpu/memory/buffer.hpp"
 #include "corematching/backend/cpu/memory/huge_pages.hpp"
 #include "corematching/backend/cpu/pointwise.hpp"
 #include "corematching/backend/cpu/prefill/attention.hpp"
@@ -24,8 +23,12 @@
 #include "corematching/backend/cpu/selection.hpp"
 #include "corematching/backend/cpu/threads/thread_pool.hpp"
 #include "corematching/backend/cpu/weight_conversion.hpp"
+#include "corematching/backend/host_buffer.hpp"
 #include "corematching/core/executor.hpp"
 #include "corematching/core/instruction_set.hpp"
+#include "corematching/select/core_neurons.hpp"
+#include "corematching/select/core_tokens.hpp"
+#include "corematching/select/neuron_set.hpp"
 
 #if defined(__x86_64__) && !COREMATCHING_HAS_AVX2 && !defined(COREMATCHING_NO_SIMD)
 #pragma message(                                                                                                 \
@@ -41,7 +44,7 @@ class backend {
  public:
   using space = host_space;
   template <class T>
-  using buffer = cpu::buffer<T>;
+  using buffer = host_buffer<T>;
   using out = matrix_view<float>;
   using in = matrix_view<const float>;
   using vec = vector_view<const float>;
@@ -179,9 +182,7 @@ class backend {
   }
 
   void add(out y, in x) {
-    for_rows(x, [&](index i) {
-      detail::eigen_row(y.row(i).data, y.cols) += detail::eigen_const_row(x.row(i).data, x.cols);
-    });
+    for_rows(x, [&](index i) { detail::add_rows(y.row(i), y.row(i).data, x.row(i).data); });
   }
 
   void copy(out y, in x) {
@@ -241,8 +242,8 @@ class backend {
     detail::count_core(pool_, tallies_, frequency, x, counts, rho, rule, rows);
   }
 
-  neuron_set core_neurons(vector_view<const std::int32_t> frequency, double beta) {
-    return neuron_set(select::core_neurons(frequency, beta), frequency.size);
+  select::neuron_set core_neurons(vector_view<const std::int32_t> frequency, double beta) {
+    return select::neuron_set(select::core_neurons(frequency, beta), frequency.size);
   }
 
   void overlap(vector_view<std::int32_t> scores, matrix_view<const std::uint64_t> bits,
@@ -299,8 +300,7 @@ class backend {
       });
       std::fill_n(y.row(t).data, y.cols, 0.0f);
       for (const float* partial : partials_)
-        if (partial != nullptr)
-          detail::eigen_row(y.row(t).data, y.cols) += detail::eigen_const_row(partial, y.cols);
+        if (partial != nullptr) detail::add_rows(y.row(t), y.row(t).data, partial);
     }
   }
 

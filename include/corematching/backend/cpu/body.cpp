@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The CPU backend as a body for linked_backend: compiled once for each instruction set, with its flags and
 // its name as COREMATCHING_BODY. Of its symbols only the entry may be seen by others
-// (cmake/cpu_linked.cmake).
+// (cmake/linked_body.cmake).
 #include <string_view>
 
 #include "corematching/backend/cpu/backend.hpp"

@@ -2,18 +2,20 @@
 // Normalisations, nonlinearities and the rotary embedding on rows of activations.
 #pragma once
 
-#include <Eigen/Core>
+#include <algorithm>
 #include <cmath>
+#include <functional>
 
 #include "corematching/backend/backend.hpp"
+#include "corematching/backend/cpu/simd/exponential.hpp"
+#include "corematching/backend/cpu/simd/f32x8.hpp"
+#include "corematching/backend/cpu/simd/rows.hpp"
 #include "corematching/core/config.hpp"
+#include "corematching/core/view.hpp"
 
 namespace corematching::cpu {
 inline namespace COREMATCHING_CPU_ISA {
 namespace detail {
-
-using eigen_row = Eigen::Map<Eigen::ArrayXf>;
-using eigen_const_row = Eigen::Map<const Eigen::ArrayXf>;
 
 inline float activated(activation act, float x) {
   switch (act) {
@@ -25,33 +27,62 @@ inline float activated(activation act, float x) {
   return x;
 }
 
-/// x = act(x), elementwise. The sigmoid forms use Eigen's vectorised exponential.
+/// x = x / (1 + exp(slope x)), elementwise.
+inline void sigmoid_row(vector_view<float> x, float slope) {
+  const f32x8 one = f32x8::broadcast(1), factor = f32x8::broadcast(slope);
+  const auto weighed = [=](f32x8 v) { return v / (one + exp(factor * v)); };
+  map_rows(x, weighed, x.data);
+}
+
+/// x = act(x), elementwise.
 inline void activate_row(activation act, vector_view<float> x) {
-  eigen_row row(x.data, x.size);
   switch (act) {
-    case activation::silu: row = row / (1 + (-row).exp()); break;
-    case activation::quick_gelu: row = row / (1 + (-1.702f * row).exp()); break;
+    case activation::silu: sigmoid_row(x, -1); break;
+    case activation::quick_gelu: sigmoid_row(x, -1.702f); break;
     default:
       for (float& value : x) value = activated(act, value);
   }
 }
 
+/// y = a + b, elementwise; both may be y.
+inline void add_rows(vector_view<float> y, const float* a, const float* b) {
+  map_rows(y, std::plus<f32x8>(), a, b);
+}
+
+/// y = x + bias; a null bias adds nothing.
+inline void biased_row(vector_view<float> y, const float* x, const float* bias) {
+  if (bias == nullptr) {
+    std::copy_n(x, y.size, y.data);
+  } else {
+    add_rows(y, x, bias);
+  }
+}
+
+/// y = act(gate) * up, elementwise.
+inline void gated_row(activation act, vector_view<float> y, const float* gate, const float* up) {
+  std::copy_n(gate, y.size, y.data);
+  activate_row(act, y);
+  map_rows(y, std::multiplies<f32x8>(), y.data, up);
+}
+
 /// y = weight * (x / sqrt(mean(x^2) + eps))
 inline void rms_norm_row(vector_view<float> y, vector_view<const float> x, vector_view<const float> weight,
                          float eps) {
-  const eigen_const_row row(x.data, x.size);
-  const float scale = 1 / std::sqrt(row.square().mean() + eps);
-  eigen_row(y.data, y.size) = eigen_const_row(weight.data, weight.size) * (row * scale);
+  const float squares = sum_of(x, [](f32x8 v) { return v * v; });
+  const f32x8 scale = f32x8::broadcast(1 / std::sqrt(squares / static_cast<float>(x.size) + eps));
+  const auto normed = [scale](f32x8 v, f32x8 w) { return w * (v * scale); };
+  map_rows(y, normed, x.data, weight.data);
 }
 
 /// y = (x - mean(x)) / sqrt(var(x) + eps) * weight + bias
 inline void layer_norm_row(vector_view<float> y, vector_view<const float> x, vector_view<const float> weight,
                            vector_view<const float> bias, float eps) {
-  const eigen_const_row row(x.data, x.size);
-  const float mean = row.mean();
-  const float scale = 1 / std::sqrt((row - mean).square().mean() + eps);
-  eigen_row(y.data, y.size) = (row - mean) * scale * eigen_const_row(weight.data, weight.size) +
-                              eigen_const_row(bias.data, bias.size);
+  const auto size = static_cast<float>(x.size);
+  const f32x8 mean = f32x8::broadcast(sum_of(x) / size);
+  const float squares = sum_of(x, [mean](f32x8 v) { return (v - mean) * (v - mean); });
+  const f32x8 scale = f32x8::broadcast(1 / std::sqrt(squares / size + eps));
+  const auto normed = [=](f32x8 v, f32x8 w, f32x8 b) { return fma((v - mean) * scale, w, b); };
+  map_rows(y, normed, x.data, weight.data, bias.data);
 }
 
 /// Rotates every head of one row by the angles position * frequency, in the half-split layout: element i of a

@@ -6,34 +6,14 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
-#include <utility>
 #include <vector>
 
 #include "corematching/backend/cpu/threads/thread_pool.hpp"
 #include "corematching/core/core_count.hpp"
 #include "corematching/core/view.hpp"
 #include "corematching/select/core_neurons.hpp"
-#include "corematching/select/core_tokens.hpp"
 
 namespace corematching::cpu {
-
-/// A set of neurons, as ascending numbers and as bits.
-class neuron_set {
- public:
-  neuron_set() = default;
-  neuron_set(std::vector<std::int32_t> indices, index neurons)
-      : indices_(std::move(indices)), bits_(static_cast<std::size_t>(select::words_for(neurons))) {
-    select::indices_to_bits(this->indices(), bits_.data(), std::ssize(bits_));
-  }
-
-  index_view<> indices() const { return {indices_.data(), std::ssize(indices_)}; }
-  vector_view<const std::uint64_t> bits() const { return {bits_.data(), std::ssize(bits_)}; }
-
- private:
-  std::vector<std::int32_t> indices_;
-  std::vector<std::uint64_t> bits_;
-};
-
 inline namespace COREMATCHING_CPU_ISA {
 namespace detail {
 

@@ -4,7 +4,6 @@
 #pragma once
 
 #include <algorithm>
-#include <cmath>
 #include <cstddef>
 #include <vector>
 
@@ -13,6 +12,7 @@
 #include "corematching/backend/cpu/memory/growing_buffer.hpp"
 #include "corematching/backend/cpu/memory/huge_pages.hpp"
 #include "corematching/backend/cpu/threads/thread_pool.hpp"
+#include "corematching/backend/weight_limits.hpp"
 #include "corematching/core/dtype.hpp"
 #include "corematching/core/error.hpp"
 #include "corematching/core/formats/traits.hpp"
@@ -23,21 +23,10 @@ namespace corematching::cpu {
 inline namespace COREMATCHING_CPU_ISA {
 namespace detail {
 
-/// Throws `error` where a value is none that `target` stores as a finite number.
-inline void check_weights(const float* row, index size, dtype target) {
-  const float limit = largest_of(target);
-  // A NaN compares with nothing.
-  const float* const end = row + size;
-  const float* const found = std::find_if(row, end, [limit](float x) { return !(std::abs(x) <= limit); });
-  if (found == end) return;
-  require(std::isfinite(*found), "it holds ", *found, ", which is no finite number");
-  fail("it holds ", *found, ", beyond the ", limit, " that ", name_of(target), " can store");
-}
-
 /// Stores `size` values as one row of type `T`.
 template <class T>
 void store_row(const float* from, index size, std::byte* to) {
-  check_weights(from, size, dtype_of<T>);
+  check_weights({from, size}, dtype_of<T>);
   if constexpr (block_format<T>) {
     quantise_row<T>(from, size, to);
   } else {
@@ -79,8 +68,7 @@ inline weight<host_space> convert_weight(thread_pool& pool, std::vector<growing_
   const auto store = visit_weights(target, []<class T>() { return store_panel<T>; });
   const index rows = transposed ? source.cols : source.rows;
   const index cols = transposed ? source.rows : source.cols;
-  require(cols % block_of(target) == 0, name_of(target), " needs rows of a multiple of ", block_of(target),
-          " weights, not ", cols);
+  check_row_length(cols, target);
   const auto row_bytes = static_cast<index>(bytes_of(target, static_cast<std::size_t>(cols)));
   auto memory = weight_memory(stored_bytes(target, rows, cols));
   const index panels = (rows + converted_rows - 1) / converted_rows;

@@ -87,6 +87,7 @@ description describe(B& be) {
     told.threads = be.threads();
   }
   if constexpr (requires { B::compiled_for; }) told.instruction_set = name_of(B::compiled_for);
+  if constexpr (requires { B::name; }) told.device = B::name;
   if constexpr (requires { be.device().name; }) told.device = be.device().name;
   return told;
 }

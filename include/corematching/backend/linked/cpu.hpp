@@ -38,18 +38,19 @@ inline const linked_body* body_named(std::span<const linked_body* const> bodies,
 }  // namespace linking
 
 /// The body to take of `bodies` on a CPU with `has`: the best one that is granted, or the one that `wanted`
-/// names, if it names any. Throws `error` for a name that nobody knows, a set that this program lacks, and
-/// one that this CPU lacks or the system does not grant.
+/// names, if it names any. One that is named after no instruction set (eigen, where a program has put it
+/// among them) runs on every CPU and is taken by its name alone. Throws `error` for a name that nobody knows,
+/// a set that this program lacks, and one that this CPU lacks or the system does not grant.
 inline const linked_body& choose_body(std::span<const linked_body* const> bodies, const cpu_features& has,
                                       std::string_view wanted) {
   if (!wanted.empty()) {
     const auto set = instruction_set_named(wanted);
-    require(set.has_value(), "COREMATCHING_ISA: nobody knows an instruction set \"", wanted,
-            "\"; this program has ", linking::names_of(bodies));
     const linked_body* const body = linking::body_named(bodies, wanted);
+    require(set || body != nullptr, "COREMATCHING_ISA: nobody knows an instruction set \"", wanted,
+            "\"; this program has ", linking::names_of(bodies));
     require(body != nullptr, "COREMATCHING_ISA: this program was built without kernels for ", wanted,
             "; it has ", linking::names_of(bodies));
-    require(is_granted(has, *set), "COREMATCHING_ISA: this CPU cannot run ", wanted,
+    require(!set || is_granted(has, *set), "COREMATCHING_ISA: this CPU cannot run ", wanted,
             ", or the system does not grant it; the best here is ", name_of(best_instruction_set(has)));
     return *body;
   }

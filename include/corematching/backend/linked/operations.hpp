@@ -41,7 +41,7 @@ struct failure {
 
 /// What a backend computes with.
 struct description {
-  std::string device;           // "CPU", or the name of the device
+  std::string device;           // "CPU", "Eigen" on one, or the name of the device
   std::string instruction_set;  // of a CPU, as config.hpp names it; otherwise empty
   int threads = 0;              // of a CPU
 };

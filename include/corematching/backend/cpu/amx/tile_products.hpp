@@ -180,9 +180,7 @@ void multiply_strips(const tile_task<T>& task, const stored_view<>& w, vector_vi
       pack_weight_rows<T>(task.work, h, w, {}, task.first + h * strip_rows, task.last, first, count);
   });
   finish_rows<true>(task, sums, strips, [&](index t, const float* row) {
-    eigen_row out(task.y.row(t).data + task.first, rows);
-    out = eigen_const_row(row, rows);
-    if (!bias.empty()) out += eigen_const_row(bias.data + task.first, rows);
+    biased_row({task.y.row(t).data + task.first, rows}, row, bias.empty() ? nullptr : bias.data + task.first);
   });
 }
 
@@ -199,10 +197,7 @@ void gated_strips(const tile_task<T>& task, const stored_view<>& gate, const sto
     }
   });
   finish_rows<true>(task, sums, 2 * half, [&](index t, const float* row) {
-    const vector_view<float> out{task.y.row(t).data + task.first, rows};
-    std::copy_n(row, rows, out.data);
-    activate_row(act, out);
-    eigen_row(out.data, rows) *= eigen_const_row(row + half * strip_rows, rows);
+    gated_row(act, {task.y.row(t).data + task.first, rows}, row, row + half * strip_rows);
   });
 }
 

@@ -10,7 +10,8 @@
 #include "corematching/backend/backend.hpp"
 #include "corematching/backend/cpu/decode/row_kernels.hpp"
 #include "corematching/backend/cpu/memory/growing_buffer.hpp"
-#include "corematching/backend/cpu/pointwise.hpp"
+#include "corematching/backend/cpu/simd/exponential.hpp"
+#include "corematching/backend/cpu/simd/rows.hpp"
 
 namespace corematching::cpu {
 inline namespace COREMATCHING_CPU_ISA {
@@ -18,9 +19,11 @@ namespace detail {
 
 /// p = softmax(p) in place.
 inline void softmax(float* p, index size) {
-  eigen_row row(p, size);
-  row = (row - row.maxCoeff()).exp();
-  row /= row.sum();
+  const vector_view<float> row{p, size};
+  const auto weight = [largest = f32x8::broadcast(largest_in(row))](f32x8 x) { return exp(x - largest); };
+  map_rows(row, weight, p);
+  const auto share = [total = f32x8::broadcast(sum_of(row))](f32x8 x) { return x / total; };
+  map_rows(row, share, p);
 }
 
 /// The key/value heads first..last of a cache, and the rows of it that one query sees.

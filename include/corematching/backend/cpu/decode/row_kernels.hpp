@@ -16,15 +16,6 @@
 namespace corematching::cpu {
 inline namespace COREMATCHING_CPU_ISA {
 
-/// The first eight of `count` elements; zeros behind them.
-template <class T>
-f32x8 load_up_to_eight(const T* from, index count) {
-  if (count >= 8) return f32x8::load(from);
-  alignas(32) float some[8] = {};
-  for (index i = 0; i < count; ++i) some[i] = to_float(from[i]);
-  return f32x8::load(some);
-}
-
 /// Widens `count` stored elements.
 template <class T>
 void widen(const T* from, index count, float* to) {

@@ -17,6 +17,7 @@
 #include "corematching/backend/cpu/decode/attention_kernels.hpp"
 #include "corematching/backend/cpu/decode/row_kernels.hpp"
 #include "corematching/backend/cpu/memory/growing_buffer.hpp"
+#include "corematching/backend/cpu/simd/rows.hpp"
 #include "corematching/backend/cpu/simd/transpose.hpp"
 #include "corematching/backend/cpu/threads/thread_pool.hpp"
 
@@ -59,14 +60,6 @@ void prefetch_row(const T* row, index count) {
   for (index k = 0; k < count; k += 64 / index{sizeof(T)}) prefetch(row + k);
 }
 
-/// Stores the first eight of `count` elements.
-inline void store_up_to_eight(f32x8 x, float* to, index count) {
-  if (count >= 8) return x.store(to);
-  alignas(32) float some[8];
-  x.store(some);
-  std::copy_n(some, count, to);
-}
-
 /// Sixteen of the rows: queries and sums, both [padded_depth][16], and the state of the softmax.
 class query_panel {
  public:
@@ -91,7 +84,7 @@ class query_panel {
       std::array<const float*, 8> from;
       for (std::size_t r = 0; r < 8; ++r)
         from[r] = query(std::min(first_ + half + static_cast<index>(r), last_ - 1));
-      for_blocks([&](index k, auto size) {
+      for_eights(rows_.shape.head_dim, [&](index k, auto size) {
         std::array<f32x8, 8> block;
         for (std::size_t r = 0; r < 8; ++r) block[r] = load_up_to_eight(from[r] + k, size) * scale;
         transpose(block);
@@ -144,7 +137,7 @@ class query_panel {
         const index row = first_ + half + static_cast<index>(r);
         to[r] = row < last_ ? result(row) : queries_;  // whose values nobody needs any more
       }
-      for_blocks([&](index k, auto size) {
+      for_eights(rows_.shape.head_dim, [&](index k, auto size) {
         std::array<f32x8, 8> block;
         for (std::size_t i = 0; i < 8; ++i)
           block[i] = f32x8::load(at(sums_, k + static_cast<index>(i)) + half) * share;
@@ -157,14 +150,6 @@ class query_panel {
  private:
   const float* query(index row) const { return rows_.q.row(rows_.query(row)).data + rows_.column(row); }
   float* result(index row) const { return rows_.y.row(rows_.query(row)).data + rows_.column(row); }
-  /// body(element, size) for blocks of eight elements, a constant, and for what is left.
-  template <class Body>
-  void for_blocks(Body&& body) const {
-    const index d = rows_.shape.head_dim;
-    index k = 0;
-    for (; k + 8 <= d; k += 8) body(k, std::integral_constant<index, 8>{});
-    if (k < d) body(k, d - k);
-  }
   static float* at(float* vectors, index i) { return vectors + i * panel_queries; }
 
   /// Scores of -infinity where a row does not see a key: later ones, and those that its window left behind.

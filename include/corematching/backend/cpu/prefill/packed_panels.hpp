@@ -15,6 +15,7 @@
 #include "corematching/backend/cpu/formats/kernels.hpp"
 #include "corematching/backend/cpu/prefill/panel_kernels.hpp"
 #include "corematching/backend/cpu/restriction.hpp"
+#include "corematching/backend/cpu/simd/rows.hpp"
 #include "corematching/backend/cpu/simd/transpose.hpp"
 #include "corematching/core/formats/grouped_blocks.hpp"
 #include "corematching/core/quantised.hpp"

@@ -98,11 +98,9 @@ void multiply_panels(const panel_task<product_type<T>>& task, const stored_view<
         pack_rows<T>(task.work.panels[h], panel_rows_at(w, selection, i + h * panel_rows, task.last), w.cols,
                      element, count);
     });
-    for (index t = 0; t < task.y.rows; ++t) {
-      eigen_row out(task.y.row(t).data + i, rows);
-      out = eigen_const_row(sums + t * group_rows, rows);
-      if (!bias.empty()) out += eigen_const_row(bias.data + i, rows);
-    }
+    for (index t = 0; t < task.y.rows; ++t)
+      biased_row({task.y.row(t).data + i, rows}, sums + t * group_rows,
+                 bias.empty() ? nullptr : bias.data + i);
   }
 }
 
@@ -119,10 +117,8 @@ void gated_panels(const panel_task<product_type<T>>& task, const stored_view<>& 
       pack_rows<T>(panels[1], panel_rows_at(up, selection, i, task.last), up.cols, element, count);
     });
     for (index t = 0; t < task.y.rows; ++t) {
-      const vector_view<float> out{task.y.row(t).data + i, rows};
-      std::copy_n(sums + t * group_rows, rows, out.data);
-      activate_row(act, out);
-      eigen_row(out.data, rows) *= eigen_const_row(sums + t * group_rows + panel_rows, rows);
+      const float* const gates = sums + t * group_rows;
+      gated_row(act, {task.y.row(t).data + i, rows}, gates, gates + panel_rows);
     }
   }
 }

@@ -11,17 +11,17 @@
 #include "corematching/core/error.hpp"
 #include "corematching/core/view.hpp"
 
-namespace corematching::cpu {
+namespace corematching {
 
 template <class T>
-class buffer {
+class host_buffer {
   static_assert(std::is_trivially_copyable_v<T>);
 
  public:
-  buffer() = default;
+  host_buffer() = default;
 
   /// Throws `error` when the memory is not to be had.
-  explicit buffer(index size) : size_(size) {
+  explicit host_buffer(index size) : size_(size) {
     if (size == 0) return;
     constexpr std::size_t alignment = 64;
     require(size > 0 && size <= (std::numeric_limits<index>::max() - index{alignment}) / index{sizeof(T)},
@@ -46,4 +46,4 @@ class buffer {
   index size_ = 0;
 };
 
-}  // namespace corematching::cpu
+}  // namespace corematching

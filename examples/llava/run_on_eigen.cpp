@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "corematching/eigen_linked.hpp"
+#include "llava/conversation.hpp"
+#include "llava/run.hpp"
+
+namespace corematching::driver {
+
+bool run_on_eigen(const options& o, console& terminal, const listener& to) {
+  auto be = eigen::make_linked_backend(o.threads);
+  return conversation(be, o, terminal).run(to);
+}
+
+}  // namespace corematching::driver
