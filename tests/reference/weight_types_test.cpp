@@ -103,6 +103,7 @@ double weight_rounding(dtype type) {
     case dtype::bf16: return 0x1p-8;
     case dtype::q8_0: return block_rounding(127);
     case dtype::q4_0: return block_rounding(8);
+    case dtype::q4_k: break;  // is not multiplied
   }
   return 0;
 }
