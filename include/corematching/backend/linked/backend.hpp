@@ -129,7 +129,8 @@ class linked_backend {
 
   /// On threads of the caller's. Throws `error` where the body takes none.
   explicit linked_backend(const linked::body<Space>& from, const executor& threads)
-      : table_(from.table), self_(made_on(from, threads), {from.table->destroy}) {}
+      : table_((require_threads_taken(from), from.table)),
+        self_(linked::call(from.make_on, nullptr, threads), {from.table->destroy}) {}
 
   linked::description describe() const { return call(table_->describe); }
   work_counters counters() const { return call(table_->counters); }
@@ -264,9 +265,8 @@ class linked_backend {
     void operator()(void* self) const { with(self); }
   };
 
-  static void* made_on(const linked::body<Space>& from, const executor& threads) {
+  static void require_threads_taken(const linked::body<Space>& from) {
     require(from.make_on != nullptr, "the backend \"", from.name, "\" takes no threads of its caller's");
-    return linked::call(from.make_on, nullptr, threads);
   }
 
   template <class Function, class... Arguments>

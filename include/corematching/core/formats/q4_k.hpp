@@ -58,14 +58,14 @@ struct format_traits<q4_k> {
   // the compiler fuses it with a product or not.
   static void widen(const std::byte* row, index, index first, index count, float* to) {
     for (index at = first; at < first + count; at += group, to += group) {
-      q4_k::stored block;
-      std::memcpy(&block, row + at / format_traits::block * index{bytes}, sizeof block);
+      q4_k::stored stored;
+      std::memcpy(&stored, row + at / format_traits::block * index{bytes}, sizeof stored);
       const index i = at % format_traits::block / group;
-      const auto [scale, minimum] = q4_k::factors_of(block.of_groups, i);
-      const float step = to_float(block.scale) * static_cast<float>(scale);
-      const float offset = to_float(block.minimum) * static_cast<float>(minimum);
+      const auto [scale, minimum] = q4_k::factors_of(stored.of_groups, i);
+      const float step = to_float(stored.scale) * static_cast<float>(scale);
+      const float offset = to_float(stored.minimum) * static_cast<float>(minimum);
       for (index j = 0; j < group; ++j)
-        to[j] = step * static_cast<float>((block.quants[i / 2][j] >> (4 * (i % 2))) & 15) - offset;
+        to[j] = step * static_cast<float>((stored.quants[i / 2][j] >> (4 * (i % 2))) & 15) - offset;
     }
   }
 };
