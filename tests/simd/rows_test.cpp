@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Functions of eight lanes on rows of every length around whole vectors.
+// Functions of sixteen lanes on rows of every length around whole vectors.
 #include "corematching/backend/cpu/simd/rows.hpp"
 
 #include <gtest/gtest.h>
@@ -12,7 +12,7 @@
 namespace corematching::cpu {
 namespace {
 
-constexpr index longest = 35;
+constexpr index longest = 150;
 
 /// Small integers, whose sums are exact in any order.
 std::vector<float> numbers(index size) {
@@ -28,9 +28,9 @@ vector_view<const float> view_of(const std::vector<float>& x) {
 TEST(rows, are_mapped_to_their_end_and_no_further) {
   for (index size = 0; size <= longest; ++size) {
     const std::vector<float> a = numbers(size), b(a.rbegin(), a.rend());
-    std::vector<float> y(static_cast<std::size_t>(size) + 8, 99.0f), expected = y;
+    std::vector<float> y(static_cast<std::size_t>(size) + 16, 99.0f), expected = y;
     std::transform(a.begin(), a.end(), b.begin(), expected.begin(), std::minus());
-    map_rows({y.data(), size}, std::minus<f32x8>(), a.data(), b.data());
+    map_rows({y.data(), size}, std::minus<f32x16>(), a.data(), b.data());
     EXPECT_EQ(y, expected) << size;
   }
 }
@@ -39,7 +39,7 @@ TEST(rows, are_mapped_in_place) {
   for (index size = 0; size <= longest; ++size) {
     std::vector<float> x = numbers(size), expected = x;
     for (float& value : expected) value *= value;
-    map_rows({x.data(), size}, std::multiplies<f32x8>(), x.data(), x.data());
+    map_rows({x.data(), size}, std::multiplies<f32x16>(), x.data(), x.data());
     EXPECT_EQ(x, expected) << size;
   }
 }
@@ -49,7 +49,7 @@ TEST(rows, are_summed_without_what_a_function_makes_of_no_element) {
     const std::vector<float> x = numbers(size);
     const float sum = std::accumulate(x.begin(), x.end(), 0.0f);
     EXPECT_EQ(sum_of(view_of(x)), sum) << size;
-    const auto more_by_one = [](f32x8 v) { return v + f32x8::broadcast(1); };
+    const auto more_by_one = [](f32x16 v) { return v + f32x16::broadcast(1); };
     EXPECT_EQ(sum_of(view_of(x), more_by_one), sum + static_cast<float>(size)) << size;
   }
 }

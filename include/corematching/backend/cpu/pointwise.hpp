@@ -8,7 +8,7 @@
 
 #include "corematching/backend/backend.hpp"
 #include "corematching/backend/cpu/simd/exponential.hpp"
-#include "corematching/backend/cpu/simd/f32x8.hpp"
+#include "corematching/backend/cpu/simd/f32x16.hpp"
 #include "corematching/backend/cpu/simd/rows.hpp"
 #include "corematching/core/config.hpp"
 #include "corematching/core/view.hpp"
@@ -29,8 +29,8 @@ inline float activated(activation act, float x) {
 
 /// x = x / (1 + exp(slope x)), elementwise.
 inline void sigmoid_row(vector_view<float> x, float slope) {
-  const f32x8 one = f32x8::broadcast(1), factor = f32x8::broadcast(slope);
-  const auto weighed = [=](f32x8 v) { return v / (one + exp(factor * v)); };
+  const f32x16 one = f32x16::broadcast(1), factor = f32x16::broadcast(slope);
+  const auto weighed = [=](f32x16 v) { return v / (one + exp(factor * v)); };
   map_rows(x, weighed, x.data);
 }
 
@@ -46,7 +46,7 @@ inline void activate_row(activation act, vector_view<float> x) {
 
 /// y = a + b, elementwise; both may be y.
 inline void add_rows(vector_view<float> y, const float* a, const float* b) {
-  map_rows(y, std::plus<f32x8>(), a, b);
+  map_rows(y, std::plus<f32x16>(), a, b);
 }
 
 /// y = x + bias; a null bias adds nothing.
@@ -62,15 +62,15 @@ inline void biased_row(vector_view<float> y, const float* x, const float* bias) 
 inline void gated_row(activation act, vector_view<float> y, const float* gate, const float* up) {
   std::copy_n(gate, y.size, y.data);
   activate_row(act, y);
-  map_rows(y, std::multiplies<f32x8>(), y.data, up);
+  map_rows(y, std::multiplies<f32x16>(), y.data, up);
 }
 
 /// y = weight * (x / sqrt(mean(x^2) + eps))
 inline void rms_norm_row(vector_view<float> y, vector_view<const float> x, vector_view<const float> weight,
                          float eps) {
-  const float squares = sum_of(x, [](f32x8 v) { return v * v; });
-  const f32x8 scale = f32x8::broadcast(1 / std::sqrt(squares / static_cast<float>(x.size) + eps));
-  const auto normed = [scale](f32x8 v, f32x8 w) { return w * (v * scale); };
+  const float squares = sum_of(x, [](f32x16 v) { return v * v; });
+  const f32x16 scale = f32x16::broadcast(1 / std::sqrt(squares / static_cast<float>(x.size) + eps));
+  const auto normed = [scale](f32x16 v, f32x16 w) { return w * (v * scale); };
   map_rows(y, normed, x.data, weight.data);
 }
 
@@ -78,10 +78,10 @@ inline void rms_norm_row(vector_view<float> y, vector_view<const float> x, vecto
 inline void layer_norm_row(vector_view<float> y, vector_view<const float> x, vector_view<const float> weight,
                            vector_view<const float> bias, float eps) {
   const auto size = static_cast<float>(x.size);
-  const f32x8 mean = f32x8::broadcast(sum_of(x) / size);
-  const float squares = sum_of(x, [mean](f32x8 v) { return (v - mean) * (v - mean); });
-  const f32x8 scale = f32x8::broadcast(1 / std::sqrt(squares / size + eps));
-  const auto normed = [=](f32x8 v, f32x8 w, f32x8 b) { return fma((v - mean) * scale, w, b); };
+  const f32x16 mean = f32x16::broadcast(sum_of(x) / size);
+  const float squares = sum_of(x, [mean](f32x16 v) { return (v - mean) * (v - mean); });
+  const f32x16 scale = f32x16::broadcast(1 / std::sqrt(squares / size + eps));
+  const auto normed = [=](f32x16 v, f32x16 w, f32x16 b) { return fma((v - mean) * scale, w, b); };
   map_rows(y, normed, x.data, weight.data, bias.data);
 }
 

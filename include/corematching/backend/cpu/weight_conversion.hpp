@@ -68,6 +68,7 @@ inline weight<host_space> convert_weight(thread_pool& pool, std::vector<growing_
   const auto store = visit_weights(target, []<class T>() { return store_panel<T>; });
   const index rows = transposed ? source.cols : source.rows;
   const index cols = transposed ? source.rows : source.cols;
+  check_row_length(source.cols, source.type);
   check_row_length(cols, target);
   const auto row_bytes = static_cast<index>(bytes_of(target, static_cast<std::size_t>(cols)));
   auto memory = weight_memory(stored_bytes(target, rows, cols));

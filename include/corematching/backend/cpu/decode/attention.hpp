@@ -20,9 +20,9 @@ namespace detail {
 /// p = softmax(p) in place.
 inline void softmax(float* p, index size) {
   const vector_view<float> row{p, size};
-  const auto weight = [largest = f32x8::broadcast(largest_in(row))](f32x8 x) { return exp(x - largest); };
+  const auto weight = [largest = f32x16::broadcast(largest_in(row))](f32x16 x) { return exp(x - largest); };
   map_rows(row, weight, p);
-  const auto share = [total = f32x8::broadcast(sum_of(row))](f32x8 x) { return x / total; };
+  const auto share = [total = f32x16::broadcast(sum_of(row))](f32x16 x) { return x / total; };
   map_rows(row, share, p);
 }
 

@@ -84,9 +84,9 @@ class query_panel {
       std::array<const float*, 8> from;
       for (std::size_t r = 0; r < 8; ++r)
         from[r] = query(std::min(first_ + half + static_cast<index>(r), last_ - 1));
-      for_eights(rows_.shape.head_dim, [&](index k, auto size) {
+      for_vectors<f32x8>(rows_.shape.head_dim, [&](index k, auto size) {
         std::array<f32x8, 8> block;
-        for (std::size_t r = 0; r < 8; ++r) block[r] = load_up_to_eight(from[r] + k, size) * scale;
+        for (std::size_t r = 0; r < 8; ++r) block[r] = load_up_to<f32x8>(from[r] + k, size) * scale;
         transpose(block);
         for (std::size_t i = 0; i < 8; ++i) block[i].store(at(queries_, k + static_cast<index>(i)) + half);
       });
@@ -137,12 +137,12 @@ class query_panel {
         const index row = first_ + half + static_cast<index>(r);
         to[r] = row < last_ ? result(row) : queries_;  // whose values nobody needs any more
       }
-      for_eights(rows_.shape.head_dim, [&](index k, auto size) {
+      for_vectors<f32x8>(rows_.shape.head_dim, [&](index k, auto size) {
         std::array<f32x8, 8> block;
         for (std::size_t i = 0; i < 8; ++i)
           block[i] = f32x8::load(at(sums_, k + static_cast<index>(i)) + half) * share;
         transpose(block);
-        for (std::size_t r = 0; r < 8; ++r) store_up_to_eight(block[r], to[r] + k, size);
+        for (std::size_t r = 0; r < 8; ++r) store_up_to(block[r], to[r] + k, size);
       });
     }
   }

@@ -45,7 +45,7 @@ void pack_rows(weight_panel<float>& w, const panel_row_pointers& rows, index, in
     for (std::size_t half = 0; half < rows.size(); half += 8) {
       std::array<f32x8, 8> block;
       for (std::size_t r = 0; r < 8; ++r)
-        block[r] = load_up_to_eight(reinterpret_cast<const T*>(rows[half + r]) + first + k, count - k);
+        block[r] = load_up_to<f32x8>(reinterpret_cast<const T*>(rows[half + r]) + first + k, count - k);
       transpose(block);
       for (std::size_t i = 0; i < 8; ++i) block[i].store(w.weights[k + static_cast<index>(i)] + half);
     }
@@ -83,7 +83,7 @@ void pack_columns(weight_panel<float>* panels, const stored_view<>& w, const neu
   for (index k = 0; k < count; ++k) {
     const T* row = typed_row<T>(w, row_of(selection, first + k)) + column;
     for (index j = 0; j < columns; j += 8)
-      load_up_to_eight(row + j, columns - j).store(panels[j / panel_rows].weights[k] + j % panel_rows);
+      load_up_to<f32x8>(row + j, columns - j).store(panels[j / panel_rows].weights[k] + j % panel_rows);
   }
 }
 
