@@ -85,6 +85,15 @@ TEST(q4_k_weights, are_loaded_and_looked_up_row_by_row) {
   }
 }
 
+TEST(q4_k_weights, are_refused_in_rows_that_are_no_whole_blocks) {
+  const stored_matrix stored;
+  auto be = make_backend(2);
+  stored_view<> part = stored.view();
+  part.cols = 96;
+  expect_parts(error_text([&] { be.convert_weight(part, dtype::f32, false); }), "q4_k", "multiple of 256",
+               "96");
+}
+
 TEST(q4_k_weights, are_refused_where_they_would_be_multiplied_or_stored) {
   const stored_matrix stored;
   auto be = make_backend(2);

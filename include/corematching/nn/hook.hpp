@@ -64,18 +64,20 @@ concept answers_as = std::same_as<Given, Wanted> ||
     (!std::is_void_v<Wanted> && std::convertible_to<Given, Wanted>);
 
 // The call at a site as the layer makes it, asked only of hooks that attend it.
-template <class H, class B, class Site, class Given = typename site_traits<Site>::template given<B>>
-inline constexpr bool fits = false;
-template <class H, class B, class Site, class... Given>
-inline constexpr bool fits<H, B, Site, arguments<Given...>> = requires(std::remove_reference_t<H>& h,
-                                                                       const layer_context<B>& at,
-                                                                       const Given&... given) {
-  { h(Site{}, at, given...) } -> answers_as<typename site_traits<Site>::template answer<B>>;
+template <class H, class B, class Call>
+struct calls;
+template <class H, class B, class Answer, class... Given>
+struct calls<H, B, Answer(Given...)> {
+  template <class Site>
+  static constexpr bool fit = requires(std::remove_reference_t<H>& h, const layer_context<B>& at,
+                                       const Given&... given) {
+    { h(Site{}, at, given...) } -> answers_as<Answer>;
+  };
 };
 
 template <class H, class B>
 concept fits_where_it_attends = std::remove_cvref_t<H>::attends::all([]<class Site>(Site) {
-  return fits<H, B, Site>;
+  return calls<H, B, site_call<Site, B>>::template fit<Site>;
 });
 
 template <class H>
@@ -112,13 +114,13 @@ concept capturable_hook = hook<H> &&
 
 /// Calls the hook where it attends the site; otherwise the answer is that of no hook.
 template <class Site, backend B, class H, class... Given>
-auto call_hook(H& hook, const layer_context<B>& at, const Given&... given) ->
-    typename site_traits<Site>::template answer<B> {
-  static_assert(std::same_as<arguments<Given...>, typename site_traits<Site>::template given<B>>);
+auto call_hook(H& hook, const layer_context<B>& at, const Given&... given) -> detail::site_answer<Site, B> {
+  using answer = detail::site_answer<Site, B>;
+  static_assert(std::same_as<answer(Given...), detail::site_call<Site, B>>);
   if constexpr (attends<H, Site>) {
     return hook(Site{}, at, given...);
   } else {
-    return typename site_traits<Site>::template answer<B>();
+    return answer();
   }
 }
 

@@ -36,7 +36,7 @@ struct layer_context {
 };
 
 /// What attention saw: queries [T, heads * head_dim], keys and values [cached, kv_heads * head_dim].
-template <backend B>
+template <class B>
 struct attention_inputs {
   using view = matrix_view<const float, typename B::space>;
   view queries;
@@ -56,75 +56,71 @@ struct token_selection {
   bool renumber = false;  // survivors get the positions 0, 1, ...
 };
 
-/// What a hook is given at a site behind the context.
-template <class... Types>
-struct arguments {};
-
 /// How a step of decoding can be captured though a hook attends the site: `queued` where the hook only queues
 /// operations, `ahead` also where it answers ahead; `always`, since no step calls the site.
 enum class capture : std::uint8_t { never, queued, ahead, always };
 
-/// What is true of a site for every hook; a new site is its tag, its traits below, and its call in the layer.
+/// What is true of a site for every hook: `call`, what is answered there and what a hook is given behind the
+/// context, and how a step with it is captured. A new site is its tag, its traits, and its call in the layer.
 template <std::derived_from<site::tag> Site>
 struct site_traits;
 
 template <>
 struct site_traits<site::ffn_activation> {
   template <class B>
-  using answer = void;
-  template <class B>
-  using given = arguments<matrix_view<const float, typename B::space>>;
+  using call = void(matrix_view<const float, typename B::space>);
   static constexpr capture captured = capture::queued;
 };
 template <>
 struct site_traits<site::ffn_neurons> {
   template <class B>
-  using answer = neuron_selection<typename B::space>;
-  template <class B>
-  using given = arguments<>;
+  using call = neuron_selection<typename B::space>();
   static constexpr capture captured = capture::ahead;
 };
 template <>
 struct site_traits<site::attention> {
   template <class B>
-  using answer = void;
-  template <class B>
-  using given = arguments<attention_inputs<B>>;
+  using call = void(attention_inputs<B>);
   static constexpr capture captured = capture::queued;
 };
 template <>
 struct site_traits<site::keep_tokens> {
   template <class B>
-  using answer = token_selection;
-  template <class B>
-  using given = arguments<>;
+  using call = token_selection();
   static constexpr capture captured = capture::never;
 };
 template <>
 struct site_traits<site::layer_output> {
   template <class B>
-  using answer = void;
-  template <class B>
-  using given = arguments<matrix_view<float, typename B::space>>;
+  using call = void(matrix_view<float, typename B::space>);
   static constexpr capture captured = capture::queued;
 };
 template <>
 struct site_traits<site::decode_neurons> {
   template <class B>
-  using answer = neuron_selection<typename B::space>;
-  template <class B>
-  using given = arguments<>;
+  using call = neuron_selection<typename B::space>();
   static constexpr capture captured = capture::always;
 };
 
 namespace detail {
+
+template <class Call>
+struct answer_of;
+template <class Answer, class... Given>
+struct answer_of<Answer(Given...)> {
+  using type = Answer;
+};
+template <class Site, class B>
+using site_call = typename site_traits<Site>::template call<B>;
+template <class Site, class B>
+using site_answer = typename answer_of<site_call<Site, B>>::type;
 
 struct any_backend {
   using space = host_space;
 };
 /// Whether a hook answers at the site; otherwise it is told.
 template <class Site>
-inline constexpr bool is_asked = !std::is_void_v<typename site_traits<Site>::template answer<any_backend>>;
+inline constexpr bool is_asked = !std::is_void_v<site_answer<Site, any_backend>>;
 
 }  // namespace detail
 

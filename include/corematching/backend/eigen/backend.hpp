@@ -89,6 +89,7 @@ class backend {
     upload(to, from);
   }
   weight<space> convert_weight(stored source, dtype target, bool transposed) {
+    check_row_length(source.cols, source.type);
     detail::matrix values = detail::widened(source, 0, source.rows);
     if (transposed) values = values.transpose().eval();
     const index rows = values.rows(), cols = values.cols();
