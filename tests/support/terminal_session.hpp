@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+// A program on a terminal, as someone who types meets it.
+#pragma once
+
+#include <poll.h>
+#include <pty.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+#include <chrono>
+#include <cstddef>
+#include <cstdlib>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace corematching::test {
+
+class terminal_session {
+ public:
+  /// Starts `program` on a terminal of its own, on all three sides.
+  terminal_session(const std::string& program, const std::vector<std::string>& arguments) {
+    std::vector<std::string> words{program};
+    words.insert(words.end(), arguments.begin(), arguments.end());
+    std::vector<char*> pointers;
+    for (std::string& word : words) pointers.push_back(word.data());
+    pointers.push_back(nullptr);
+    process_ = forkpty(&terminal_, nullptr, nullptr, nullptr);
+    if (process_ == 0) {
+      ::setenv("TERM", "xterm", 1);
+      ::execv(pointers[0], pointers.data());
+      ::_exit(127);
+    }
+  }
+  terminal_session(const terminal_session&) = delete;
+  terminal_session& operator=(const terminal_session&) = delete;
+  ~terminal_session() {
+    if (process_ > 0) {
+      ::kill(process_, SIGKILL);
+      ::waitpid(process_, nullptr, 0);
+    }
+    ::close(terminal_);
+  }
+
+  void type(std::string_view keys) {
+    while (!keys.empty()) {
+      const auto written = ::write(terminal_, keys.data(), keys.size());
+      if (written <= 0) return;
+      keys.remove_prefix(static_cast<std::size_t>(written));
+    }
+  }
+
+  /// What appears until `text` has, or until nothing more comes or two minutes are over.
+  std::string read_until(std::string_view text) {
+    const auto end = std::chrono::steady_clock::now() + std::chrono::minutes(2);
+    std::string shown;
+    while (shown.find(text) == shown.npos && std::chrono::steady_clock::now() < end) {
+      pollfd wanted{terminal_, POLLIN, 0};
+      if (::poll(&wanted, 1, 1000) == 0) continue;
+      std::array<char, 4096> block{};
+      const auto got = ::read(terminal_, block.data(), block.size());
+      if (got <= 0) break;  // the program has ended
+      shown.append(block.data(), static_cast<std::size_t>(got));
+    }
+    return shown;
+  }
+
+  /// Reads what is left and waits; -1: killed by a signal.
+  int exit_code() {
+    read_until(std::string(1, '\0'));  // which no terminal shows
+    int status = 0;
+    ::waitpid(process_, &status, 0);
+    process_ = -1;
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+  }
+
+ private:
+  int terminal_ = -1;
+  pid_t process_ = -1;
+};
+
+}  // namespace corematching::test
