@@ -120,7 +120,7 @@ class StructureCheck(unittest.TestCase):
         self.assertIn("lacks the prefix", found[0])
 
     def test_lets_stand_ins_for_foreign_headers_use_their_macros(self):
-        header = f"{structure_check.FOREIGN_NAMES}/include/cuda_runtime.h"
+        header = f"{structure_check.FOREIGN_NAMES[0]}/include/cuda_runtime.h"
         self.assertEqual(self.breaches(outside=[(header, f"{SPDX}#define __shared__\n")]), [])
         self.assertEqual(len(self.breaches(outside=[(header, "#pragma once\n")])), 1)
 

@@ -3,8 +3,8 @@
 // otherwise and for f32.
 #pragma once
 
-#include "corematching/backend/cpu/amx/tile_products.hpp"
-#include "corematching/backend/cpu/prefill/panel_products.hpp"
+#include "corematching/backend/cpu/amx/tile_scheme.hpp"
+#include "corematching/backend/cpu/prefill/panel_scheme.hpp"
 
 namespace corematching::cpu {
 inline namespace COREMATCHING_CPU_ISA {
@@ -13,7 +13,7 @@ namespace detail {
 /// Whether products of weights of `type` with many tokens are made of AMX tiles.
 inline bool multiplied_in_tiles([[maybe_unused]] dtype type) {
 #if COREMATCHING_HAS_AMX
-  return tile_products::take(type);
+  return type != dtype::f32 && tiles_allowed();
 #else
   return false;
 #endif

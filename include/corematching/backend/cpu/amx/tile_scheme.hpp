@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Products of weight matrices with many tokens (prefill) in AMX tiles, for all types but f32, which is
-// multiplied in true binary32 (panel_products.hpp). A thread takes up to 256 columns of the result at a time:
-// it turns the weights that make them into strips, some hundred elements of the sum at a time, which
-// stay in the second-level cache while strips of tokens go past them.
+// Products with many tokens in AMX tiles, for all formats but f32, which is multiplied in true binary32
+// (panel_scheme.hpp): up to eight strips of weights stay in the second-level cache while strips of tokens go
+// past them.
 #pragma once
 
 #include "corematching/backend/cpu/amx/token_strips.hpp"
@@ -18,7 +17,7 @@
 #include <vector>
 
 #include "corematching/backend/cpu/memory/growing_buffer.hpp"
-#include "corematching/backend/cpu/pointwise.hpp"
+#include "corematching/backend/cpu/prefill/many_tokens.hpp"
 #include "corematching/backend/cpu/restriction.hpp"
 #include "corematching/backend/cpu/threads/thread_pool.hpp"
 
@@ -28,26 +27,12 @@ namespace detail {
 
 /// Strips of weights that take part in one pass over the tokens.
 inline constexpr index group_strips = 8;
-inline constexpr index most_group_rows = group_strips * strip_rows;
-
-/// Tokens that are multiplied at once: with more of them the sums would leave the second-level cache.
-inline constexpr index most_strip_tokens = 1024;
 
 /// What one thread packs and sums into.
 struct tile_workspace {
   growing_buffer<bf16> weights;  // [strips, steps] of a group
   growing_buffer<> sums;         // [token strips, weight strips], strip_sums each
   growing_buffer<> rows;         // [strip_rows, columns of the group]
-};
-
-/// Columns first..last of a product of the tokens `x`, most_group_rows rows of weights at most, for one
-/// thread.
-template <class T>
-struct tile_task {
-  matrix_view<float> y;
-  token_strips<T>& x;
-  tile_workspace& work;
-  index first, last;
 };
 
 template <class T>
@@ -60,8 +45,8 @@ bf16* weight_strip(tile_workspace& work, index strip) {
 
 /// The sums of `strips` strips of weights with all tokens. pack(first, count) fills the strips with that part
 /// of the sum. In the kernel, weights are the rows where tokens are columns, and the other way round.
-template <bool TokensAsColumns, class T, class Pack>
-float* sum_strips(const tile_task<T>& task, index strips, Pack&& pack) {
+template <bool TokensAsColumns, class T, class Task, class Pack>
+const float* sum_strips(const Task& task, index strips, Pack&& pack) {
   token_strips<T>& x = task.x;
   const index size = x.strips() * strips * strip_sums;
   float* sums = task.work.sums.at_least(size);
@@ -105,8 +90,8 @@ void unpack_sums(const float* sums, index strips, float* rows) {
 }
 
 /// Calls finish(token, sums of its group of columns) for every token.
-template <bool TokensAsColumns, class T, class Finish>
-void finish_rows(const tile_task<T>& task, const float* sums, index strips, Finish&& finish) {
+template <bool TokensAsColumns, class Task, class Finish>
+void finish_rows(const Task& task, const float* sums, index strips, Finish&& finish) {
   const index columns = strips * strip_rows;
   float* rows = task.work.rows.at_least(strip_rows * columns);
   for (index s = 0; s < task.x.strips(); ++s) {
@@ -171,112 +156,74 @@ void pack_weight_columns(tile_workspace& work, const stored_view<>& w, const neu
   }
 }
 
-/// y[:, first..last] = x w[first..last]^T + bias
-template <class T>
-void multiply_strips(const tile_task<T>& task, const stored_view<>& w, vector_view<const float> bias) {
-  const index rows = task.last - task.first, strips = strips_of(rows);
-  const float* sums = sum_strips<true>(task, strips, [&](index first, index count) {
-    for (index h = 0; h < strips; ++h)
-      pack_weight_rows<T>(task.work, h, w, {}, task.first + h * strip_rows, task.last, first, count);
-  });
-  finish_rows<true>(task, sums, strips, [&](index t, const float* row) {
-    biased_row({task.y.row(t).data + task.first, rows}, row, bias.empty() ? nullptr : bias.data + task.first);
-  });
-}
-
-/// y[:, first..last] = act(x gate^T) * (x up^T) for these places; half of the strips for each.
-template <class T>
-void gated_strips(const tile_task<T>& task, const stored_view<>& gate, const stored_view<>& up,
-                  activation act, const neurons& selection) {
-  const index rows = task.last - task.first, half = strips_of(rows);
-  const float* sums = sum_strips<true>(task, 2 * half, [&](index first, index count) {
-    for (index h = 0; h < half; ++h) {
-      const index place = task.first + h * strip_rows;
-      pack_weight_rows<T>(task.work, h, gate, selection, place, task.last, first, count);
-      pack_weight_rows<T>(task.work, half + h, up, selection, place, task.last, first, count);
-    }
-  });
-  finish_rows<true>(task, sums, 2 * half, [&](index t, const float* row) {
-    gated_row(act, {task.y.row(t).data + task.first, rows}, row, row + half * strip_rows);
-  });
-}
-
-/// y[:, first..last] = x w[neurons, first..last]
-template <class T>
-void combine_strips(const tile_task<T>& task, const stored_view<>& w, const neurons& selection) {
-  const index columns = task.last - task.first, strips = strips_of(columns);
-  const float* sums = sum_strips<false>(task, strips, [&](index first, index count) {
-    pack_weight_columns<T>(task.work, w, selection, task.first, columns, first, count);
-  });
-  finish_rows<false>(task, sums, strips, [&](index t, const float* row) {
-    std::copy_n(row, columns, task.y.row(t).data + task.first);
-  });
-}
-
 template <class T>
 using is_tiled = std::bool_constant<!std::is_same_v<T, float>>;
 /// The formats whose weights are multiplied in tiles.
 using tiled_formats = filtered<weight_formats, is_tiled>;
 
-/// The products of a backend with many tokens for whose type tiles serve, and the memory that they share.
-class tile_products {
+class tile_scheme {
  public:
-  explicit tile_products(int threads) : work_(static_cast<std::size_t>(threads)) {}
+  using formats = tiled_formats;
+  template <class T, sums>
+  using tokens = token_strips<T>;
+  template <class, sums>
+  using workspace = tile_workspace;
 
-  /// Whether weights of `type` are multiplied here.
-  static bool take(dtype type) { return type != dtype::f32 && tiles_allowed(); }
+  static constexpr index slots = group_strips, slot_rows = strip_rows, unit_tokens = strip_rows;
+  /// With more of them the sums would leave the second-level cache.
+  static constexpr index most_tokens = 1024;
 
-  void matmul(thread_pool& pool, index grain, matrix_view<float> y, matrix_view<const float> x,
-              const stored_view<>& w, vector_view<const float> bias) {
-    for_columns<true>(pool, grain, most_group_rows, y, x, w.type,
-                      [&]<class T>(const tile_task<T>& task) { multiply_strips<T>(task, w, bias); });
+  explicit tile_scheme(int threads) : work_(static_cast<std::size_t>(threads)) {}
+
+  template <class T, sums>
+  token_strips<T>& tokens_of() {
+    return std::get<token_strips<T>>(tokens_);
+  }
+  template <class, sums>
+  tile_workspace& workspace_of(int thread) {
+    return work_[static_cast<std::size_t>(thread)];
   }
 
-  void gated_up(thread_pool& pool, index grain, matrix_view<float> y, matrix_view<const float> x,
-                const stored_view<>& gate, const stored_view<>& up, activation act,
-                const neurons& selection) {
-    for_columns<true>(
-        pool, grain, most_group_rows / 2, y, x, gate.type,
-        [&]<class T>(const tile_task<T>& task) { gated_strips<T>(task, gate, up, act, selection); });
-  }
-
-  void weighted_rows(thread_pool& pool, index grain, matrix_view<float> y, matrix_view<const float> x,
-                     const stored_view<>& w, const neurons& selection) {
-    for_columns<false>(pool, grain, most_group_rows, y, x, w.type,
-                       [&]<class T>(const tile_task<T>& task) { combine_strips<T>(task, w, selection); });
-  }
-
- private:
-  /// Calls body(task) for groups of at most `most` columns, for equal parts of the tokens where there are too
-  /// many. Whichever thread is free takes the next group: cores differ in speed, and what a group comes to
-  /// does not depend on who computes it.
-  template <bool TokensAsColumns, class Body>
-  void for_columns(thread_pool& pool, index grain, index most, matrix_view<float> y,
-                   matrix_view<const float> x, dtype type, Body&& body) {
-    const index parts = (x.rows + most_strip_tokens - 1) / most_strip_tokens;
-    const index step = (strips_of(x.rows) + parts - 1) / parts * strip_rows;
-    const index share = strips_of(y.cols / (groups_per_thread * pool.size())) * strip_rows;
-    const index columns = std::clamp(std::max(share, grain), strip_rows, most);
-    visit_weights(type, [&]<class T>() {
-      if constexpr (tiled_formats::has<T>) {
-        token_strips<T>& tokens = std::get<token_strips<T>>(tokens_);
-        for (index row = 0; row < x.rows; row += step) {
-          const auto some = x.middle_rows(row, std::min(step, x.rows - row));
-          tokens.reserve(some.rows, some.cols);
-          for_each_task(pool, tokens.strips(), [&](int, index strip) {
-            tokens.template assign<TokensAsColumns>(some, strip, strip + 1);
-          });
-          for_each_task(pool, (y.cols + columns - 1) / columns, [&](int thread, index group) {
-            const tile_session tiles;
-            const index first = group * columns, last = std::min(first + columns, y.cols);
-            body(tile_task<T>{y.middle_rows(row, some.rows), tokens, work_[static_cast<std::size_t>(thread)],
-                              first, last});
-          });
-        }
-      }
+  template <class T, sums Way>
+  static void pack_tokens(thread_pool& pool, token_strips<T>& to, matrix_view<const float> x) {
+    for_each_task(pool, to.strips(), [&](int, index strip) {
+      to.template assign<Way == sums::along_rows>(x, strip, strip + 1);
     });
   }
 
+  /// Whichever thread is free takes the next group: cores differ in speed, and what a group comes to does not
+  /// depend on who computes it.
+  template <class Body>
+  static void for_groups(thread_pool& pool, index grain, index most, index columns, Body&& body) {
+    const index share = strips_of(columns / (groups_per_thread * pool.size())) * strip_rows;
+    const index step = std::clamp(std::max(share, grain), strip_rows, most);
+    for_each_task(pool, (columns + step - 1) / step, [&](int thread, index group) {
+      const tile_session tiles;
+      body(thread, group * step, std::min((group + 1) * step, columns));
+    });
+  }
+
+  template <class T>
+  static void pack_rows(tile_workspace& work, index strip, const stored_view<>& w, const neurons& selection,
+                        index place, index last, index first, index count) {
+    pack_weight_rows<T>(work, strip, w, selection, place, last, first, count);
+  }
+
+  template <class T, class Task, class Pack, class Finish>
+  static void multiply(const Task& task, index strips, Pack&& pack, Finish&& finish) {
+    finish_rows<true>(task, sum_strips<true, T>(task, strips, pack), strips, finish);
+  }
+
+  template <class T, class Task, class Finish>
+  static void combine(const Task& task, index strips, const stored_view<>& w, const neurons& selection,
+                      Finish&& finish) {
+    const auto pack = [&](index first, index count) {
+      pack_weight_columns<T>(task.work, w, selection, task.first, task.columns(), first, count);
+    };
+    finish_rows<false>(task, sum_strips<false, T>(task, strips, pack), strips, finish);
+  }
+
+ private:
   /// thread_pool::for_tasks, but a single task wakes nobody.
   template <class Body>
   static void for_each_task(thread_pool& pool, index tasks, Body&& body) {
@@ -290,6 +237,8 @@ class tile_products {
   tiled_formats::make<std::tuple, token_strips> tokens_;
   std::vector<tile_workspace> work_;  // one per thread
 };
+
+using tile_products = many_token_products<tile_scheme>;
 
 }  // namespace detail
 }  // namespace COREMATCHING_CPU_ISA
