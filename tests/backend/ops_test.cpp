@@ -44,10 +44,12 @@ class backend_operations : public testing::Test {
 TYPED_TEST_SUITE(backend_operations, backends);
 
 TYPED_TEST(backend_operations, matmul_multiplies_by_the_transposed_weight_and_adds_the_bias) {
+  sampled_cases cases;
   for (const dtype type : storage_types)
     for (const index tokens : token_counts)
       for (const auto& sides : size_pairs()) {
         const index out = sides.first, in = sides.second;  // a lambda may not capture a binding in C++20
+        if (!cases.takes_next(5)) continue;
         SCOPED_TRACE(testing::Message() << name_of(type) << ", " << tokens << " x " << in << " -> " << out);
         const real_matrix x = random_matrix(tokens, in, this->random),
                           bias = random_matrix(1, out, this->random);
@@ -76,6 +78,7 @@ TYPED_TEST(backend_operations, matmul_without_bias_adds_none) {
 }
 
 TYPED_TEST(backend_operations, gated_up_computes_the_selected_neurons_in_their_order) {
+  sampled_cases cases;
   for (const dtype type : storage_types)
     for (const index tokens : {1, 3, 4, 5, 37})
       for (const auto& sides : size_pairs()) {
@@ -86,6 +89,7 @@ TYPED_TEST(backend_operations, gated_up_computes_the_selected_neurons_in_their_o
         const real_matrix gate = this->random_weight(neurons, in, type, magnitude);
         const real_matrix up = this->random_weight(neurons, in, type, magnitude);
         for (const twin::neurons& selection : selections(neurons)) {
+          if (!cases.takes_next(4)) continue;
           SCOPED_TRACE(testing::Message() << name_of(type) << ", " << tokens << " x " << in << " -> "
                                           << twin::count_of(selection, neurons) << " of " << neurons);
           const real_matrix expected =
@@ -122,6 +126,7 @@ TYPED_TEST(backend_operations, gated_up_applies_each_activation) {
 }
 
 TYPED_TEST(backend_operations, weighted_rows_sums_the_rows_of_the_selected_neurons) {
+  sampled_cases cases;
   for (const dtype type : storage_types)
     for (const index tokens : {1, 2, 4, 5, 37})
       for (const auto& sides : size_pairs()) {
@@ -129,6 +134,7 @@ TYPED_TEST(backend_operations, weighted_rows_sums_the_rows_of_the_selected_neuro
         if (neurons * out > 20000) continue;
         const real_matrix w = this->random_weight(neurons, out, type, 1);
         for (const twin::neurons& selection : selections(neurons)) {
+          if (!cases.takes_next(4)) continue;
           const real_matrix x = random_matrix(tokens, twin::count_of(selection, neurons), this->random);
           SCOPED_TRACE(testing::Message() << name_of(type) << ", " << tokens << " x " << x.cols << " of "
                                           << neurons << " -> " << out);

@@ -92,7 +92,7 @@ TEST_F(device_attention, of_few_queries_is_shared_by_any_number_of_processors) {
     for (const dtype type : element_types)
       for (const index queries : {1, 2, 3, 8})
         for (const index keys : {8, 64, 65, 130, 641}) {
-          if (!takes_next_case(37)) continue;
+          if (!cases.takes_next(37)) continue;
           const operands in(shape, type, queries, keys, random);
           SCOPED_TRACE(described(in));
           const real_matrix expected = in.expected();
@@ -108,7 +108,7 @@ TEST_F(device_attention, of_many_queries_has_the_accuracy_of_binary32_without_te
     for (const dtype type : element_types)
       for (const index queries : {9, 64, 65, 130})
         for (const index past : {0, 5, 66}) {
-          if (!takes_next_case(23)) continue;
+          if (!cases.takes_next(23)) continue;
           const operands in(shape, type, queries, queries + past, random);
           SCOPED_TRACE(described(in));
           const placement q_at = any_of(layouts), cache_at = any_of(layouts);
@@ -123,7 +123,7 @@ TEST_F(device_attention, of_many_queries_rounds_them_and_the_weights_on_tensor_c
     for (const dtype type : {dtype::f16, dtype::bf16})
       for (const index queries : {9, 16, 63, 64, 65, 130})
         for (const index past : {0, 1, 5, 66, 200}) {
-          if (!takes_next_case(23)) continue;
+          if (!cases.takes_next(23)) continue;
           const operands in(shape, type, queries, queries + past, random);
           SCOPED_TRACE(described(in));
           const placement q_at = any_of(layouts), keys_at = any_of(aligned_layouts),
@@ -229,7 +229,7 @@ TEST_F(device_attention, probabilities_are_those_of_every_layout_of_the_keys) {
   for (const attention_shape& shape : device_shapes)
     for (const dtype type : element_types)
       for (const index keys : {1, 37, 300, 2000}) {
-        if (!takes_next_case(11)) continue;
+        if (!cases.takes_next(11)) continue;
         const operands in(shape, type, 1, keys, random);
         SCOPED_TRACE(described(in));
         device_matrix q(be, in.q, any_of(layouts)), p(be, shape.heads, keys, any_of(layouts));

@@ -126,6 +126,19 @@ TEST_F(device_graphs, are_made_anew_for_the_neurons_and_the_cache_of_a_further_p
             counts(2, 4));
 }
 
+TEST_F(device_graphs, hold_the_choice_of_each_token) {
+  EXPECT_EQ(compare([](steps of) {
+              gate_neurons<B> gates(of.model.be, {.beta = 0.3, .begin = 1}, of.model.config.layers,
+                                    shape_of(of.model.config));
+              const gate_neurons<B>::decode_hook hook(gates);
+              auto seq = of.start(5, 30);
+              of.decode(seq, 4, hook);
+              gates.begin_prompt(0, support::kinds_of("ttt"));  // from now on with weights
+              of.decode(seq, 4, hook);
+            }),
+            counts(2, 4));
+}
+
 TEST_F(device_graphs, belong_to_one_sequence_each) {
   EXPECT_EQ(compare([](steps of) {
               auto a = of.start(5, 30), b = of.start(63, 30);

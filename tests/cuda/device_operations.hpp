@@ -51,8 +51,7 @@ class device_operations : public testing::Test {
   }
   corematching::cuda::context on() const { return shared_by(be.device().processors); }
 
-  /// Whether to look at the next one of many cases: emulated, at one of `step`.
-  bool takes_next_case(int step) { return case_++ % (is_emulated ? step : 1) == 0; }
+  sampled_cases cases;
 
   template <class T>
   const T& any_of(const std::vector<T>& choices) {
@@ -61,7 +60,6 @@ class device_operations : public testing::Test {
 
  private:
   corematching::cuda::cublas_handle cublas_ = corematching::cuda::make_cublas(be.stream());
-  int case_ = 0;
 };
 
 }  // namespace support

@@ -37,7 +37,7 @@ class device_products : public device_operations {
     for (const dtype type : element_types)
       for (const index tokens : product_tokens)
         for (const auto& [rows, cols] : weight_shapes) {
-          if (!takes_next_case(3)) continue;
+          if (!cases.takes_next(3)) continue;
           SCOPED_TRACE(testing::Message()
                        << name_of(type) << " [" << rows << ", " << cols << "], " << tokens << " tokens");
           body(type, tokens, rows, cols);

@@ -24,6 +24,16 @@ inline constexpr bool is_emulated = true;
 inline constexpr bool is_emulated = false;
 #endif
 
+/// Of many cases all are looked at, but on the emulator one of a few.
+class sampled_cases {
+ public:
+  /// Whether to look at the next case: emulated, at one of `step`.
+  bool takes_next(int step) { return case_++ % (is_emulated ? step : 1) == 0; }
+
+ private:
+  int case_ = 0;
+};
+
 #if defined(COREMATCHING_TEST_DEVICE)
 
 using test_backend = corematching::linked_backend<corematching::device_space>;

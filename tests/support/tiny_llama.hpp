@@ -158,6 +158,9 @@ struct masked_run {
   std::function<double(index layer, index query, index token)> position = [](index, index, index token) {
     return static_cast<double>(token);
   };
+  /// Shown act(gate) and up of all tokens, [tokens, N], before a layer's neurons are asked for.
+  std::function<void(index layer, const real_matrix& gates, const real_matrix& ups)> watch =
+      [](index, const real_matrix&, const real_matrix&) {};
   /// Whether a token computes a neuron.
   std::function<bool(index layer, index token, index neuron)> fires = [](index, index, index) {
     return true;
@@ -245,8 +248,11 @@ class masked_llama {
   real_matrix fed_forward(const real_matrix& x, index layer, const masked_run& run) const {
     const std::string prefix = "model.layers." + std::to_string(layer) + ".";
     const real_matrix normed = twin::rms_norm(x, at(prefix + "post_attention_layernorm.weight"), eps());
-    real_matrix inner = twin::gated_up(normed, at(prefix + "mlp.gate_proj.weight"),
-                                       at(prefix + "mlp.up_proj.weight"), config_.hidden_act);
+    real_matrix inner = twin::matmul(normed, at(prefix + "mlp.gate_proj.weight"));
+    for (double& gate : inner.values) gate = twin::activated(config_.hidden_act, gate);
+    const real_matrix ups = twin::matmul(normed, at(prefix + "mlp.up_proj.weight"));
+    run.watch(layer, inner, ups);
+    for (std::size_t i = 0; i < inner.values.size(); ++i) inner.values[i] *= ups.values[i];
     for (index token = 0; token < x.rows; ++token)
       for (index n = 0; n < inner.cols; ++n)
         if (!run.fires(layer, token, n)) inner(token, n) = 0;

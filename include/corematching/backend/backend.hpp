@@ -195,6 +195,18 @@ concept comparison_operations = requires(B& be, typename V::out probabilities, t
   be.zero_rows(cached, ids);
 };
 
+// What neurons are chosen with for each token.
+template <class B, class V = backend_types<B>>
+concept choice_operations = requires(B& be, typename V::out y, typename V::in x, typename V::vec v,
+                                     typename V::wt w, typename V::ids chosen, typename V::counts places,
+                                     vector_view<float, typename B::space> sums,
+                                     std::optional<typename V::ids> rows) {
+  be.multiply(y, x);                     // y *= x
+  be.add_magnitudes(sums, x, rows);      // sums[n] += sum over rows of |x[row, n]|
+  be.top_k(places, v, v);                // the places.size largest |v[n]| weights[n] (none: 1), ascending
+  be.scaled_matmul(y, x, w, v, chosen);  // of one token: y[i] = v[n] (x . w[n]), n = chosen[i]
+};
+
 }  // namespace detail
 
 /// A type that model code can be templated on. One thread uses a backend at a time; meanwhile one other may
@@ -222,6 +234,11 @@ concept backend = detail::names_types<B> && detail::layer_operations<B> && detai
 /// A backend that core neurons and core tokens can be found on, which hooks/core_matching.hpp does.
 template <class B>
 concept selecting_backend = backend<B> && detail::selection_operations<B> && detail::comparison_operations<B>;
+
+/// A backend on which each token's neurons can be chosen within the feed-forward block. Of equal scores in
+/// top_k() the lower places win, and a NaN is larger than any number.
+template <class B>
+concept choosing_backend = backend<B> && detail::choice_operations<B>;
 
 /// A backend that has operations in one that others compute one after the other.
 template <class B, class V = detail::backend_types<B>>

@@ -19,6 +19,10 @@ struct joined_sites<sites<A...>, sites<B...>> {
   using type = sites<A..., B...>;
 };
 
+template <class H>
+inline constexpr bool can_answer_ahead =
+    promises_answers_ahead<H> || !(attends<H, site::ffn_neurons> || attends<H, site::neuron_choice>);
+
 // Asked before the body of chain's call is compiled, so that a chain of misfits is no hook_of rather than an
 // error.
 template <class H, class Site, class... Arguments>
@@ -35,10 +39,8 @@ class chain {
 
  public:
   using attends = typename detail::joined_sites<typename First::attends, typename Second::attends>::type;
-  /// Of the one that is asked which neurons to compute.
-  static constexpr bool answers_ahead = corematching::attends<First, site::ffn_neurons>
-                                            ? detail::promises_answers_ahead<First>
-                                            : detail::promises_answers_ahead<Second>;
+  /// Of those that are asked which neurons to compute.
+  static constexpr bool answers_ahead = detail::can_answer_ahead<First> && detail::can_answer_ahead<Second>;
   /// Calls visit(hook) for both.
   template <class Visit>
   void for_each(Visit visit) const {

@@ -89,6 +89,9 @@ class decoder_layer {
   void add_feed_forward(const layer_context<B>& at, scratch<B>& s, view x, H& hook) const {
     B& be = at.be;
     const auto& w = weights_;
+    if constexpr (attends<H, site::neuron_choice>)
+      if (const auto choice = call_hook<site::neuron_choice>(hook, at))
+        return add_chosen_feed_forward(at, s, x, *choice, hook);
     const neuron_selection<space> neurons = call_hook<site::ffn_neurons>(hook, at);
     const index columns = neurons ? neurons->size : w.gate.view.rows;
 
@@ -97,10 +100,52 @@ class decoder_layer {
       const view normed = s.normed(rows.rows), projected = s.projected(rows.rows);
       const view activation = s.activation(rows.rows, columns);
       be.rms_norm(normed, rows, w.ffn_norm.view(), eps_);
-      be.gated_up(activation, normed, w.gate.view, w.up.view, act_, neurons);
       const layer_context<B> part{be, at.layer, at.positions, at.cache, first};
+      if (attends<H, site::ffn_up> && !neurons)
+        gate_and_tell_up(part, s, activation, normed, hook);
+      else
+        be.gated_up(activation, normed, w.gate.view, w.up.view, act_, neurons);
       call_hook<site::ffn_activation>(hook, part, matrix_view<const float, space>(activation));
       detail::add_weighted_rows(be, rows, activation, w.down_transposed.view, neurons, projected);
+    }
+  }
+
+  // activation = act(normed Wgate) * (normed Wup), of all neurons
+  template <class H>
+  void gate_and_tell_up(const layer_context<B>& at, scratch<B>& s, view activation, view normed,
+                        H& hook) const {
+    if constexpr (attends<H, site::ffn_up>) {
+      static_assert(choosing_backend<B>);
+      B& be = at.be;
+      const view up = s.ups(be, normed.rows, activation.cols);
+      be.matmul(activation, normed, weights_.gate.view, {});
+      be.activate(activation, act_);
+      be.matmul(up, normed, weights_.up.view, {});
+      call_hook<site::ffn_up>(hook, at, matrix_view<const float, space>(up));
+      be.multiply(activation, up);
+    }
+  }
+
+  // The same as add_feed_forward, but of the neurons that each row chooses by its gates.
+  template <class H>
+  void add_chosen_feed_forward(const layer_context<B>& at, scratch<B>& s, view x,
+                               const neuron_choice<space>& choice, H& hook) const {
+    static_assert(choosing_backend<B>);
+    B& be = at.be;
+    const auto& w = weights_;
+    const view gates = s.gates(be), activation = s.activation(1, choice.count);
+    const auto chosen = s.chosen(be, choice.count);
+    for (index i = 0; i < x.rows; ++i) {
+      const view row = x.middle_rows(i, 1), normed = s.normed(1);
+      be.rms_norm(normed, row, w.ffn_norm.view(), eps_);
+      be.matmul(gates, normed, w.gate.view, {});
+      be.activate(gates, act_);
+      be.top_k(chosen, gates.row(0), choice.weights);
+      be.scaled_matmul(activation, normed, w.up.view, gates.row(0), chosen);
+      const layer_context<B> part{be, at.layer, at.positions, at.cache, i};
+      call_hook<site::ffn_activation>(hook, part, matrix_view<const float, space>(activation));
+      detail::add_weighted_rows(be, row, activation, w.down_transposed.view, index_view<space>(chosen),
+                                s.projected(1));
     }
   }
 

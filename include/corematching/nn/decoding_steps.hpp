@@ -7,6 +7,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -71,12 +72,14 @@ class decoding_steps<B> {
     const std::byte* values;
     index dropped;  // rows that the cache lacks of those up to the token's position
     neuron_selection<space> neurons;
+    std::optional<neuron_choice<space>> choice;
 
     friend bool operator==(const layer_circumstances& a, const layer_circumstances& b) {
       const bool same_neurons = a.neurons && b.neurons
                                     ? a.neurons->data == b.neurons->data && a.neurons->size == b.neurons->size
                                     : !a.neurons && !b.neurons;
-      return same_neurons && a.keys == b.keys && a.values == b.values && a.dropped == b.dropped;
+      return same_neurons && a.choice == b.choice && a.keys == b.keys && a.values == b.values &&
+             a.dropped == b.dropped;
     }
   };
 
@@ -88,7 +91,7 @@ class decoding_steps<B> {
     friend bool operator==(const circumstances&, const circumstances&) = default;
   };
 
-  // The hook whose answers at site::ffn_neurons were asked ahead.
+  // The hook whose answers were asked ahead.
   template <class H>
   struct with_answers {
     using attends = typename std::remove_cvref_t<H>::attends;
@@ -98,13 +101,17 @@ class decoding_steps<B> {
     neuron_selection<space> operator()(site::ffn_neurons, const layer_context<B>& at) const {
       return now->layers[static_cast<std::size_t>(at.layer)].neurons;
     }
+    std::optional<neuron_choice<space>> operator()(site::neuron_choice, const layer_context<B>& at) const {
+      return now->layers[static_cast<std::size_t>(at.layer)].choice;
+    }
     template <class Site, class... Given>
     decltype(auto) operator()(Site where, const layer_context<B>& at, const Given&... given) const {
       return (*hook)(where, at, given...);
     }
   };
   template <class H>
-  static constexpr bool asked_ahead = attends<H, site::ffn_neurons>&& detail::promises_answers_ahead<H>;
+  static constexpr bool asked_ahead = (attends<H, site::ffn_neurons> ||
+                                       attends<H, site::neuron_choice>)&&detail::promises_answers_ahead<H>;
 
   template <class H>
   static circumstances ask(B& be, kv_cache<B>& cache, const step_place<B>& at, [[maybe_unused]] H& hook) {
@@ -112,10 +119,14 @@ class decoding_steps<B> {
     now.layers.reserve(static_cast<std::size_t>(cache.layers()));
     for (index i = 0; i < cache.layers(); ++i) {
       kv_layer<B>& layer = cache[i];
-      neuron_selection<space> neurons;
-      if constexpr (asked_ahead<H>)
-        neurons = hook(site::ffn_neurons{}, layer_context<B>{be, i, {&at.position, 1}, layer});
-      now.layers.push_back({layer.keys().data, layer.values().data, at.position - layer.length(), neurons});
+      layer_circumstances of_layer{
+          layer.keys().data, layer.values().data, at.position - layer.length(), {}, {}};
+      if constexpr (asked_ahead<H>) {
+        const layer_context<B> where{be, i, {&at.position, 1}, layer};
+        of_layer.neurons = call_hook<site::ffn_neurons>(hook, where);
+        of_layer.choice = call_hook<site::neuron_choice>(hook, where);
+      }
+      now.layers.push_back(of_layer);
     }
     add_queued(hook, now.queued);
     return now;

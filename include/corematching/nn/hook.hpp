@@ -4,6 +4,11 @@
 //
 //   hook(site::ffn_activation{}, at, activation)  told: act(x Wgate) * (x Wup) of rows at.first_row...
 //   hook(site::ffn_neurons{}, at)                 asked: which neurons to compute -> neuron_selection<space>
+//   hook(site::neuron_choice{}, at)               asked: whether each token chooses its own neurons of all,
+//   and
+//                                                 how -> optional neuron_choice<space>
+//   hook(site::ffn_up{}, at, up)                  told: x Wup of rows at.first_row..., where all neurons are
+//                                                 computed; gate and up are then two products, not one
 //   hook(site::attention{}, at, attended)         told: queries, keys and values of this layer
 //   hook(site::keep_tokens{}, at)                 asked: which rows go on -> token_selection
 //   hook(site::layer_output{}, at, x)             told: the hidden states that leave it, before dropping
@@ -18,8 +23,8 @@
 // promise:
 //
 //   static constexpr bool answers_ahead = true
-//     Its answers at site::ffn_neurons depend on nothing that a step computes: it is asked for all layers
-//     before the step.
+//     Its answers at site::ffn_neurons and site::neuron_choice depend on nothing that a step computes: it is
+//     asked for all layers before the step.
 //   const void* queues_on() const
 //     All that it does is to call operations of the backend, which wait for nothing, on the memory that this
 //     names: it is called while a step is captured, and they are launched with it while it names the same.

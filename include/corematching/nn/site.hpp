@@ -18,6 +18,8 @@ namespace site {
 struct tag {};
 struct ffn_activation : tag {};
 struct ffn_neurons : tag {};
+struct ffn_up : tag {};
+struct neuron_choice : tag {};
 struct attention : tag {};
 struct keep_tokens : tag {};
 struct layer_output : tag {};
@@ -56,6 +58,18 @@ struct token_selection {
   bool renumber = false;  // survivors get the positions 0, 1, ...
 };
 
+/// The answer at site::neuron_choice: each token computes the `count` neurons n whose own gate says most, by
+/// |act(x . gate_n)| weights[n]; without weights all are 1. At least one, at most all.
+template <class Space>
+struct neuron_choice {
+  index count = 0;
+  vector_view<const float, Space> weights;
+
+  friend bool operator==(const neuron_choice& a, const neuron_choice& b) {
+    return a.count == b.count && a.weights.data == b.weights.data && a.weights.size == b.weights.size;
+  }
+};
+
 /// How a step of decoding can be captured though a hook attends the site: `queued` where the hook only queues
 /// operations, `ahead` also where it answers ahead; `always`, since no step calls the site.
 enum class capture : std::uint8_t { never, queued, ahead, always };
@@ -75,6 +89,18 @@ template <>
 struct site_traits<site::ffn_neurons> {
   template <class B>
   using call = neuron_selection<typename B::space>();
+  static constexpr capture captured = capture::ahead;
+};
+template <>
+struct site_traits<site::ffn_up> {
+  template <class B>
+  using call = void(matrix_view<const float, typename B::space>);
+  static constexpr capture captured = capture::queued;
+};
+template <>
+struct site_traits<site::neuron_choice> {
+  template <class B>
+  using call = std::optional<corematching::neuron_choice<typename B::space>>();
   static constexpr capture captured = capture::ahead;
 };
 template <>

@@ -34,7 +34,7 @@ inline constexpr std::int32_t infinite_key<bf16> = 0x7f80;
 
 /// Key without its sign: that of |a|.
 template <class T>
-constexpr std::int32_t magnitude_key(T a) {
+COREMATCHING_HOST_DEVICE constexpr std::int32_t magnitude_key(T a) {
   constexpr std::int32_t mask = sizeof(T) == 4 ? 0x7fffffff : 0x7fff;
   return activation_key(a) & mask;
 }

@@ -64,10 +64,10 @@ __global__ void __launch_bounds__(counting_threads)
   });
 }
 
-/// The neurons that `cut` chooses, ascending, as numbers and as bits, by a whole block; returns how many.
-/// Each warp takes 64 neurons at a time.
-template <int Threads>
-__device__ inline int write_chosen(const std::int32_t* frequency, index neurons, key_cut cut,
+/// The neurons that `cut` chooses by key_at(n), ascending, as numbers and, where there is room for them, as
+/// bits, by a whole block; returns how many. Each warp takes 64 neurons at a time.
+template <int Threads, class KeyAt>
+__device__ inline int write_chosen(const KeyAt& key_at, index neurons, key_cut cut,
                                    cut_finder<Threads>& finder, std::int32_t* indices, word* bits) {
   const int lane = static_cast<int>(threadIdx.x) % cuda::detail::warp_size;
   const index warp = static_cast<int>(threadIdx.x) / cuda::detail::warp_size;
@@ -75,8 +75,8 @@ __device__ inline int write_chosen(const std::int32_t* frequency, index neurons,
   int written = 0;
   for (index first = 0; first < neurons; first += Threads * 2) {
     const index low = first + warp * bits_per_word + lane, high = low + cuda::detail::warp_size;
-    const bool takes_low = low < neurons && cut.chooses(frequency[low], low);
-    const bool takes_high = high < neurons && cut.chooses(frequency[high], high);
+    const bool takes_low = low < neurons && cut.chooses(key_at(low), low);
+    const bool takes_high = high < neurons && cut.chooses(key_at(high), high);
     const unsigned lows = __ballot_sync(cuda::detail::all_lanes, takes_low);
     const unsigned highs = __ballot_sync(cuda::detail::all_lanes, takes_high);
     const int here = __popc(lows) + __popc(highs);
@@ -86,7 +86,7 @@ __device__ inline int write_chosen(const std::int32_t* frequency, index neurons,
     std::int32_t* place = indices + written + before;
     if (takes_low) place[__popc(lows & lower_lanes)] = static_cast<std::int32_t>(low);
     if (takes_high) place[__popc(lows) + __popc(highs & lower_lanes)] = static_cast<std::int32_t>(high);
-    if (lane == 0 && low < neurons) bits[low / bits_per_word] = word{highs} << 32 | lows;
+    if (bits != nullptr && lane == 0 && low < neurons) bits[low / bits_per_word] = word{highs} << 32 | lows;
     written += total;
   }
   return written;
@@ -107,7 +107,7 @@ __global__ void __launch_bounds__(Threads)
     most = finder.largest(most);
     cut = finder.find(neurons, frequency_of, cuda::detail::warp_size - __clz(most), wanted);
   }
-  const int written = write_chosen(frequency, neurons, cut, finder, indices, bits);
+  const int written = write_chosen(frequency_of, neurons, cut, finder, indices, bits);
   if (threadIdx.x == 0) *size = written;
 }
 

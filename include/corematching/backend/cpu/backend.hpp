@@ -29,6 +29,7 @@
 #include "corematching/select/core_neurons.hpp"
 #include "corematching/select/core_tokens.hpp"
 #include "corematching/select/neuron_set.hpp"
+#include "corematching/select/top_k.hpp"
 
 #if defined(__x86_64__) && !COREMATCHING_HAS_AVX2 && !defined(COREMATCHING_NO_SIMD)
 #pragma message(                                                                                                 \
@@ -251,6 +252,38 @@ class backend {
     select::overlap(bits.data, bits.rows, bits.stride, set.data, set.size, scores.data);
   }
 
+  void multiply(out y, in x) {
+    for_rows(x, [&](index i) { detail::multiply_rows(y.row(i), y.row(i).data, x.row(i).data); });
+  }
+
+  // Every sum is formed by one thread, row after row.
+  void add_magnitudes(vector_view<float> sums, in x, std::optional<index_view<>> rows = {}) {
+    assert(sums.size == x.cols);
+    const index counted = rows ? rows->size : x.rows;
+    pool_.for_ranges(x.cols, grain_of(pointwise_grain, counted, lines_apart),
+                     [&](int, index first, index last) {
+                       for (index i = 0; i < counted; ++i)
+                         detail::add_magnitudes({sums.data + first, last - first},
+                                                x.row(rows ? index{(*rows)[i]} : i).data + first);
+                     });
+  }
+
+  void top_k(vector_view<std::int32_t> places, vec x, vec weights = {}) {
+    select::top_k(places, x, weights, top_k_scratch_);
+  }
+
+  void scaled_matmul(out y, in x, stored_view<> w, vec factors, index_view<> chosen) {
+    assert(x.rows == 1 && x.cols == w.cols && y.cols == chosen.size && factors.size == w.rows);
+    counters_.count_product(1, chosen.size, w);
+    visit_weights(w.type, [&]<class T>() {
+      const auto tokens = decode_batch_.take<T>(x);
+      pool_.for_ranges(chosen.size, column_grain(w.cols), [&](int, index first, index last) {
+        detail::multiply_rows<T>(y, tokens, w, chosen, {}, first, last);
+        for (index i = first; i < last; ++i) y.row(0)[i] *= factors[chosen[i]];
+      });
+    });
+  }
+
  private:
   static std::size_t index_of(int thread) { return static_cast<std::size_t>(thread); }
   std::vector<growing_buffer<>> per_thread() const {
@@ -259,6 +292,7 @@ class backend {
 
   // A range of work below these costs less than waking another thread for it: some microseconds.
   static constexpr index pointwise_grain = 16384;  // elements
+  static constexpr index lines_apart = 16;         // of them, that two threads do not write to one cache line
   static constexpr index product_grain = 65536;    // multiply-adds
 
   /// Units of `cost` each that make up a range worth a thread, as a multiple of `unit`.
@@ -309,11 +343,12 @@ class backend {
   detail::prefill_products prefill_;
   std::vector<detail::core_tally> tallies_;  // one per thread
   detail::decode_batch decode_batch_;
+  select::top_k_scratch top_k_scratch_;
   std::vector<float*> partials_;  // of the current weighted_rows, one per thread
   work_counters counters_;
 };
 
-static_assert(selecting_backend<backend>);
+static_assert(selecting_backend<backend> && choosing_backend<backend>);
 
 }  // namespace COREMATCHING_CPU_ISA
 }  // namespace corematching::cpu

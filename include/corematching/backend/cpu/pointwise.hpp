@@ -49,6 +49,17 @@ inline void add_rows(vector_view<float> y, const float* a, const float* b) {
   map_rows(y, std::plus<f32x16>(), a, b);
 }
 
+/// y = a * b, elementwise; both may be y.
+inline void multiply_rows(vector_view<float> y, const float* a, const float* b) {
+  map_rows(y, std::multiplies<f32x16>(), a, b);
+}
+
+/// sums += |x|, elementwise.
+inline void add_magnitudes(vector_view<float> sums, const float* x) {
+  const auto add = [](f32x16 sum, f32x16 v) { return sum + larger(v, f32x16::zero() - v); };
+  map_rows(sums, add, sums.data, x);
+}
+
 /// y = x + bias; a null bias adds nothing.
 inline void biased_row(vector_view<float> y, const float* x, const float* bias) {
   if (bias == nullptr) {
@@ -62,7 +73,7 @@ inline void biased_row(vector_view<float> y, const float* x, const float* bias) 
 inline void gated_row(activation act, vector_view<float> y, const float* gate, const float* up) {
   std::copy_n(gate, y.size, y.data);
   activate_row(act, y);
-  map_rows(y, std::multiplies<f32x16>(), y.data, up);
+  multiply_rows(y, y.data, up);
 }
 
 /// y = weight * (x / sqrt(mean(x^2) + eps))

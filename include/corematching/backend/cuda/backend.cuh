@@ -29,6 +29,8 @@
 #include "corematching/backend/cuda/rotary.cuh"
 #include "corematching/backend/cuda/rows.cuh"
 #include "corematching/backend/cuda/selection.cuh"
+#include "corematching/core/error.hpp"
+#include "corematching/select/top_k.cuh"
 
 namespace corematching::cuda {
 
@@ -192,6 +194,22 @@ class backend {
     detail::overlap(on(), scores, bits, set);
   }
 
+  void multiply(out y, in x) { detail::multiply(on(), y, x); }
+  void add_magnitudes(vector_view<float, space> sums, in x, std::optional<ids> rows = {}) {
+    detail::add_magnitudes(on(), sums, x, rows);
+  }
+  void top_k(vector_view<std::int32_t, space> places, vec x, vec weights = {}) {
+    require(places.size <= x.size, places.size, " of ", x.size, " numbers cannot be chosen");
+    assert(weights.empty() || weights.size == x.size);
+    if (places.size > 0)
+      select::device::top_k(on().stream, x.data, weights.data, x.size, places.size, places.data);
+  }
+  void scaled_matmul(out y, in x, const stored& w, vec factors, ids chosen) {
+    assert(x.rows == 1 && x.cols == w.cols && y.cols == chosen.size && factors.size == w.rows);
+    counters_.count_product(1, chosen.size, w);
+    detail::scaled_rows(on(), y, x, w, factors, chosen);
+  }
+
   /// Captures `operations` as a graph and launches it.
   template <std::invocable Operations>
   void capture(graph& to, ids counter, std::int32_t count, Operations&& operations) {
@@ -285,6 +303,7 @@ class backend {
   graph_counts counts_;
 };
 
-static_assert(selecting_backend<backend> && graph_backend<backend> && fusing_backend<backend>);
+static_assert(selecting_backend<backend> && choosing_backend<backend> && graph_backend<backend> &&
+              fusing_backend<backend>);
 
 }  // namespace corematching::cuda

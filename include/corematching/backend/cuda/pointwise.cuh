@@ -6,6 +6,8 @@
 
 #include <cassert>
 #include <cstddef>
+#include <cstdint>
+#include <optional>
 #include <type_traits>
 
 #include "corematching/backend/cuda/activations.cuh"
@@ -74,19 +76,51 @@ struct activate_places {
   }
 };
 
-template <int Width>
-struct add_places {
+struct add_to {
+  __device__ void operator()(float& to, float x) const { to += x; }
+};
+struct multiply_by {
+  __device__ void operator()(float& to, float x) const { to *= x; }
+};
+
+template <class Combine, int Width>
+struct combine_places {
   float* y;
   index y_stride;
   const float* x;
   index x_stride;
   __device__ void operator()(index row, index column) const {
     float* const place = y + row * y_stride + column;
-    floats<Width> sum = floats<Width>::load(place);
+    floats<Width> result = floats<Width>::load(place);
     const auto part = floats<Width>::load(x + row * x_stride + column);
 #pragma unroll
-    for (int i = 0; i < Width; ++i) sum.values[i] += part.values[i];
-    sum.store(place);
+    for (int i = 0; i < Width; ++i) Combine()(result.values[i], part.values[i]);
+    result.store(place);
+  }
+};
+
+template <class Combine>
+void combine(const context& on, matrix_view<float, device_space> y,
+             matrix_view<const float, device_space> x) {
+  assert(y.rows == x.rows && y.cols == x.cols);
+  if (takes_fours(y) && takes_fours(x))
+    queue_for_each<4>(on, y.rows, y.cols, combine_places<Combine, 4>{y.data, y.stride, x.data, x.stride});
+  else
+    queue_for_each<1>(on, y.rows, y.cols, combine_places<Combine, 1>{y.data, y.stride, x.data, x.stride});
+}
+
+/// sums[n] += |x[row, n]|, row after row: a thread forms the whole sum.
+struct magnitude_places {
+  float* sums;
+  const float* x;
+  index stride;
+  const std::int32_t* rows;  // null: the first ones
+  index count;
+  __device__ void operator()(index, index column) const {
+    float sum = sums[column];
+    for (index i = 0; i < count; ++i)
+      sum += fabsf(x[(rows == nullptr ? i : index{rows[i]}) * stride + column]);
+    sums[column] = sum;
   }
 };
 
@@ -103,11 +137,24 @@ inline void activate(const context& on, matrix_view<float, device_space> x, acti
 /// y += x
 inline void add(const context& on, matrix_view<float, device_space> y,
                 matrix_view<const float, device_space> x) {
-  assert(y.rows == x.rows && y.cols == x.cols);
-  if (takes_fours(y) && takes_fours(x))
-    queue_for_each<4>(on, y.rows, y.cols, add_places<4>{y.data, y.stride, x.data, x.stride});
-  else
-    queue_for_each<1>(on, y.rows, y.cols, add_places<1>{y.data, y.stride, x.data, x.stride});
+  combine<add_to>(on, y, x);
+}
+
+/// y *= x
+inline void multiply(const context& on, matrix_view<float, device_space> y,
+                     matrix_view<const float, device_space> x) {
+  combine<multiply_by>(on, y, x);
+}
+
+/// sums[n] += sum over the rows (all where there is no list) of |x[row, n]|
+inline void add_magnitudes(const context& on, vector_view<float, device_space> sums,
+                           matrix_view<const float, device_space> x,
+                           const std::optional<index_view<device_space>>& rows) {
+  assert(sums.size == x.cols);
+  const index counted = rows ? rows->size : x.rows;
+  if (counted == 0) return;
+  queue_for_each<1>(on, 1, x.cols,
+                    magnitude_places{sums.data, x.data, x.stride, rows ? rows->data : nullptr, counted});
 }
 
 /// y = x; they do not overlap.

@@ -32,6 +32,7 @@
 #include "corematching/select/core_neurons.hpp"
 #include "corematching/select/core_tokens.hpp"
 #include "corematching/select/neuron_set.hpp"
+#include "corematching/select/top_k.hpp"
 
 namespace corematching::eigen {
 inline namespace COREMATCHING_CPU_ISA {
@@ -202,6 +203,23 @@ class backend {
     select::overlap(bits.data, bits.rows, bits.stride, set.data, set.size, scores.data);
   }
 
+  // What neurons are chosen with for each token
+
+  void multiply(out y, in x) { detail::mapped(y).array() *= detail::mapped(x).array(); }
+  void add_magnitudes(vector_view<float> sums, in x, std::optional<ids> rows = {}) {
+    for (index i = 0; i < (rows ? rows->size : x.rows); ++i)
+      Eigen::Map<detail::row_vector>(sums.data, sums.size) +=
+          detail::mapped(x.row(rows ? index{(*rows)[i]} : i)).cwiseAbs();
+  }
+  void top_k(vector_view<std::int32_t> places, vec x, vec weights = {}) { select::top_k(places, x, weights); }
+  void scaled_matmul(out y, in x, stored w, vec factors, ids chosen) {
+    assert(x.rows == 1 && x.cols == w.cols && y.cols == chosen.size && factors.size == w.rows);
+    require_weight_type(w.type);
+    counters_.count_product(1, chosen.size, w);
+    detail::multiply(y, x, w, chosen);
+    for (index i = 0; i < chosen.size; ++i) y.row(0)[i] *= factors[chosen[i]];
+  }
+
   // What other rules than the paper's need
 
   /// The weights that one query row gives to every key, [heads, keys]; not counted as work of the model.
@@ -218,7 +236,7 @@ class backend {
   work_counters counters_;
 };
 
-static_assert(selecting_backend<backend>);
+static_assert(selecting_backend<backend> && choosing_backend<backend>);
 
 }  // namespace COREMATCHING_CPU_ISA
 }  // namespace corematching::eigen

@@ -211,6 +211,17 @@ class linked_backend {
     call(table_->overlap, scores, bits, set);
   }
 
+  void multiply(out y, in x) { call(table_->multiply, y, x); }
+  void add_magnitudes(typename table::sums sums, in x, const std::optional<ids>& rows = {}) {
+    call(table_->add_magnitudes, sums, x, rows);
+  }
+  void top_k(typename table::counts places, vec x, vec weights = {}) {
+    call(table_->top_k, places, x, weights);
+  }
+  void scaled_matmul(out y, in x, const stored& w, vec factors, ids chosen) {
+    call(table_->scaled_matmul, y, x, w, factors, chosen);
+  }
+
   void add_matmul(out y, in x, const stored& w, vec bias, out room) {
     call(table_->add_matmul, y, x, w, bias, room);
   }
@@ -281,6 +292,7 @@ class linked_backend {
 
 static_assert(selecting_backend<linked_backend<host_space>> &&
               selecting_backend<linked_backend<device_space>>);
+static_assert(choosing_backend<linked_backend<host_space>> && choosing_backend<linked_backend<device_space>>);
 static_assert(fusing_backend<linked_backend<host_space>> && fusing_backend<linked_backend<device_space>>);
 static_assert(graph_backend<linked_backend<device_space>>);
 

@@ -102,6 +102,7 @@ class operations_of {
   using out = typename table::out;
   using in = typename table::in;
   using vec = typename table::vec;
+  using sums = typename table::sums;
   using ids = typename table::ids;
   using stored = typename table::stored;
   using cached = typename table::cached;
@@ -194,22 +195,43 @@ class operations_of {
     t.zero_rows = as_entry([](B& be, cached x, ids rows) { be.zero_rows(x, rows); });
   }
 
-  // The table says that every linked backend can select; this one says no when it is asked to.
+  static constexpr void set_choice(table& t) requires choosing_backend<B> {
+    t.multiply = as_entry([](B& be, out y, in x) { be.multiply(y, x); });
+    t.add_magnitudes = as_entry(
+        [](B& be, sums to, in x, typename table::some_rows rows) { be.add_magnitudes(to, x, rows); });
+    t.top_k = as_entry([](B& be, counts places, vec x, vec weights) { be.top_k(places, x, weights); });
+    t.scaled_matmul = as_entry([](B& be, out y, in x, stored w, vec factors, ids chosen) {
+      be.scaled_matmul(y, x, w, factors, chosen);
+    });
+  }
+
+  // The table says that every linked backend can do what these are for; this one says no when it is asked to.
+  template <class Result, class... Parameters>
+  static constexpr void refuse_selection(Result (*&to)(void*, failure&, Parameters...)) {
+    to = as_entry([](B&, Parameters...) -> Result {
+      throw error("this backend finds no core neurons and no core tokens");
+    });
+  }
+  template <class Result, class... Parameters>
+  static constexpr void refuse_choice(Result (*&to)(void*, failure&, Parameters...)) {
+    to = as_entry(
+        [](B&, Parameters...) -> Result { throw error("this backend chooses no neurons for each token"); });
+  }
   static constexpr void set_selection(table& t) {
-    const auto refusal =
-        []<class Result, class... Parameters>(Result (*&to)(void*, failure&, Parameters...)) {
-          to = as_entry([](B&, Parameters...) -> Result {
-            throw error("this backend finds no core neurons and no core tokens");
-          });
-        };
-    refusal(t.activated_neurons);
-    refusal(t.count_core_neurons);
-    refusal(t.core_neurons);
-    refusal(t.indices_of_set);
-    refusal(t.bits_of_set);
-    refusal(t.overlap);
-    refusal(t.attention_probabilities);
-    refusal(t.zero_rows);
+    refuse_selection(t.activated_neurons);
+    refuse_selection(t.count_core_neurons);
+    refuse_selection(t.core_neurons);
+    refuse_selection(t.indices_of_set);
+    refuse_selection(t.bits_of_set);
+    refuse_selection(t.overlap);
+    refuse_selection(t.attention_probabilities);
+    refuse_selection(t.zero_rows);
+  }
+  static constexpr void set_choice(table& t) {
+    refuse_choice(t.multiply);
+    refuse_choice(t.add_magnitudes);
+    refuse_choice(t.top_k);
+    refuse_choice(t.scaled_matmul);
   }
 
   static constexpr void set_fused(table& t) {
@@ -260,6 +282,7 @@ class operations_of {
     set_layer(t);
     set_cache(t);
     set_selection(t);
+    set_choice(t);
     set_fused(t);
     set_graphs(t);
     return t;

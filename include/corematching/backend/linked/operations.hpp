@@ -76,12 +76,13 @@ using entry = typename detail::entry_of<Signature>::type;
 
 /// The table of a backend in `Space`. Formulas and shapes of the operations stand beside their names in
 /// backend.hpp. Operations that a backend lacks are made of others (fusing_backend), run at once
-/// (graph_backend) or are refused when called (selecting_backend).
+/// (graph_backend) or are refused when called (selecting_backend, choosing_backend).
 template <class Space>
 struct operations {
   using out = matrix_view<float, Space>;
   using in = matrix_view<const float, Space>;
   using vec = vector_view<const float, Space>;
+  using sums = vector_view<float, Space>;
   using ids = index_view<Space>;
   using stored = stored_view<Space>;
   using cached = mutable_stored_view<Space>;
@@ -136,6 +137,11 @@ struct operations {
   entry<ids(const void* set)> indices_of_set;
   entry<word_set(const void* set)> bits_of_set;
   entry<void(counts, const_words, word_set)> overlap;
+
+  entry<void(out, in)> multiply;
+  entry<void(sums, in, some_rows)> add_magnitudes;
+  entry<void(counts, vec, vec)> top_k;
+  entry<void(out, in, stored, vec, ids)> scaled_matmul;
 
   entry<void(out, in, stored, vec, out)> add_matmul;
   entry<void(out, in, stored, neurons, out)> add_weighted_rows;

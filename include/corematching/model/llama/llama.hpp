@@ -18,11 +18,11 @@
 #include "corematching/model/llama/resident_layers.hpp"
 #include "corematching/model/llama/rope.hpp"
 #include "corematching/model/llama/sequence.hpp"
-#include "corematching/model/llama/subset_hook.hpp"
 #include "corematching/model/llama/weights.hpp"
 #include "corematching/model/weights.hpp"
 #include "corematching/nn/decoder_layer.hpp"
 #include "corematching/nn/transfer.hpp"
+#include "corematching/nn/without.hpp"
 
 namespace corematching {
 
@@ -147,7 +147,8 @@ class llama {
       };
       if constexpr (attends<H, site::ffn_neurons>) {
         if (layer.neurons() < config_.intermediate_size) {
-          detail::subset_hook<H> others(hook);
+          // It holds the neurons that the hook asked for when the prompt was read, and no others.
+          without<site::ffn_neurons, H&> others(hook);
           run(others);
           continue;
         }

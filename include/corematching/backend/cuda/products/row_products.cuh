@@ -198,6 +198,24 @@ __global__ void __launch_bounds__(product_threads, product_blocks<Tokens>)
     y.data[token * y.stride + place] = activated(act, gated) * raised;
 }
 
+/// y[i] = factors[n] (x . w[n]) for the i-th chosen row n; one token, a warp for each `Rows` rows.
+template <class T, int Rows>
+__global__ void __launch_bounds__(product_threads, product_blocks<1>)
+    scaled_rows_kernel(device_rows y, const_device_rows x, restricted_weight w, const float* factors,
+                       index loadable) {
+  const index first = warp_of_grid() * Rows;
+  if (first >= w.count) return;  // the whole warp, and no block waits for it
+  dot_products<T, 1, Rows> dots(x);
+#pragma unroll
+  for (int r = 0; r < Rows; ++r)  // a row too many repeats the last one
+    dots.rows[r] = w.row<T>(w.row_at(first + r < w.count ? first + r : w.count - 1));
+  dots.form(loadable, x.cols);
+  const int lane = static_cast<int>(threadIdx.x) % warp_size;
+  const index place = first + lane;
+  const float sum = dots.sum_of_lane(lane);
+  if (lane < Rows && place < w.count) y.data[place] = factors[w.row_at(place)] * sum;
+}
+
 /// Calls `body` with the smallest number of tokens, 1, 2, 4 or 8, that kernels are made for and that is
 /// enough, as a std::integral_constant.
 template <class Body>
@@ -259,6 +277,18 @@ inline void gated_rows(const context& on, device_rows y, const_device_rows x,
              gated_rows_kernel<T, tokens, pairs>, y, x, restricted_weight(gate, selection),
              restricted_weight(up, selection), act, loadable);
     });
+  });
+}
+
+/// y[i] = factors[n] (x . w[n]), n = chosen[i]; x [1, D], w [N, D].
+inline void scaled_rows(const context& on, device_rows y, const_device_rows x,
+                        const stored_view<device_space>& w, vector_view<const float, device_space> factors,
+                        index_view<device_space> chosen) {
+  if (chosen.size == 0) return;
+  visit_elements(w.type, [&]<class T>() {
+    constexpr int rows = rows_of_warp<1>;
+    launch(on.stream, product_grid(chosen.size, rows), dim3(product_threads), scaled_rows_kernel<T, rows>, y,
+           x, restricted_weight(w, chosen), factors.data, loadable_columns<T>(x, w));
   });
 }
 

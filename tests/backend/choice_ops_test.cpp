@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: Apache-2.0
+// What neurons are chosen with for each token, against binary64 and against sorting.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <numeric>
+#include <random>
+#include <vector>
+
+#include "corematching/select/top_k.hpp"
+#include "support/backend_data.hpp"
+#include "support/error_text.hpp"
+#include "support/scalar_twin.hpp"
+#include "support/test_backend.hpp"
+
+namespace corematching {
+namespace {
+
+using namespace support;
+
+template <class B>
+class choice_operations : public testing::Test {
+ protected:
+  std::mt19937 random{11};
+};
+TYPED_TEST_SUITE(choice_operations, backends);
+
+TYPED_TEST(choice_operations, multiply_multiplies_in_place) {
+  for (const auto& [rows, cols] : {std::pair<index, index>{1, 1}, {3, 17}, {5, 64}, {2, 1100}})
+    for (const placement where : placements) {
+      const real_matrix x = random_matrix(rows, cols, this->random),
+                        y = random_matrix(rows, cols, this->random);
+      real_matrix expected = y;
+      for (std::size_t i = 0; i < x.values.size(); ++i) expected.values[i] *= x.values[i];
+      for_each_configuration<TypeParam>([&, rows = rows, cols = cols](TypeParam& be) {
+        placed_matrix<TypeParam> placed_y(be, y, where), placed_x(be, x, where);
+        be.multiply(placed_y.view(), placed_x.in());
+        expect_near(placed_y.values(), expected, unit_roundoff);
+      });
+    }
+}
+
+TYPED_TEST(choice_operations, add_magnitudes_goes_on_summing_the_rows_that_count) {
+  for (const index cols : {1, 17, 130, 1100}) {
+    const real_matrix x = random_matrix(9, cols, this->random), before = random_matrix(1, cols, this->random);
+    const std::vector<std::int32_t> some{0, 3, 4, 8};
+    for (const bool all : {true, false})
+      for_each_configuration<TypeParam>([&](TypeParam& be) {
+        placed_matrix<TypeParam> placed_x(be, x, {1, 3});
+        auto sums = placed_floats(be, before);
+        placed_neurons<TypeParam> rows(be, all ? twin::neurons() : some);
+        be.add_magnitudes(sums.view(), placed_x.in(), rows.view());
+        const std::vector<float> result = sums.values();
+        for (index n = 0; n < cols; ++n) {
+          double expected = before(0, n);
+          for (index i = 0; i < x.rows; ++i)
+            if (all || std::ranges::count(some, i) > 0) expected += std::abs(x(i, n));
+          ASSERT_NEAR(double{result[static_cast<std::size_t>(n)]}, expected, 10 * 10 * unit_roundoff);
+        }
+      });
+  }
+}
+
+TYPED_TEST(choice_operations, top_k_is_the_selectors_on_every_backend) {
+  sampled_cases cases;
+  for (const index size : {1, 33, 1000, 3000})
+    for (const bool weighted : {false, true})
+      for (const bool ties : {false, true}) {
+        real_matrix x = random_matrix(1, size, this->random), weights = random_matrix(1, size, this->random);
+        for (double& value : x.values)
+          if (ties) value = std::round(2 * value);
+        for (double& weight : weights.values) weight = ties ? std::round(std::abs(weight)) : std::abs(weight);
+        for (const double share : {0.05, 0.4, 1.0}) {
+          if (!cases.takes_next(2)) continue;
+          std::vector<std::int32_t> expected(
+              static_cast<std::size_t>(std::ceil(share * static_cast<double>(size))));
+          const std::vector<float> x_floats(x.values.begin(), x.values.end()),
+              weight_floats(weights.values.begin(), weights.values.end());
+          select::top_k({expected.data(), std::ssize(expected)},
+                        vector_view<const float>{x_floats.data(), size},
+                        vector_view<const float>{weight_floats.data(), weighted ? size : 0});
+          for_each_configuration<TypeParam>([&](TypeParam& be) {
+            auto placed_x = placed_floats(be, x), placed_weights = placed_floats(be, weights);
+            placed_vector<TypeParam, std::int32_t> places(be, std::vector<std::int32_t>(expected.size(), -1));
+            if (weighted)
+              be.top_k(places.view(), placed_x.in(), placed_weights.in());
+            else
+              be.top_k(places.view(), placed_x.in());
+            ASSERT_EQ(places.values(), expected) << size << ", " << share;
+          });
+        }
+      }
+}
+
+TYPED_TEST(choice_operations, top_k_refuses_more_than_there_are) {
+  TypeParam be = support::make_backend<TypeParam>(1);
+  placed_vector<TypeParam, float> x(be, {1, 2});
+  placed_vector<TypeParam, std::int32_t> places(be, {0, 0, 0});
+  expect_parts(error_text([&] { be.top_k(places.view(), x.in()); }), "3 of 2");
+}
+
+/// Tokens of one dot product, as quantised_ops_test.cpp knows them: rounded to 16 bits for q8_0, to 8 for
+/// q4_0.
+double token_unit(dtype type) {
+  if (!is_quantised(type) || !rounds_tokens_to_integers()) return 0;
+  return type == dtype::q8_0 ? 1.0 / 32767 : 1.0 / 127;
+}
+
+TYPED_TEST(choice_operations, scaled_matmul_multiplies_the_chosen_rows_and_scales_each) {
+  std::vector<dtype> types{dtype::f32, dtype::f16, dtype::bf16};
+  if (has_block_formats) types.insert(types.end(), {dtype::q8_0, dtype::q4_0});
+  for (const dtype type : types)
+    for (const auto& [rows, length] : {std::pair<index, index>{1, 32}, {40, 96}, {300, 544}}) {
+      const real_matrix x = random_matrix(1, length, this->random),
+                        factors = random_matrix(1, rows, this->random);
+      const real_matrix w = random_weight(rows, length, type, this->random, 1);
+      for (const twin::neurons& selection : selections(rows)) {
+        if (!selection) continue;
+        const real_matrix products = twin::matmul(x, w);
+        real_matrix expected(1, std::ssize(*selection));
+        for (index i = 0; i < expected.cols; ++i) {
+          const index n = (*selection)[static_cast<std::size_t>(i)];
+          expected(0, i) = factors(0, n) * products(0, n);
+        }
+        for_each_configuration<TypeParam>([&, length = length](TypeParam& be) {
+          placed_matrix<TypeParam> y(be, 1, expected.cols), placed_x(be, x);
+          auto placed_factors = placed_floats(be, factors);
+          placed_vector<TypeParam, std::int32_t> chosen(be, *selection);
+          const auto weight = placed_weight(be, w, type);
+          const work_counters before = be.counters();
+          be.scaled_matmul(y.view(), placed_x.in(), weight.view, placed_factors.in(), chosen.in());
+          expect_near(y.values(), expected,
+                      2 * dot_error(length) + rounded_factor_error(length, token_unit(type)));
+          work_counters expected_work;
+          expected_work.count_product(1, expected.cols, weight.view);
+          EXPECT_EQ(work_counters(be.counters()) - before, expected_work);
+        });
+        if (this->HasFatalFailure()) return;
+      }
+    }
+}
+
+}  // namespace
+}  // namespace corematching

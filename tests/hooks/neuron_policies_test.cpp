@@ -1,0 +1,255 @@
+// SPDX-License-Identifier: Apache-2.0
+// Which neurons answer: sets by magnitude, and choices of each token by its gate, against a twin in binary64
+// that computes all neurons and zeroes the others.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <numeric>
+#include <optional>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "corematching/hooks/chain.hpp"
+#include "corematching/hooks/core_matching.hpp"
+#include "corematching/hooks/gate_neurons.hpp"
+#include "corematching/hooks/magnitude_neurons.hpp"
+#include "corematching/hooks/record.hpp"
+#include "corematching/nn/without.hpp"
+#include "support/conversation.hpp"
+#include "support/error_text.hpp"
+#include "support/tiny_llama.hpp"
+
+namespace corematching {
+namespace {
+
+using B = support::test_backend;
+using support::kinds_of;
+using support::real_matrix;
+using sums_by_layer = std::vector<std::vector<double>>;
+
+constexpr const char* letters = "ttiiiittit";
+const std::vector<std::int32_t> answer{3, 11, 29};
+
+/// A prompt and an answer under a policy, and the same for the twin.
+template <class Policy>
+class policy_run {
+ public:
+  explicit policy_run(neuron_shares shares, std::optional<token_kind> counted = {})
+      : shares_(shares),
+        counted_(counted),
+        policy(tiny.be, std::move(shares), tiny.config.layers, shape_of(tiny.config), counted),
+        talk(tiny.model.start(tiny.be, 8)) {}
+
+  /// Prefills the prompt in parts of `ffn_rows`, then decodes; logits after each token of the answer.
+  std::vector<std::vector<float>> logits(index ffn_rows = 1000) {
+    const auto kinds = kinds_of(letters);
+    policy.begin_prompt(0, kinds);
+    auto x = support::embedded(tiny, ids());
+    tiny.model.prefill(tiny.be, talk, x.view(), ffn_rows, typename Policy::prefill_hook(policy));
+    return decoded(typename Policy::decode_hook(policy));
+  }
+  template <class H>
+  std::vector<std::vector<float>> decoded(H&& hook) {
+    std::vector<std::vector<float>> all;
+    for (const std::int32_t id : answer) all.push_back(tiny.model.decode(tiny.be, talk, id, hook));
+    return all;
+  }
+
+  std::vector<std::int32_t> ids() const {
+    return support::random_ids(prompt_size, tiny.config.vocab_size, 1);
+  }
+  bool counts(index token) const {
+    return token < prompt_size &&
+           (!counted_ || kinds_of(letters)[static_cast<std::size_t>(token)] == *counted_);
+  }
+
+  /// score(gate, up, sum of up, sum of activations) of a neuron in a layer: the K largest fire.
+  template <class Score>
+  real_matrix expected(Score score) const {
+    support::masked_run run{.ids = ids()};
+    run.ids.insert(run.ids.end(), answer.begin(), answer.end());
+    std::vector<std::vector<std::int32_t>> chosen;  // of each token of the answer, in the current layer
+    bool sparse = false;
+    run.watch = [&](index layer, const real_matrix& gates, const real_matrix& ups) {
+      const auto count = shares_.count(layer, tiny.config.layers, gates.cols);
+      sparse = count.has_value();
+      if (!sparse) return;
+      std::vector<double> up_sums(static_cast<std::size_t>(gates.cols)), activation_sums(up_sums);
+      for (index n = 0; n < gates.cols; ++n)
+        for (index t = 0; t < prompt_size; ++t)
+          if (counts(t)) {
+            up_sums[static_cast<std::size_t>(n)] += std::abs(ups(t, n));
+            activation_sums[static_cast<std::size_t>(n)] += std::abs(gates(t, n) * ups(t, n));
+          }
+      chosen.clear();
+      for (index t = prompt_size; t < gates.rows; ++t) {
+        std::vector<std::int32_t> order(static_cast<std::size_t>(gates.cols));
+        std::iota(order.begin(), order.end(), 0);
+        std::ranges::stable_sort(order, std::greater<>(), [&](std::int32_t n) {
+          const auto i = static_cast<std::size_t>(n);
+          return score(gates(t, n), up_sums[i], activation_sums[i]);
+        });
+        order.resize(static_cast<std::size_t>(*count));
+        chosen.push_back(std::move(order));
+      }
+    };
+    run.fires = [&](index, index token, index n) {
+      return !sparse || token < prompt_size ||
+             std::ranges::count(chosen[static_cast<std::size_t>(token - prompt_size)], n) > 0;
+    };
+    return support::masked_llama(tiny.config, tiny.tensors).logits(run);
+  }
+
+  template <class Score>
+  void expect_as_twin(Score score, const std::vector<std::vector<float>>& logits) const {
+    const real_matrix all = expected(score);
+    for (std::size_t i = 0; i < logits.size(); ++i) {
+      const auto row = all.values.begin() + (prompt_size + static_cast<index>(i)) * all.cols;
+      support::expect_logits(logits[i], {row, row + all.cols}, support::logit_error(tiny.config));
+    }
+  }
+
+  static constexpr index prompt_size = std::ssize(std::string_view(letters));
+  support::tiny_llama<B> tiny;
+
+ private:
+  neuron_shares shares_;
+  std::optional<token_kind> counted_;
+
+ public:
+  Policy policy;
+  corematching::sequence<B> talk;
+};
+
+using by_gate = policy_run<gate_neurons<B>>;
+using by_magnitude = policy_run<magnitude_neurons<B>>;
+
+constexpr auto weighted_gate = [](double gate, double ups, double) { return std::abs(gate) * ups; };
+constexpr auto plain_gate = [](double gate, double, double) { return std::abs(gate); };
+constexpr auto magnitude = [](double, double, double activations) { return activations; };
+
+const neuron_shares some_layers{.beta = 0.3, .begin = 1};
+const std::vector<std::optional<token_kind>> counted_kinds{std::nullopt, token_kind::text, token_kind::image};
+
+TEST(neuron_policies, gate_computes_the_neurons_whose_gates_say_most) {
+  for (const auto& counted : counted_kinds) {
+    by_gate run(some_layers, counted);
+    run.expect_as_twin(weighted_gate, run.logits());
+  }
+}
+
+TEST(neuron_policies, gate_takes_all_weights_for_one_where_no_prompt_was_announced) {
+  by_gate run({.beta = 0.5});
+  auto x = support::embedded(run.tiny, run.ids());
+  run.tiny.model.prefill(run.tiny.be, run.talk, x.view(), 1000);
+  run.expect_as_twin(plain_gate, run.decoded(gate_neurons<B>::decode_hook(run.policy)));
+}
+
+TEST(neuron_policies, magnitude_computes_the_neurons_of_the_largest_mean) {
+  for (const auto& counted : counted_kinds) {
+    by_magnitude run(some_layers, counted);
+    run.expect_as_twin(magnitude, run.logits());
+  }
+}
+
+TEST(neuron_policies, take_a_beta_for_each_layer) {
+  neuron_shares shares;
+  for (index layer = 0; layer < support::tiny_config().layers; ++layer)
+    shares.of_layer.push_back(layer == 0 ? 1 : 0.2 * static_cast<double>(layer + 1));
+  by_gate gate(shares);
+  gate.expect_as_twin(weighted_gate, gate.logits());
+  by_magnitude sums(shares);
+  sums.expect_as_twin(magnitude, sums.logits());
+}
+
+TEST(neuron_policies, are_the_same_for_every_chunking) {
+  by_gate whole(some_layers), rows(some_layers);
+  EXPECT_EQ(whole.policy.choice(1)->count, rows.policy.choice(1)->count);
+  rows.expect_as_twin(weighted_gate, rows.logits(3));
+  by_magnitude sums(some_layers);
+  sums.expect_as_twin(magnitude, sums.logits(3));
+}
+
+template <class Run>
+void expect_dense_where_all_are_computed() {
+  Run sparse({.beta = 1}), dense({.beta = 1});
+  auto x = support::embedded(dense.tiny, dense.ids());
+  dense.tiny.model.prefill(dense.tiny.be, dense.talk, x.view(), 1000);
+  const auto seen = sparse.logits(), expected = dense.decoded(no_hook());
+  EXPECT_EQ(seen.size(), expected.size());
+  for (std::size_t i = 0; i < seen.size(); ++i)
+    support::expect_logits(seen[i], {expected[i].begin(), expected[i].end()},
+                           support::logit_error(dense.tiny.config));
+}
+
+TEST(neuron_policies, are_dense_where_beta_is_1) {
+  expect_dense_where_all_are_computed<by_gate>();
+  expect_dense_where_all_are_computed<by_magnitude>();
+}
+
+/// Bytes of the feed-forward blocks that one step reads, as a share of all.
+template <class Run>
+double bytes_read(const Run& run, const work_counters& work) {
+  const auto& config = run.tiny.config;
+  std::uint64_t others = run.tiny.model.head_weight_bytes(), neurons = 0;
+  for (index layer = 0; layer < config.layers; ++layer) {
+    const layer_bytes bytes = run.tiny.model.bytes_of_layer(layer);
+    others += bytes.attention;
+    neurons += bytes.neuron * static_cast<std::uint64_t>(config.intermediate_size);
+  }
+  return static_cast<double>(work.weight_bytes - others) / static_cast<double>(neurons);
+}
+
+TEST(neuron_policies, read_what_the_formulas_say) {
+  const auto read_in_a_step = [](auto& run, auto&& hook) {
+    run.logits();
+    const work_counters before = run.tiny.be.counters();
+    run.tiny.model.decode(run.tiny.be, run.talk, 5, hook);
+    return bytes_read(run, work_counters(run.tiny.be.counters()) - before);
+  };
+  const double count = std::floor(0.4 * 75) / 75;
+  by_gate gate({.beta = 0.4});
+  EXPECT_NEAR(read_in_a_step(gate, gate_neurons<B>::decode_hook(gate.policy)), (1 + 2 * count) / 3, 1e-9);
+  by_magnitude sums({.beta = 0.4});
+  EXPECT_NEAR(read_in_a_step(sums, magnitude_neurons<B>::decode_hook(sums.policy)), count, 1e-9);
+}
+
+TEST(neuron_policies, join_token_selection_in_one_chain) {
+  support::tiny_llama<B> tiny;
+  const auto kinds = kinds_of(letters);
+  core_matching<B> tokens(tiny.be, {.sparse_neurons = false, .match_layers = {1}}, tiny.config.layers,
+                          shape_of(tiny.config));
+  magnitude_neurons<B> neurons(tiny.be, {.beta = 0.4}, tiny.config.layers, shape_of(tiny.config));
+  tokens.begin_prompt(0, kinds);
+  neurons.begin_prompt(0, kinds);
+  auto sequence = tiny.model.start(tiny.be, 8);
+  auto x = support::embedded(tiny, support::random_ids(std::ssize(kinds), tiny.config.vocab_size, 1));
+  without<site::decode_neurons, core_matching<B>::prefill_hook> keep(core_matching<B>::prefill_hook{tokens});
+  tiny.model.prefill(tiny.be, sequence, x.view(), 1000, chain(keep, magnitude_neurons<B>::prefill_hook(neurons)));
+  EXPECT_EQ(std::ssize(tokens.matches()), 1);
+  EXPECT_EQ(neurons.neurons(0)->size, 30);
+}
+
+TEST(neuron_policies, refuse_shares_that_do_not_fit) {
+  const auto refuses = [](neuron_shares shares, const std::vector<std::string>& parts) {
+    const auto text = support::error_text([&] { by_gate run(shares); });
+    for (const std::string& part : parts) EXPECT_NE(text.find(part), std::string::npos) << text;
+  };
+  refuses({.beta = 0}, {"beta", "0"});
+  refuses({.beta = 1.5}, {"beta", "1.5"});
+  refuses({.begin = 2, .end = 2}, {"neuron layers 2..2"});
+  refuses({.end = 99}, {"neuron layers 0..99"});
+  refuses({.of_layer = {0.5}}, {"1 values of beta"});
+  std::vector<double> shares(static_cast<std::size_t>(support::tiny_config().layers), 0.5);
+  shares[1] = -1;
+  refuses({.of_layer = shares}, {"beta of layer 1", "-1"});
+  by_magnitude run({.beta = 0.5}, token_kind::image);
+  EXPECT_NE(support::error_text([&] { run.policy.begin_prompt(0, kinds_of("ttt")); }).find("image"),
+            std::string::npos);
+}
+
+}  // namespace
+}  // namespace corematching
