@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "corematching/hooks/gate_neurons.hpp"
 #include "support/conversation.hpp"
 #include "support/error_text.hpp"
 #include "support/tiny_llama.hpp"
