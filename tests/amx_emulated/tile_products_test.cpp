@@ -36,7 +36,7 @@ class stored_weight {
       std::byte* to = bytes_.data() + i * row_bytes_;
       visit_weights(type, [&]<class T>() {
         if constexpr (block_format<T>)
-          quantise_row<T>(row.data(), cols, to);
+          quantise_row<T>(row.data(), cols, bytes_.data(), rows, i);
         else
           detail::narrow(row.data(), cols, reinterpret_cast<T*>(to));
         widen_row<T>(view(), i, 0, cols, row.data());
@@ -96,7 +96,7 @@ struct shape {
 /// taken at once.
 constexpr shape shapes[] = {{5, 1, 32},     {31, 33, 64},  {32, 32, 544},
                             {37, 70, 1056}, {65, 300, 96}, {1100, 33, 32}};
-constexpr dtype types[] = {dtype::f16, dtype::bf16, dtype::q8_0, dtype::q4_0};
+constexpr dtype types[] = {dtype::f16, dtype::bf16, dtype::q8_0, dtype::q4_0, dtype::q8_0_planes};
 
 template <class Body>
 void for_each_case(Body&& body) {

@@ -105,12 +105,12 @@ TYPED_TEST(choice_operations, top_k_refuses_more_than_there_are) {
 /// q4_0.
 double token_unit(dtype type) {
   if (!is_quantised(type) || !rounds_tokens_to_integers()) return 0;
-  return type == dtype::q8_0 ? 1.0 / 32767 : 1.0 / 127;
+  return type == dtype::q4_0 ? 1.0 / 127 : 1.0 / 32767;
 }
 
 TYPED_TEST(choice_operations, scaled_matmul_multiplies_the_chosen_rows_and_scales_each) {
   std::vector<dtype> types{dtype::f32, dtype::f16, dtype::bf16};
-  if (has_block_formats) types.insert(types.end(), {dtype::q8_0, dtype::q4_0});
+  if (has_block_formats) types.insert(types.end(), {dtype::q8_0, dtype::q4_0, dtype::q8_0_planes});
   for (const dtype type : types)
     for (const auto& [rows, length] : {std::pair<index, index>{1, 32}, {40, 96}, {300, 544}}) {
       const real_matrix x = random_matrix(1, length, this->random),

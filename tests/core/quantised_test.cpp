@@ -16,7 +16,7 @@ template <class Q>
 std::vector<float> round_trip(const std::vector<float>& row) {
   const auto cols = static_cast<index>(row.size());
   std::vector<std::byte> stored(bytes_of(dtype_of<Q>, row.size()));
-  quantise_row<Q>(row.data(), cols, stored.data());
+  quantise_row<Q>(row.data(), cols, stored.data(), 1, 0);
   std::vector<float> back(row.size());
   dequantise(quantised_row<Q>(stored.data(), cols), 0, cols, back.data());
   return back;
@@ -67,7 +67,7 @@ TEST(q8_0_rows, hold_what_ggml_writes) {
   std::vector<float> row(32);
   for (std::size_t i = 0; i < 32; ++i) row[i] = static_cast<float>(i) - 16.0f;  // d = 16 / 127
   std::array<std::byte, 34> stored;
-  quantise_row<q8_0>(row.data(), 32, stored.data());
+  quantise_row<q8_0>(row.data(), 32, stored.data(), 1, 0);
   const quantised_row<q8_0> blocks(stored.data(), 32);
   EXPECT_EQ(blocks.scale(0)->bits, 0x3008);  // 0.1260, nearest to 0.12598
   EXPECT_EQ(static_cast<std::int8_t>(blocks.block(0)[0]), -127);
@@ -80,7 +80,7 @@ TEST(q4_0_rows, hold_what_ggml_writes) {
   std::vector<float> row(32);
   for (std::size_t i = 0; i < 32; ++i) row[i] = static_cast<float>(i) - 16.0f;  // d = -16 / -8 = 2
   std::array<std::byte, 18> stored;
-  quantise_row<q4_0>(row.data(), 32, stored.data());
+  quantise_row<q4_0>(row.data(), 32, stored.data(), 1, 0);
   const quantised_row<q4_0> blocks(stored.data(), 32);
   EXPECT_EQ(blocks.scale(0)->bits, 0x4000);
   EXPECT_EQ(blocks.block(0)[0], 0 | 8 << 4);    // -16 and 0
@@ -97,7 +97,7 @@ TEST(block_formats, keep_zeros) {
 TEST(block_formats, read_part_of_a_row) {
   const std::vector<float> row = random_row(128, 1), all = round_trip<q4_0>(row);
   std::vector<std::byte> stored(bytes_of(dtype::q4_0, 128));
-  quantise_row<q4_0>(row.data(), 128, stored.data());
+  quantise_row<q4_0>(row.data(), 128, stored.data(), 1, 0);
   std::vector<float> part(64);
   dequantise(quantised_row<q4_0>(stored.data(), 128), 32, 64, part.data());
   EXPECT_EQ(part, std::vector<float>(all.begin() + 32, all.begin() + 96));

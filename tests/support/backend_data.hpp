@@ -148,11 +148,11 @@ placed_vector<B, float> placed_floats(B& be, const real_matrix& row) {
   return {be, std::vector<float>(row.values.begin(), row.values.end())};
 }
 
-/// Writes one row as the storage type holds it.
+/// Writes one row as the storage type holds it; of a format in planes, as a matrix of one row.
 template <class T>
 void store_row(const double* values, index cols, std::byte* to) {
   if constexpr (corematching::block_format<T>) {
-    corematching::quantise_row<T>(std::vector<float>(values, values + cols).data(), cols, to);
+    corematching::quantise_row<T>(std::vector<float>(values, values + cols).data(), cols, to, 1, 0);
   } else {
     for (index j = 0; j < cols; ++j) {
       const T stored = stored_as<T>(values[j]);
@@ -169,8 +169,8 @@ inline real_matrix rounded(real_matrix values, corematching::dtype type) {
       std::vector<float> row(static_cast<std::size_t>(values.cols));
       for (index i = 0; i < values.rows; ++i) {
         store_row<T>(&values.values[static_cast<std::size_t>(i * values.cols)], values.cols, stored.data());
-        corematching::dequantise(corematching::quantised_row<T>(stored.data(), values.cols), 0, values.cols,
-                                 row.data());
+        const corematching::stored_view<> one_row{stored.data(), type, 1, values.cols, std::ssize(stored)};
+        corematching::dequantise(corematching::blocks_of_row<T>(one_row, 0), 0, values.cols, row.data());
         for (index j = 0; j < values.cols; ++j) values(i, j) = row[static_cast<std::size_t>(j)];
       }
     } else {
@@ -240,6 +240,7 @@ inline double rounded_attention_error(corematching::dtype type, index queries) {
 template <class B>
 corematching::weight<typename B::space> placed_weight(B& be, const real_matrix& values,
                                                       corematching::dtype type, placement where = {}) {
+  if (type == corematching::dtype::q8_0_planes) where.padding = 0;  // rows have no bytes of their own
   // Scales of the block formats are 16-bit numbers.
   const auto unit = corematching::is_quantised(type) ? index{2} : static_cast<index>(bytes_of(type, 1));
   const index row_bytes =
@@ -249,9 +250,14 @@ corematching::weight<typename B::space> placed_weight(B& be, const real_matrix& 
       std::byte{0xff});  // NaN of all types
   std::byte* first = bytes->data() + where.offset * unit;
   corematching::visit_weights(type, [&]<class T>() {
-    for (index i = 0; i < values.rows; ++i)
-      store_row<T>(&values.values[static_cast<std::size_t>(i * values.cols)], values.cols,
-                   first + i * row_bytes);
+    for (index i = 0; i < values.rows; ++i) {
+      const double* const row = &values.values[static_cast<std::size_t>(i * values.cols)];
+      if constexpr (corematching::plane_format<T>)
+        corematching::quantise_row<T>(std::vector<float>(row, row + values.cols).data(), values.cols, first,
+                                      values.rows, i);
+      else
+        store_row<T>(row, values.cols, first + i * row_bytes);
+    }
   });
   return be.place_weight({{first, type, values.rows, values.cols, row_bytes}, bytes});
 }

@@ -59,6 +59,14 @@ struct work_counters {
     flops += 2 * static_cast<std::uint64_t>(tokens * rows * w.cols);
     weight_bytes += stored_bytes(w.type, rows, w.cols);
   }
+  /// The same with one plane of `w` alone.
+  template <class Space>
+  void count_plane_product(index tokens, index rows, const stored_view<Space>& w, bool upper) {
+    flops += 2 * static_cast<std::uint64_t>(tokens * rows * w.cols);
+    const std::size_t all = bytes_of(w.type, static_cast<std::size_t>(w.cols));
+    const std::size_t of_upper = upper_bytes_of(w.type, static_cast<std::size_t>(w.cols));
+    weight_bytes += static_cast<std::uint64_t>(rows) * (upper ? of_upper : all - of_upper);
+  }
   /// `queries` rows that attend to the rows of `k` and to as many values.
   template <class Space>
   void count_attention(const attention_shape& shape, index queries, const stored_view<Space>& k) {
@@ -199,12 +207,16 @@ concept comparison_operations = requires(B& be, typename V::out probabilities, t
 template <class B, class V = backend_types<B>>
 concept choice_operations = requires(B& be, typename V::out y, typename V::in x, typename V::vec v,
                                      typename V::wt w, typename V::ids chosen, typename V::counts places,
-                                     vector_view<float, typename B::space> sums,
+                                     activation act, vector_view<float, typename B::space> sums,
                                      std::optional<typename V::ids> rows) {
   be.multiply(y, x);                     // y *= x
   be.add_magnitudes(sums, x, rows);      // sums[n] += sum over rows of |x[row, n]|
   be.top_k(places, v, v);                // the places.size largest |v[n]| weights[n] (none: 1), ascending
   be.scaled_matmul(y, x, w, v, chosen);  // of one token: y[i] = v[n] (x . w[n]), n = chosen[i]
+  // Of weights in two planes: the product with the upper one alone; and, for one token, what gated_up gives
+  // of the chosen neurons where the coarse products of all with gate and up are there.
+  be.coarse_matmul(y, x, w);
+  be.finish_gated_up(y, x, w, w, v, v, act, chosen);
 };
 
 }  // namespace detail

@@ -20,6 +20,7 @@
 #include "corematching/core/formats/q4_0.hpp"
 #include "corematching/core/formats/q4_k.hpp"
 #include "corematching/core/formats/q8_0.hpp"
+#include "corematching/core/formats/q8_0_planes.hpp"
 #include "corematching/core/formats/traits.hpp"
 #include "corematching/core/index.hpp"
 #include "corematching/core/type_list.hpp"
@@ -27,7 +28,7 @@
 namespace corematching {
 
 /// All formats. Their place here is their number.
-using formats = type_list<float, f16, bf16, q8_0, q4_0, q4_k>;
+using formats = type_list<float, f16, bf16, q8_0, q4_0, q4_k, q8_0_planes>;
 
 /// One of them, where it is known at run time only.
 enum class dtype : std::uint8_t {
@@ -36,7 +37,8 @@ enum class dtype : std::uint8_t {
   bf16 = formats::place_of<corematching::bf16>,
   q8_0 = formats::place_of<corematching::q8_0>,
   q4_0 = formats::place_of<corematching::q4_0>,
-  q4_k = formats::place_of<corematching::q4_k>
+  q4_k = formats::place_of<corematching::q4_k>,
+  q8_0_planes = formats::place_of<corematching::q8_0_planes>
 };
 
 template <class T>
@@ -49,6 +51,8 @@ template <class T>
 using is_element = std::bool_constant<element_format<T>>;
 template <class T>
 using is_multiplied = std::bool_constant<format_traits<T>::multiplied>;
+template <class T>
+using has_planes = std::bool_constant<plane_format<T>>;
 
 template <class... T>
 constexpr auto types_of(type_list<T...>) {
@@ -77,6 +81,20 @@ constexpr auto facts_of(type_list<T...>) {
 }
 inline constexpr auto all_facts = facts_of(formats());
 
+template <class T>
+struct whole_format {
+  using type = T;
+};
+template <plane_format T>
+struct whole_format<T> {
+  using type = typename T::whole;
+};
+template <class... T>
+constexpr auto whole_types_of(type_list<T...>) {
+  return std::array{dtype_of<typename whole_format<T>::type>...};
+}
+inline constexpr auto whole_types = whole_types_of(formats());
+
 constexpr const format_facts& facts_of(dtype type) {
   return all_facts[static_cast<std::size_t>(type)];
 }
@@ -92,6 +110,9 @@ using element_formats = filtered<formats, detail::is_element>;
 /// The formats in which weights are stored and multiplied; the others are read, by widening or converting.
 using weight_formats = filtered<formats, detail::is_multiplied>;
 
+/// The formats that split another one into two planes.
+using plane_formats = filtered<formats, detail::has_planes>;
+
 inline constexpr auto element_types = detail::types_of(element_formats());
 inline constexpr auto weight_types = detail::types_of(weight_formats());
 
@@ -103,6 +124,11 @@ constexpr index block_of(dtype type) {
 /// Whether rows are made of blocks: their length must then be a multiple of block_of(type).
 constexpr bool is_quantised(dtype type) {
   return block_of(type) > 1;
+}
+
+/// Whether a matrix has an upper plane, which is a coarse form of it.
+constexpr bool has_planes(dtype type) {
+  return detail::whole_types[static_cast<std::size_t>(type)] != type;
 }
 
 /// Bytes of `elements` consecutive elements; whole blocks in the block formats.
@@ -173,6 +199,28 @@ template <class Body>
 decltype(auto) visit_weights(dtype type, Body&& body) {
   require_weight_type(type);
   return detail::visit_one(weight_formats(), type, body);
+}
+
+/// The same for formats of two planes; others are an error.
+template <class Body>
+decltype(auto) visit_planes(dtype type, Body&& body) {
+  require(detail::is_known(type), "unknown dtype");
+  if (!has_planes(type)) [[unlikely]]
+    fail(name_of(type), " has no coarse form: weights in two planes have one, as q8_0_planes");
+  return detail::visit_one(plane_formats(), type, body);
+}
+
+/// The format that `type` splits into planes; of others, themselves.
+constexpr dtype whole_of(dtype type) {
+  return detail::whole_types[static_cast<std::size_t>(type)];
+}
+
+/// Bytes of `elements` consecutive elements in the upper plane.
+inline std::size_t upper_bytes_of(dtype type, std::size_t elements) {
+  return visit_planes(type, [&]<class T>() {
+    return static_cast<std::size_t>(
+        plane_layout<T>{1, static_cast<index>(elements) / format_traits<T>::block}.upper_bytes());
+  });
 }
 
 }  // namespace corematching

@@ -5,6 +5,7 @@
 #include <cassert>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 
 #include "corematching/core/dtype.hpp"
 #include "corematching/core/formats/f16.hpp"
@@ -42,25 +43,106 @@ struct quantised_row<Q> {
   }
 };
 
+/// The halves of the quants of one block.
+struct plane_block {
+  const std::uint8_t* upper;
+  const std::uint8_t* lower;
+};
+
+template <plane_format Q>
+struct quantised_row<Q> {
+  const std::byte* upper;
+  const std::byte* lower;
+  index blocks;
+
+  quantised_row(const std::byte* matrix, plane_layout<Q> layout, index i)
+      : upper(matrix + layout.upper_at(i)), lower(matrix + layout.lower_at(i)), blocks(layout.blocks) {}
+
+  index cols() const { return blocks * block_size; }
+  /// The scale of block `b`, followed by those of the blocks behind it.
+  const f16* scale(index b) const { return reinterpret_cast<const f16*>(upper) + b; }
+  plane_block block(index b) const {
+    return {reinterpret_cast<const std::uint8_t*>(scale(blocks)) + b * Q::half_bytes,
+            reinterpret_cast<const std::uint8_t*>(lower) + b * Q::half_bytes};
+  }
+};
+
 /// Row `i` of a host weight that is stored as `Q`.
 template <block_format Q>
 quantised_row<Q> blocks_of_row(const stored_view<host_space>& weight, index i) {
   assert(weight.type == dtype_of<Q>);
-  return {weight.data + i * weight.row_bytes, weight.cols};
+  if constexpr (plane_format<Q>)
+    return {weight.data, plane_layout<Q>{weight.rows, weight.cols / block_size}, i};
+  else
+    return {weight.data + i * weight.row_bytes, weight.cols};
 }
 
-/// Writes `cols` finite values, whole blocks, as one row of format `Q`: bytes_of(Q, cols) bytes.
+/// Writes `cols` finite values, whole blocks, as row `i` of a matrix of `rows` rows without gaps between
+/// them, stored as `Q` from `matrix` on.
 template <block_format Q>
-void quantise_row(const float* from, index cols, std::byte* to) {
+void quantise_row(const float* from, index cols, std::byte* matrix, index rows, index i) {
   assert(cols % format_traits<Q>::block == 0);
-  format_traits<Q>::store(from, cols, to);
+  if constexpr (plane_format<Q>) {
+    const quantised_row<Q> row(matrix, {rows, cols / block_size}, i);
+    for (index b = 0; b < row.blocks; ++b) {
+      std::uint8_t quants[quant_bytes<typename Q::whole>];
+      const f16 scale = Q::whole::quantise(from + b * block_size, quants);
+      const auto to = row.block(b);
+      std::memcpy(matrix + (reinterpret_cast<const std::byte*>(row.scale(b)) - matrix), &scale, sizeof scale);
+      Q::split(quants, const_cast<std::uint8_t*>(to.upper), const_cast<std::uint8_t*>(to.lower));
+    }
+  } else {
+    format_traits<Q>::store(
+        from, cols, matrix + i * static_cast<index>(bytes_of(dtype_of<Q>, static_cast<std::size_t>(cols))));
+  }
 }
 
 /// The values of `count` weights of a row from weight `first` on; both whole groups of the format.
 template <block_format Q>
 void dequantise(const quantised_row<Q>& row, index first, index count, float* to) {
   assert(first % format_traits<Q>::group == 0 && count % format_traits<Q>::group == 0);
-  format_traits<Q>::widen(row.data, row.cols(), first, count, to);
+  if constexpr (plane_format<Q>) {
+    for (index b = first / block_size; b < (first + count) / block_size; ++b, to += block_size) {
+      std::uint8_t quants[quant_bytes<typename Q::whole>];
+      const auto [upper, lower] = row.block(b);
+      Q::merge(upper, lower, quants);
+      Q::whole::widen(quants, to_float(*row.scale(b)), to);
+    }
+  } else {
+    format_traits<Q>::widen(row.data, row.cols(), first, count, to);
+  }
+}
+
+/// What the upper plane alone says of all weights of a row.
+template <plane_format Q>
+void dequantise_upper(const quantised_row<Q>& row, float* to) {
+  for (index b = 0; b < row.blocks; ++b, to += block_size) {
+    const float step = Q::coarse_step * to_float(*row.scale(b));
+    const std::uint8_t* const upper = row.block(b).upper;
+    for (index i = 0; i < Q::half_bytes; ++i) {
+      to[i] = step * (static_cast<float>(upper[i] & 15) - Q::coarse_offset);
+      to[i + Q::half_bytes] = step * (static_cast<float>(upper[i] >> 4) - Q::coarse_offset);
+    }
+  }
+}
+
+/// Copies rows of a matrix [rows, cols] of weights, all without gaps, to one that has those `which` alone.
+inline void copy_weight_rows(dtype type, const std::byte* from, index rows, index cols, index_view<> which,
+                             std::byte* to) {
+  const auto copy = [&](std::byte* to_part, const std::byte* from_part, index row_bytes) {
+    for (index i = 0; i < which.size; ++i)
+      std::memcpy(to_part + i * row_bytes, from_part + which[i] * row_bytes,
+                  static_cast<std::size_t>(row_bytes));
+  };
+  visit_dtype(type, [&]<class T>() {
+    if constexpr (plane_format<T>) {
+      const plane_layout<T> all{rows, cols / block_size}, some{which.size, cols / block_size};
+      copy(to, from, all.upper_bytes());
+      copy(to + some.lower_at(0), from + all.lower_at(0), all.lower_bytes());
+    } else {
+      copy(to, from, static_cast<index>(bytes_of(type, static_cast<std::size_t>(cols))));
+    }
+  });
 }
 
 }  // namespace corematching

@@ -34,7 +34,8 @@ class weight_reader {
  public:
   using matrix_weight = weight<typename B::space>;
 
-  /// Matrices become weights of type `wanted`; without one they stay as they are stored.
+  /// Matrices become weights of type `wanted`; without one they stay as they are stored. A type of two planes
+  /// is for the neurons' alone; others then become what it splits.
   weight_reader(B& be, const io::checkpoint& from, load_progress progress = {},
                 std::optional<dtype> wanted = {})
       : be_(be), from_(from), progress_(std::move(progress)), wanted_(wanted) {}
@@ -53,6 +54,11 @@ class weight_reader {
 
   /// A tensor whose elements, row by row, are a [rows, cols] matrix; `shape` is what the file must say.
   matrix_weight matrix(const std::string& name, std::initializer_list<std::int64_t> shape) {
+    return read_matrix(name, shape, whole_type());
+  }
+
+  /// The same for a matrix whose weights may stand in two planes.
+  matrix_weight neuron_matrix(const std::string& name, std::initializer_list<std::int64_t> shape) {
     return read_matrix(name, shape, wanted_);
   }
 
@@ -66,7 +72,8 @@ class weight_reader {
   matrix_weight transposed(const std::string& name, index rows, index cols) {
     if (only_checks(name, {rows, cols})) return {};
     const io::tensor& tensor = checked(name, {rows, cols});
-    return converted(tensor, in_memory(tensor, rows, cols), wanted_.value_or(weight_dtype(tensor)), true);
+    return converted(tensor, in_memory(tensor, rows, cols), whole_type().value_or(weight_dtype(tensor)),
+                     true);
   }
 
   /// All elements of a tensor as binary32 in host memory. Throws `error` if one is no finite number; matrices
@@ -113,6 +120,10 @@ class weight_reader {
       problems_->emplace_back(problem.what());
     }
     return true;
+  }
+
+  std::optional<dtype> whole_type() const {
+    return wanted_ ? std::optional<dtype>(whole_of(*wanted_)) : std::nullopt;
   }
 
   static index elements(const io::tensor& tensor) {

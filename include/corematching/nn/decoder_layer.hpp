@@ -126,27 +126,51 @@ class decoder_layer {
     }
   }
 
-  // The same as add_feed_forward, but of the neurons that each row chooses by its gates.
+  // The same as add_feed_forward, but of the neurons that each row chooses.
   template <class H>
   void add_chosen_feed_forward(const layer_context<B>& at, scratch<B>& s, view x,
                                const neuron_choice<space>& choice, H& hook) const {
     static_assert(choosing_backend<B>);
     B& be = at.be;
     const auto& w = weights_;
-    const view gates = s.gates(be), activation = s.activation(1, choice.count);
+    const view activation = s.activation(1, choice.count);
     const auto chosen = s.chosen(be, choice.count);
     for (index i = 0; i < x.rows; ++i) {
       const view row = x.middle_rows(i, 1), normed = s.normed(1);
       be.rms_norm(normed, row, w.ffn_norm.view(), eps_);
-      be.matmul(gates, normed, w.gate.view, {});
-      be.activate(gates, act_);
-      be.top_k(chosen, gates.row(0), choice.weights);
-      be.scaled_matmul(activation, normed, w.up.view, gates.row(0), chosen);
+      if (choice.by == chosen_by::gate)
+        activate_by_gate(be, s, activation, normed, choice, chosen);
+      else
+        activate_by_prediction(be, s, activation, normed, choice, chosen);
       const layer_context<B> part{be, at.layer, at.positions, at.cache, i};
       call_hook<site::ffn_activation>(hook, part, matrix_view<const float, space>(activation));
       detail::add_weighted_rows(be, row, activation, w.down_transposed.view, index_view<space>(chosen),
                                 s.projected(1));
     }
+  }
+
+  void activate_by_gate(B& be, scratch<B>& s, view activation, view normed,
+                        const neuron_choice<space>& choice, vector_view<std::int32_t, space> chosen) const {
+    const view gates = s.foretold(be).top_rows(1);
+    be.matmul(gates, normed, weights_.gate.view, {});
+    be.activate(gates, act_);
+    be.top_k(chosen, gates.row(0), choice.weights);
+    be.scaled_matmul(activation, normed, weights_.up.view, gates.row(0), chosen);
+  }
+
+  void activate_by_prediction(B& be, scratch<B>& s, view activation, view normed,
+                              const neuron_choice<space>& choice,
+                              vector_view<std::int32_t, space> chosen) const {
+    const auto& w = weights_;
+    const view foretold = s.foretold(be).top_rows(1);
+    const view gates = s.foretold(be).middle_rows(1, 1), ups = s.foretold(be).middle_rows(2, 1);
+    be.coarse_matmul(gates, normed, w.gate.view);
+    be.coarse_matmul(ups, normed, w.up.view);
+    be.copy(foretold, gates);
+    be.activate(foretold, act_);
+    be.multiply(foretold, ups);
+    be.top_k(chosen, foretold.row(0), choice.weights);
+    be.finish_gated_up(activation, normed, w.gate.view, w.up.view, gates.row(0), ups.row(0), act_, chosen);
   }
 
   decoder_weights<B> weights_;

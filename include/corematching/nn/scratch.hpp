@@ -41,15 +41,15 @@ class scratch {
   view values(index rows) { return values_.top_rows(rows); }
   view attended(index rows) { return attended_.top_rows(rows); }
   view projected(index rows) { return projected_.top_rows(rows); }
-  /// What hooks may ask for, made when they first do: results of a product with `up`, and the gates of one
-  /// token with as many places as it chooses.
+  /// What hooks may ask for, made when they first do: results of a product with `up`; and, of one token,
+  /// three rows for what it chooses neurons by, and as many places as it chooses.
   view ups(B& be, index rows, index neurons) {
     if (ups_.rows() < rows) ups_ = matrix<B>(be, activation_.rows(), activation_.cols());
     return {ups_.view().data, rows, neurons, neurons};
   }
-  view gates(B& be) {
-    if (gates_.rows() == 0) gates_ = matrix<B>(be, 1, activation_.cols());
-    return gates_.view();
+  view foretold(B& be) {
+    if (foretold_.rows() == 0) foretold_ = matrix<B>(be, 3, activation_.cols());
+    return foretold_.view();
   }
   vector_view<std::int32_t, typename B::space> chosen(B& be, index count) {
     if (chosen_.size() < count) chosen_ = be.template allocate<std::int32_t>(activation_.cols());
@@ -59,7 +59,7 @@ class scratch {
   view activation(index rows, index neurons) { return {activation_.view().data, rows, neurons, neurons}; }
 
  private:
-  matrix<B> normed_, queries_, keys_, values_, attended_, projected_, activation_, ups_, gates_;
+  matrix<B> normed_, queries_, keys_, values_, attended_, projected_, activation_, ups_, foretold_;
   typename B::template buffer<std::int32_t> chosen_;
 };
 

@@ -58,15 +58,21 @@ struct token_selection {
   bool renumber = false;  // survivors get the positions 0, 1, ...
 };
 
-/// The answer at site::neuron_choice: each token computes the `count` neurons n whose own gate says most, by
-/// |act(x . gate_n)| weights[n]; without weights all are 1. At least one, at most all.
+/// By what a token chooses its neurons: by their gates, g_n = act(x . gate_n), which are then computed in
+/// full; or by their activations act(x . gate_n) (x . up_n) as they are foretold by the upper planes of both.
+enum class chosen_by : std::uint8_t { gate, prediction };
+
+/// The answer at site::neuron_choice: each token computes the `count` neurons n with the largest magnitude of
+/// that times weights[n]; without weights all are 1. At least one, at most all.
 template <class Space>
 struct neuron_choice {
   index count = 0;
   vector_view<const float, Space> weights;
+  chosen_by by = chosen_by::gate;
 
   friend bool operator==(const neuron_choice& a, const neuron_choice& b) {
-    return a.count == b.count && a.weights.data == b.weights.data && a.weights.size == b.weights.size;
+    return a.by == b.by && a.count == b.count && a.weights.data == b.weights.data &&
+           a.weights.size == b.weights.size;
   }
 };
 

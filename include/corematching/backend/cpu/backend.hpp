@@ -284,6 +284,31 @@ class backend {
     });
   }
 
+  void coarse_matmul(out y, in x, stored_view<> w) {
+    assert(x.cols == w.cols && y.cols == w.rows && y.rows == x.rows);
+    visit_planes(w.type, [&]<class T>() {
+      counters_.count_plane_product(x.rows, w.rows, w, true);
+      const auto tokens = decode_batch_.take<T>(x);
+      pool_.for_ranges(w.rows, column_grain(x.rows * w.cols), [&](int, index first, index last) {
+        detail::multiply_upper_rows<T>(y, tokens, w, first, last);
+      });
+    });
+  }
+
+  void finish_gated_up(out y, in x, stored_view<> gate, stored_view<> up, vec coarse_gate, vec coarse_up,
+                       activation act, index_view<> chosen) {
+    assert(x.rows == 1 && y.cols == chosen.size && gate.type == up.type);
+    visit_planes(gate.type, [&]<class T>() {
+      counters_.count_plane_product(1, chosen.size, gate, false);
+      counters_.count_plane_product(1, chosen.size, up, false);
+      const auto tokens = decode_batch_.take<T>(x);
+      pool_.for_ranges(chosen.size, column_grain(2 * gate.cols), [&](int, index first, index last) {
+        detail::finish_gated_rows<T>(y.data, tokens, gate, up, coarse_gate.data, coarse_up.data, act, chosen,
+                                     first, last);
+      });
+    });
+  }
+
  private:
   static std::size_t index_of(int thread) { return static_cast<std::size_t>(thread); }
   std::vector<growing_buffer<>> per_thread() const {

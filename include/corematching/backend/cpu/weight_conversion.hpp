@@ -23,14 +23,14 @@ namespace corematching::cpu {
 inline namespace COREMATCHING_CPU_ISA {
 namespace detail {
 
-/// Stores `size` values as one row of type `T`.
+/// Stores `cols` values as row `i` of a matrix of `rows` rows of type `T`.
 template <class T>
-void store_row(const float* from, index size, std::byte* to) {
-  check_weights({from, size}, dtype_of<T>);
+void store_row(const float* from, index cols, std::byte* matrix, index rows, index i) {
+  check_weights({from, cols}, dtype_of<T>);
   if constexpr (block_format<T>) {
-    quantise_row<T>(from, size, to);
+    quantise_row<T>(from, cols, matrix, rows, i);
   } else {
-    narrow(from, size, reinterpret_cast<T*>(to));
+    narrow(from, cols, reinterpret_cast<T*>(matrix) + i * cols);
   }
 }
 
@@ -53,11 +53,10 @@ void widen_panel(const stored_view<>& source, bool transposed, index first, inde
   }
 }
 
-/// Rows of `cols` elements, without gaps, as rows of type `T`.
+/// Rows of `cols` elements, without gaps, as the rows first..last of a matrix of `rows` rows of type `T`.
 template <class T>
-void store_panel(const float* panel, index rows, index cols, std::byte* to) {
-  const auto row_bytes = static_cast<index>(bytes_of(dtype_of<T>, static_cast<std::size_t>(cols)));
-  for (index i = 0; i < rows; ++i) store_row<T>(panel + i * cols, cols, to + i * row_bytes);
+void store_panel(const float* panel, index first, index last, index cols, std::byte* matrix, index rows) {
+  for (index i = first; i < last; ++i) store_row<T>(panel + (i - first) * cols, cols, matrix, rows, i);
 }
 
 /// The weight, or its transposed, as `target`; `scratch` has a buffer for each thread of the pool. Throws
@@ -77,7 +76,7 @@ inline weight<host_space> convert_weight(thread_pool& pool, std::vector<growing_
     const index first = panel * converted_rows, last = std::min(rows, first + converted_rows);
     float* const widened = scratch[static_cast<std::size_t>(thread)].at_least((last - first) * cols);
     widen(source, transposed, first, last, widened);
-    store(widened, last - first, cols, memory.get() + first * row_bytes);
+    store(widened, first, last, cols, memory.get(), rows);
   });
   return {{memory.get(), target, rows, cols, row_bytes}, memory};
 }

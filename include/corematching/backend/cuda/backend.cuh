@@ -210,6 +210,12 @@ class backend {
     detail::scaled_rows(on(), y, x, w, factors, chosen);
   }
 
+  /// Weights in planes are none that a device computes with.
+  void coarse_matmul(out, in, const stored& w) { refuse_planes(w); }
+  void finish_gated_up(out, in, const stored& gate, const stored&, vec, vec, activation, ids) {
+    refuse_planes(gate);
+  }
+
   /// Captures `operations` as a graph and launches it.
   template <std::invocable Operations>
   void capture(graph& to, ids counter, std::int32_t count, Operations&& operations) {
@@ -263,6 +269,10 @@ class backend {
     of_one_key_more.count_attention(shape, queries, k);
     counters_ += now;
     work_of_row_ += of_one_key_more - now;
+  }
+
+  [[noreturn]] static void refuse_planes(const stored& w) {
+    fail("a device computes no coarse form of weights in ", name_of(w.type));
   }
 
   void run(const graph& made, std::int32_t count) {

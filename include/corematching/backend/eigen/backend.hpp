@@ -101,7 +101,7 @@ class backend {
     for (index i = 0; i < rows; ++i) {
       const vec row{values.row(i).data(), cols};
       check_weights(row, target);
-      detail::store_row(row, target, memory.get() + i * row_bytes);
+      detail::store_row(row, target, memory.get(), rows, i);
     }
     return {{memory.get(), target, rows, cols, row_bytes}, memory};
   }
@@ -162,7 +162,7 @@ class backend {
 
   void store_rows(cached y, in x) {
     assert(y.rows == x.rows && y.cols == x.cols);
-    for (index i = 0; i < x.rows; ++i) detail::store_row(x.row(i), y.type, y.data + i * y.row_bytes);
+    for (index i = 0; i < x.rows; ++i) detail::store_row(x.row(i), y.type, y.data + i * y.row_bytes, 1, 0);
   }
   void load_rows(out y, stored x) {
     assert(y.rows == x.rows && y.cols == x.cols);
@@ -218,6 +218,24 @@ class backend {
     counters_.count_product(1, chosen.size, w);
     detail::multiply(y, x, w, chosen);
     for (index i = 0; i < chosen.size; ++i) y.row(0)[i] *= factors[chosen[i]];
+  }
+
+  void coarse_matmul(out y, in x, stored w) {
+    assert(x.cols == w.cols && y.cols == w.rows && y.rows == x.rows);
+    detail::matrix coarse(w.rows, w.cols);
+    visit_planes(w.type, [&]<class T>() {
+      for (index i = 0; i < w.rows; ++i) dequantise_upper(blocks_of_row<T>(w, i), coarse.row(i).data());
+    });
+    counters_.count_plane_product(x.rows, w.rows, w, true);
+    detail::mapped(y).noalias() = detail::mapped(x) * coarse.transpose();
+  }
+  void finish_gated_up(out y, in x, stored gate, stored up, vec /*coarse_gate*/, vec /*coarse_up*/,
+                       activation act, ids chosen) {
+    const work_counters before = counters_;
+    gated_up(y, x, gate, up, act, chosen);
+    counters_ = before;
+    counters_.count_plane_product(1, chosen.size, gate, false);
+    counters_.count_plane_product(1, chosen.size, up, false);
   }
 
   // What other rules than the paper's need

@@ -221,6 +221,11 @@ class linked_backend {
   void scaled_matmul(out y, in x, const stored& w, vec factors, ids chosen) {
     call(table_->scaled_matmul, y, x, w, factors, chosen);
   }
+  void coarse_matmul(out y, in x, const stored& w) { call(table_->coarse_matmul, y, x, w); }
+  void finish_gated_up(out y, in x, const stored& gate, const stored& up, vec coarse_gate, vec coarse_up,
+                       activation act, ids chosen) {
+    call(table_->finish_gated_up, y, x, gate, up, coarse_gate, coarse_up, act, chosen);
+  }
 
   void add_matmul(out y, in x, const stored& w, vec bias, out room) {
     call(table_->add_matmul, y, x, w, bias, room);

@@ -203,6 +203,10 @@ class operations_of {
     t.scaled_matmul = as_entry([](B& be, out y, in x, stored w, vec factors, ids chosen) {
       be.scaled_matmul(y, x, w, factors, chosen);
     });
+    t.coarse_matmul = as_entry([](B& be, out y, in x, stored w) { be.coarse_matmul(y, x, w); });
+    t.finish_gated_up = as_entry(
+        [](B& be, out y, in x, stored gate, stored up, vec coarse_gate, vec coarse_up, activation act,
+           ids chosen) { be.finish_gated_up(y, x, gate, up, coarse_gate, coarse_up, act, chosen); });
   }
 
   // The table says that every linked backend can do what these are for; this one says no when it is asked to.
@@ -232,6 +236,8 @@ class operations_of {
     refuse_choice(t.add_magnitudes);
     refuse_choice(t.top_k);
     refuse_choice(t.scaled_matmul);
+    refuse_choice(t.coarse_matmul);
+    refuse_choice(t.finish_gated_up);
   }
 
   static constexpr void set_fused(table& t) {

@@ -142,6 +142,8 @@ struct operations {
   entry<void(sums, in, some_rows)> add_magnitudes;
   entry<void(counts, vec, vec)> top_k;
   entry<void(out, in, stored, vec, ids)> scaled_matmul;
+  entry<void(out, in, stored)> coarse_matmul;
+  entry<void(out, in, stored, stored, vec, vec, activation, ids)> finish_gated_up;
 
   entry<void(out, in, stored, vec, out)> add_matmul;
   entry<void(out, in, stored, neurons, out)> add_weighted_rows;

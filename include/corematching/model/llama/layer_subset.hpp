@@ -13,6 +13,7 @@
 #include <string>
 #include <utility>
 
+#include "corematching/core/quantised.hpp"
 #include "corematching/model/llama/weights.hpp"
 #include "corematching/model/packed/reader.hpp"
 
@@ -51,6 +52,9 @@ class subset_reader {
     const packed_tensor& t = layout_.at(name);
     return copied(t, t.rows, t.cols);
   }
+  matrix_weight neuron_matrix(const std::string& name, std::initializer_list<std::int64_t> shape) {
+    return matrix(name, shape);
+  }
   matrix_weight transposed(const std::string& name, index rows, index cols) {
     return copied(layout_.at(name), cols, rows);
   }
@@ -58,15 +62,13 @@ class subset_reader {
 
  private:
   matrix_weight copied(const packed_tensor& t, index rows, index cols) {
-    const dtype type = layout_.weights();
+    const dtype type = t.type;
     const std::size_t row_bytes = bytes_of(type, static_cast<std::size_t>(cols));
     const std::byte* const from = from_ + (t.entry.begin - first_);
     std::byte* const to = memory_.get() + used_;
     if (t.is_per_neuron() && neurons_) {
+      copy_weight_rows(type, from, rows, cols, {neurons_->data(), std::ssize(*neurons_)}, to);
       rows = std::ssize(*neurons_);
-      for (std::size_t i = 0; i < neurons_->size(); ++i)
-        std::memcpy(to + i * row_bytes, from + static_cast<std::size_t>((*neurons_)[i]) * row_bytes,
-                    row_bytes);
     } else {
       std::memcpy(to, from, static_cast<std::size_t>(rows) * row_bytes);
     }

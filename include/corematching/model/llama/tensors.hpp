@@ -10,8 +10,9 @@
 
 namespace corematching {
 
-/// What a model computes with: a vector, a matrix as it is stored, or its transposed.
-enum class tensor_kind : std::uint8_t { vector, matrix, transposed };
+/// What a model computes with: a vector, a matrix as it is stored, one whose rows are neurons that can be
+/// foretold, so that its weights may stand in two planes, or the transposed of a matrix.
+enum class tensor_kind : std::uint8_t { vector, matrix, neuron_matrix, transposed };
 
 /// A tensor as checkpoints store it. A vector is one row.
 struct tensor_description {
@@ -67,10 +68,12 @@ void visit_layer(const llama_config& config, const std::string& prefix, Visitor&
       attention + "v_proj.weight", kv, d, [](auto& w) -> auto& { return w.value; });
   matrix(
       attention + "o_proj.weight", d, q, [](auto& w) -> auto& { return w.output; });
-  matrix(
-      mlp + "gate_proj.weight", n, d, [](auto& w) -> auto& { return w.gate; });
-  matrix(
-      mlp + "up_proj.weight", n, d, [](auto& w) -> auto& { return w.up; });
+  visit(
+      tensor_description{tensor_kind::neuron_matrix, mlp + "gate_proj.weight", n, d},
+      [](auto& w) -> auto& { return w.gate; });
+  visit(
+      tensor_description{tensor_kind::neuron_matrix, mlp + "up_proj.weight", n, d},
+      [](auto& w) -> auto& { return w.up; });
   visit(
       tensor_description{tensor_kind::transposed, mlp + "down_proj.weight", d, n},
       [](auto& w) -> auto& { return w.down_transposed; });

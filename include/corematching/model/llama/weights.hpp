@@ -38,6 +38,8 @@ decoder_weights<B> read_layer_weights(const llama_config& config, Reader& reader
       to = reader.vector(t.name, t.cols);
     else if (t.kind == tensor_kind::transposed)
       to = reader.transposed(t.name, t.rows, t.cols);
+    else if (t.kind == tensor_kind::neuron_matrix)
+      to = reader.neuron_matrix(t.name, {t.rows, t.cols});
     else
       to = reader.matrix(t.name, {t.rows, t.cols});
   });

@@ -34,7 +34,8 @@ inline constexpr std::uint64_t packed_layer_alignment = 4096;
 struct packed_tensor {
   io::tensor_entry entry;
   std::optional<tensor_kind> kind;  // nothing: padding
-  index rows = 0;                   // as checkpoints store it
+  dtype type = dtype::f32;
+  index rows = 0;  // as checkpoints store it
   index cols = 0;
 
   bool is_padding() const { return !kind; }
@@ -106,7 +107,9 @@ class packed_layout {
   void add(const tensor_description& t) {
     pad(packed_tensor_alignment);
     const bool transposed = t.kind == tensor_kind::transposed, vector = t.kind == tensor_kind::vector;
-    const dtype type = vector ? dtype::f32 : weights_;
+    const dtype type = vector                                 ? dtype::f32
+                       : t.kind == tensor_kind::neuron_matrix ? weights_
+                                                              : whole_of(weights_);
     const index out = transposed ? t.cols : t.rows, in = transposed ? t.rows : t.cols;
     require(in % block_of(type) == 0, "tensor \"", t.name, "\" as ", name_of(type),
             ": needs rows of a multiple of ", block_of(type), " weights, not ", in);
@@ -115,7 +118,7 @@ class packed_layout {
     std::vector<std::int64_t> shape{out, is_quantised(type) ? row_bytes : in};
     if (vector) shape.erase(shape.begin());
     tensors_.push_back(
-        {{t.name, io::stored_elements(type), std::move(shape), begin, end}, t.kind, t.rows, t.cols});
+        {{t.name, io::stored_elements(type), std::move(shape), begin, end}, t.kind, type, t.rows, t.cols});
   }
 
   void pad(std::uint64_t alignment) {
@@ -128,6 +131,7 @@ class packed_layout {
                          begin,
                          end},
                         std::nullopt,
+                        dtype::f32,
                         1,
                         length});
   }

@@ -48,8 +48,9 @@ class packer {
       const std::vector<float> values = reader_.values(name, {t.cols});
       return put(std::as_bytes(std::span(values)));
     }
-    const auto w = t.kind == tensor_kind::transposed ? reader_.transposed(name, t.rows, t.cols)
-                                                     : reader_.matrix(name, {t.rows, t.cols});
+    const auto w = t.kind == tensor_kind::transposed      ? reader_.transposed(name, t.rows, t.cols)
+                   : t.kind == tensor_kind::neuron_matrix ? reader_.neuron_matrix(name, {t.rows, t.cols})
+                                                          : reader_.matrix(name, {t.rows, t.cols});
     put({w.view.data, static_cast<std::size_t>(stored_bytes(w.view))});
     io::give_back(from_.at(name).bytes);
   }

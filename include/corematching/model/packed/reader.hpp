@@ -39,6 +39,9 @@ class packed_reader {
     const packed_tensor& t = layout_.at(name);
     return placed(t, t.rows, t.cols);
   }
+  matrix_weight neuron_matrix(const std::string& name, std::initializer_list<std::int64_t> shape) {
+    return matrix(name, shape);
+  }
   /// What was transposed when the file was made.
   matrix_weight transposed(const std::string& name, index rows, index cols) {
     return placed(layout_.at(name), cols, rows);
@@ -53,7 +56,7 @@ class packed_reader {
   const std::byte* bytes(const packed_tensor& t) const { return memory_ + (t.entry.begin - first_); }
 
   matrix_weight placed(const packed_tensor& t, index rows, index cols) {
-    const dtype type = layout_.weights();
+    const dtype type = t.type;
     const auto row_bytes = static_cast<index>(bytes_of(type, static_cast<std::size_t>(cols)));
     return be_.place_weight({{bytes(t), type, rows, cols, row_bytes}, owner_});
   }

@@ -100,14 +100,30 @@ void finish_rows(const Task& task, const float* sums, index strips, Finish&& fin
   }
 }
 
-/// Asks for the weights column..column + columns of a row stored as `T`, which the processor cannot foresee:
-/// it is a part of a row, and the next row may be any.
+/// Asks for the weights column..column + columns of row `i`, which the processor cannot foresee: it is a part
+/// of a row, and the next row may be any.
 template <class T>
-void prefetch_weights(const std::byte* row, index column, index columns) {
+void prefetch_weights(const stored_view<>& w, index i, index column, index columns) {
   const auto at = [](index elements) {
     return static_cast<index>(bytes_of(dtype_of<T>, static_cast<std::size_t>(elements)));
   };
-  prefetch_bytes(row + at(column), at(columns));
+  if constexpr (plane_format<T>) {
+    const auto [upper, lower] = blocks_of_row<T>(w, i).block(column / block_size);
+    prefetch_bytes(upper, columns / block_size * T::half_bytes);
+    prefetch_bytes(lower, columns / block_size * T::half_bytes);
+  } else {
+    prefetch_bytes(w.data + i * w.row_bytes + at(column), at(columns));
+  }
+}
+
+/// split_weights of row `i` of `w`.
+template <class T, class Sink>
+[[gnu::always_inline]] inline void split_row_of(const stored_view<>& w, index i, index first, index count,
+                                                Sink&& sink) {
+  if constexpr (block_format<T>)
+    split_weights<T>(blocks_of_row<T>(w, i), first, count, sink);
+  else
+    split_weights<T>(w.data + i * w.row_bytes, first, count, w.cols, sink);
 }
 
 /// How many rows ahead of the one that is packed that is done.
@@ -120,15 +136,13 @@ void pack_weight_rows(tile_workspace& work, index strip, const stored_view<>& w,
                       index place, index last, index first, index count) {
   constexpr int parts = weight_parts<T>;
   bf16* const steps = weight_strip<T>(work, strip);
-  const auto row_at = [&](index i) {
-    return w.data + row_of(selection, std::min(i, last - 1)) * w.row_bytes;
-  };
+  const auto row_at = [&](index i) { return row_of(selection, std::min(i, last - 1)); };
   for (index row = 0; row < strip_rows; ++row) {
-    prefetch_weights<T>(row_at(place + row + rows_ahead), first, count);
-    split_weights<T>(row_at(place + row), first, count, w.cols,
-                     [&](index step, const split_numbers<parts>& numbers) {
-                       store_row<parts>(steps + step * parts * step_elements, row, numbers);
-                     });
+    prefetch_weights<T>(w, row_at(place + row + rows_ahead), first, count);
+    split_row_of<T>(w, row_at(place + row), first, count,
+                    [&](index step, const split_numbers<parts>& numbers) {
+                      store_row<parts>(steps + step * parts * step_elements, row, numbers);
+                    });
   }
 }
 
@@ -138,17 +152,15 @@ template <class T>
 void pack_weight_columns(tile_workspace& work, const stored_view<>& w, const neurons& selection, index column,
                          index columns, index first, index count) {
   constexpr int parts = weight_parts<T>;
-  const auto row_at = [&](index k) {
-    return w.data + row_of(selection, first + std::min(k, count - 1)) * w.row_bytes;
-  };
+  const auto row_at = [&](index k) { return row_of(selection, first + std::min(k, count - 1)); };
   for (index k = 0; k < (count + tile_depth - 1) / tile_depth * tile_depth; k += 2) {
     std::array<std::array<split_numbers<parts>, group_strips>, 2> rows{};
     for (index i = 0; i < 2 && k + i < count; ++i) {
-      prefetch_weights<T>(row_at(k + i + rows_ahead), column, columns);
-      split_weights<T>(row_at(k + i), column, columns, w.cols,
-                       [&](index strip, const split_numbers<parts>& numbers) {
-                         rows[static_cast<std::size_t>(i)][static_cast<std::size_t>(strip)] = numbers;
-                       });
+      prefetch_weights<T>(w, row_at(k + i + rows_ahead), column, columns);
+      split_row_of<T>(w, row_at(k + i), column, columns,
+                      [&](index strip, const split_numbers<parts>& numbers) {
+                        rows[static_cast<std::size_t>(i)][static_cast<std::size_t>(strip)] = numbers;
+                      });
     }
     for (index h = 0; h < strips_of(columns); ++h)
       store_pair<parts>(weight_strip<T>(work, h) + k / tile_depth * parts * step_elements, k % tile_depth / 2,

@@ -97,20 +97,15 @@ template <class T, class Sink>
   }
 }
 
-/// The same of blocks: `first` and `count` are multiples of block_size.
-template <grouped_format Q, class Sink>
-[[gnu::always_inline]] inline void split_weights(const std::byte* row, index first, index count, index cols,
+/// The same of a row in blocks: `first` and `count` are multiples of block_size.
+template <block_format Q, class Sink>
+[[gnu::always_inline]] inline void split_weights(const quantised_row<Q>& row, index first, index count,
                                                  Sink&& sink) {
-  const quantised_row<Q> blocks(row, cols);
   const index begin = first / block_size, end = begin + count / block_size;
-  for (index b = begin; b < end;) {
-    const auto* scales = reinterpret_cast<const std::uint16_t*>(blocks.scale(b));
-    const std::uint8_t* quants = blocks.block(b);
-    for (const index last = std::min(end, (b / group_blocks + 1) * group_blocks); b < last; ++b) {
-      const __m512 scale = _mm512_cvtph_ps(_mm256_set1_epi16(static_cast<short>(*scales++)));
-      const auto halves = format_kernels<Q>::numbers(std::exchange(quants, quants + quant_bytes<Q>), scale);
-      sink(b - begin, split<1>(halves[0].lanes, halves[1].lanes));
-    }
+  for (index b = begin; b < end; ++b) {
+    const __m512 scale = _mm512_cvtph_ps(_mm256_set1_epi16(static_cast<short>(row.scale(b)->bits)));
+    const auto halves = format_kernels<Q>::numbers(row.block(b), scale);
+    sink(b - begin, split<1>(halves[0].lanes, halves[1].lanes));
   }
 }
 

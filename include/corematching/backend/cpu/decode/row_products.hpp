@@ -7,8 +7,10 @@
 #include <cstddef>
 #include <cstdint>
 #include <tuple>
+#include <vector>
 
 #include "corematching/backend/cpu/decode/block_kernels.hpp"
+#include "corematching/backend/cpu/decode/plane_kernels.hpp"
 #include "corematching/backend/cpu/decode/rounded_tokens.hpp"
 #include "corematching/backend/cpu/decode/row_kernels.hpp"
 #include "corematching/backend/cpu/decode/row_stream.hpp"
@@ -46,6 +48,16 @@ struct token_rows<Q> {
   template <std::size_t Rows>
   std::array<float, Rows> dot(const row_streams<Rows>& rows, index t) const {
     return dot_blocks<Q>(rows, rounded[t], cols);
+  }
+};
+template <plane_format Q>
+struct token_rows<Q> {
+  rounded_tokens<token_quant<Q>>& rounded;
+  index cols;
+
+  template <planes Which = planes::both, std::size_t Rows>
+  std::array<float, Rows> dot(const plane_streams<Rows>& rows, index t) const {
+    return dot_planes<Q, Which>(rows, rounded[t], cols);
   }
 };
 
@@ -88,7 +100,7 @@ template <class T>
 void multiply_rows(matrix_view<float> y, const token_rows<T>& x, const stored_view<>& w,
                    const neurons& selection, vector_view<const float> bias, index first, index last) {
   for_places<dot_streams>(first, last, [&](const auto& places) {
-    const auto rows = streams_at(w, selection, places, last);
+    const auto rows = streams_of<T>(w, selection, places, last);
     for (index t = 0; t < y.rows; ++t) {
       const auto dots = x.dot(rows, t);
       for (std::size_t r = 0; r < places.size(); ++r)
@@ -102,8 +114,8 @@ template <class T>
 void gated_rows(matrix_view<float> y, const token_rows<T>& x, const stored_view<>& gate,
                 const stored_view<>& up, activation act, const neurons& selection, index first, index last) {
   for_places<dot_streams>(first, last, [&](const auto& places) {
-    const auto gate_rows = streams_at(gate, selection, places, last);
-    const auto up_rows = streams_at(up, selection, places, last);
+    const auto gate_rows = streams_of<T>(gate, selection, places, last);
+    const auto up_rows = streams_of<T>(up, selection, places, last);
     for (index t = 0; t < y.rows; ++t) {
       const auto gates = x.dot(gate_rows, t);
       const auto ups = x.dot(up_rows, t);
@@ -113,15 +125,54 @@ void gated_rows(matrix_view<float> y, const token_rows<T>& x, const stored_view<
   });
 }
 
+/// y[:, i] = x . the upper plane of w[i], for the rows first..last.
+template <plane_format T>
+void multiply_upper_rows(matrix_view<float> y, const token_rows<T>& x, const stored_view<>& w, index first,
+                         index last) {
+  for_places<dot_streams>(first, last, [&](const auto& places) {
+    const auto rows = plane_streams_at<T>(w, {}, places, last);
+    for (index t = 0; t < y.rows; ++t) {
+      const auto dots = x.template dot<planes::upper>(rows, t);
+      for (std::size_t r = 0; r < places.size(); ++r) y.row(t).data[places[r]] = dots[r];
+    }
+  });
+}
+
+/// y[i] = act(coarse_gate[n] + x . lower plane of gate[n]) * (coarse_up[n] + x . lower plane of up[n]) for
+/// the places first..last, n = chosen[i].
+template <plane_format T>
+void finish_gated_rows(float* y, const token_rows<T>& x, const stored_view<>& gate, const stored_view<>& up,
+                       const float* coarse_gate, const float* coarse_up, activation act, index_view<> chosen,
+                       index first, index last) {
+  for_places<dot_streams>(first, last, [&](const auto& places) {
+    const auto gate_rows = plane_streams_at<T>(gate, chosen, places, last);
+    const auto up_rows = plane_streams_at<T>(up, chosen, places, last);
+    const auto gates = x.template dot<planes::lower>(gate_rows, 0);
+    const auto ups = x.template dot<planes::lower>(up_rows, 0);
+    for (std::size_t r = 0; r < places.size(); ++r) {
+      const index n = chosen[places[r]];
+      y[places[r]] = activated(act, coarse_gate[n] + gates[r]) * (coarse_up[n] + ups[r]);
+    }
+  });
+}
+
 /// partial += sum over places first..last of x[place] * w[row of place]; one token.
 template <class T>
 void accumulate_rows(float* partial, const float* x, const stored_view<>& w, const neurons& selection,
                      index first, index last) {
-  for_places<sum_rows>(first, last, [&]<std::size_t Rows>(const std::array<index, Rows>& places) {
-    std::array<float, Rows> factors;
-    for (std::size_t r = 0; r < Rows; ++r) factors[r] = x[places[r]];
-    add_rows<T>(streams_at(w, selection, places, last), factors, w.cols, partial);
-  });
+  if constexpr (plane_format<T>) {  // which no model sums across rows
+    std::vector<float> row(static_cast<std::size_t>(w.cols));
+    for (index place = first; place < last; ++place) {
+      widen_row<T>(w, row_of(selection, place), 0, w.cols, row.data());
+      for (index j = 0; j < w.cols; ++j) partial[j] += x[place] * row[static_cast<std::size_t>(j)];
+    }
+  } else {
+    for_places<sum_rows>(first, last, [&]<std::size_t Rows>(const std::array<index, Rows>& places) {
+      std::array<float, Rows> factors;
+      for (std::size_t r = 0; r < Rows; ++r) factors[r] = x[places[r]];
+      add_rows<T>(streams_at(w, selection, places, last), factors, w.cols, partial);
+    });
+  }
 }
 
 }  // namespace detail

@@ -11,6 +11,7 @@
 
 #include "corematching/backend/cpu/restriction.hpp"
 #include "corematching/backend/cpu/simd/f32x8.hpp"
+#include "corematching/core/dtype.hpp"
 #include "corematching/core/view.hpp"
 
 namespace corematching::cpu {
@@ -49,6 +50,37 @@ row_streams<Rows> streams_at(const stored_view<>& weight, const neuron_selection
   row_streams<Rows> streams;
   for (std::size_t r = 0; r < Rows; ++r) streams[r] = {row(places[r]), row(places[r] + 1)};
   return streams;
+}
+
+/// The same of weights in two planes.
+template <std::size_t Rows>
+struct plane_streams {
+  row_streams<Rows> upper, lower;
+};
+
+template <plane_format Q, std::size_t Rows>
+plane_streams<Rows> plane_streams_at(const stored_view<>& weight,
+                                     const neuron_selection<host_space>& selection,
+                                     const std::array<index, Rows>& places, index last) {
+  const plane_layout<Q> layout{weight.rows, weight.cols / block_size};
+  const auto row = [&](index place) { return detail::row_of(selection, std::min(place, last - 1)); };
+  plane_streams<Rows> streams;
+  for (std::size_t r = 0; r < Rows; ++r) {
+    const index here = row(places[r]), next = row(places[r] + 1);
+    streams.upper[r] = {weight.data + layout.upper_at(here), weight.data + layout.upper_at(next)};
+    streams.lower[r] = {weight.data + layout.lower_at(here), weight.data + layout.lower_at(next)};
+  }
+  return streams;
+}
+
+/// The streams of rows that are stored as `T`.
+template <class T, std::size_t Rows>
+auto streams_of(const stored_view<>& weight, const neuron_selection<host_space>& selection,
+                const std::array<index, Rows>& places, index last) {
+  if constexpr (plane_format<T>)
+    return plane_streams_at<T>(weight, selection, places, last);
+  else
+    return streams_at(weight, selection, places, last);
 }
 
 /// Calls body(places) with `Rows` places of first..last at a time, then with single ones for what is left.

@@ -4,3 +4,4 @@
 
 #include "corematching/backend/cpu/formats/q4_0.hpp"
 #include "corematching/backend/cpu/formats/q8_0.hpp"
+#include "corematching/backend/cpu/formats/q8_0_planes.hpp"

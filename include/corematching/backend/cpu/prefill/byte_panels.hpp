@@ -32,16 +32,15 @@ struct weight_panel<std::int8_t> {
   alignas(64) float scales[blocks_in_panel<std::int8_t>][panel_rows];
 };
 
-/// Elements first..first + count of rows of `cols` elements in blocks; `first` and `count` in whole blocks.
-template <grouped_format Q>
-void pack_rows(weight_panel<std::int8_t>& w, const panel_row_pointers& rows, index cols, index first,
-               index count) {
+/// Elements first..first + count of rows in blocks; `first` and `count` in whole blocks.
+template <block_format Q>
+void pack_rows(weight_panel<std::int8_t>& w, const panel_rows_of& rows, index first, index count) {
   assert(first % block_size == 0 && count % block_size == 0);
   for (index b = 0; b < count / block_size; ++b)
-    for (std::size_t part = 0; part < rows.size(); part += 8) {
+    for (std::size_t part = 0; part < panel_rows_of::size; part += 8) {
       std::array<u8x32, 8> quads;
       for (std::size_t r = 0; r < 8; ++r) {
-        const quantised_row<Q> row(rows[part + r], cols);
+        const auto row = blocks_of_row<Q>(rows.w, rows.row(part + r));
         quads[r] = format_kernels<Q>::bytes(row.block(first / block_size + b), panel_byte_offset);
         w.scales[b][part + r] = to_float(*row.scale(first / block_size + b));
       }

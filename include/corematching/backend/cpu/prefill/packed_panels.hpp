@@ -25,43 +25,41 @@ namespace corematching::cpu {
 inline namespace COREMATCHING_CPU_ISA {
 namespace detail {
 
-using panel_row_pointers = std::array<const std::byte*, static_cast<std::size_t>(panel_rows)>;
-
 /// The rows at the places from `place` on; where the restricted matrix ends at `last`, its last row again.
-inline panel_row_pointers panel_rows_at(const stored_view<>& w, const neurons& selection, index place,
-                                        index last) {
-  panel_row_pointers rows;
-  for (const std::byte*& row : rows) {
-    row = w.data + row_of(selection, std::min(place, last - 1)) * w.row_bytes;
-    ++place;
+struct panel_rows_of {
+  const stored_view<>& w;
+  const neurons& selection;
+  index place, last;
+
+  static constexpr std::size_t size = static_cast<std::size_t>(panel_rows);
+  index row(std::size_t r) const {
+    return row_of(selection, std::min(place + static_cast<index>(r), last - 1));
   }
-  return rows;
-}
+};
 
 /// Elements first..first + count of rows: w.weights[k][r] = row r's element first + k.
 template <class T>
-void pack_rows(weight_panel<float>& w, const panel_row_pointers& rows, index, index first, index count) {
+void pack_rows(weight_panel<float>& w, const panel_rows_of& rows, index first, index count) {
   for (index k = 0; k < count; k += 8)
-    for (std::size_t half = 0; half < rows.size(); half += 8) {
+    for (std::size_t half = 0; half < panel_rows_of::size; half += 8) {
       std::array<f32x8, 8> block;
       for (std::size_t r = 0; r < 8; ++r)
-        block[r] = load_up_to<f32x8>(reinterpret_cast<const T*>(rows[half + r]) + first + k, count - k);
+        block[r] = load_up_to<f32x8>(typed_row<T>(rows.w, rows.row(half + r)) + first + k, count - k);
       transpose(block);
       for (std::size_t i = 0; i < 8; ++i) block[i].store(w.weights[k + static_cast<index>(i)] + half);
     }
 }
 
-/// The same of rows of `cols` elements in blocks, as pairs; `first` and `count` in whole blocks.
-template <grouped_format Q>
-void pack_rows(weight_panel<std::int16_t>& w, const panel_row_pointers& rows, index cols, index first,
-               index count) {
+/// The same of rows in blocks, as pairs; `first` and `count` in whole blocks.
+template <block_format Q>
+void pack_rows(weight_panel<std::int16_t>& w, const panel_rows_of& rows, index first, index count) {
   assert(first % block_size == 0 && count % block_size == 0);
   const i16x16 offset = i16x16::broadcast(static_cast<std::int16_t>(Q::quant_offset));
   for (index b = 0; b < count / block_size; ++b) {
-    for (std::size_t half = 0; half < rows.size(); half += 8) {
+    for (std::size_t half = 0; half < panel_rows_of::size; half += 8) {
       std::array<std::array<i16x16, 8>, 2> parts;  // elements 0..15 and 16..31 of eight rows
       for (std::size_t r = 0; r < 8; ++r) {
-        const quantised_row<Q> row(rows[half + r], cols);
+        const auto row = blocks_of_row<Q>(rows.w, rows.row(half + r));
         const auto quants = format_kernels<Q>::quants(row.block(first / block_size + b));
         for (std::size_t part = 0; part < 2; ++part) parts[part][r] = quants[part] - offset;
         w.scales[b][half + r] = to_float(*row.scale(first / block_size + b));
@@ -94,7 +92,7 @@ static_assert(block_size % panel_rows == 0);
 /// One block of columns, pairs being neighbours in `selection`. The scales of these blocks differ along the
 /// sum and belong to the tokens; `ratios`[k] receives them in units of 2^-15 of the panels' scales, one for
 /// 32 places.
-template <grouped_format Q>
+template <block_format Q>
 void pack_columns(weight_panel<std::int16_t>* panels, std::int16_t* ratios, const stored_view<>& w,
                   const neurons& selection, index column, index first, index count) {
   const index block = column / block_size;

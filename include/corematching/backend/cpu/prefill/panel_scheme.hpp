@@ -80,7 +80,7 @@ class panel_scheme {
   template <class T>
   static void pack_rows(workspace<T, sums::along_rows>& work, index slot, const stored_view<>& w,
                         const neurons& selection, index place, index last, index first, index count) {
-    detail::pack_rows<T>(work.panels[slot], panel_rows_at(w, selection, place, last), w.cols, first, count);
+    detail::pack_rows<T>(work.panels[slot], panel_rows_of{w, selection, place, last}, first, count);
   }
 
   template <class T, class Task, class Pack, class Finish>
