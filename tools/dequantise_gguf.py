@@ -45,6 +45,9 @@ PRE_TOKENIZERS = {
 NORMALIZERS = {"qwen2": normalizers.NFC()}
 
 
+REQUIRED = object()  # a field without a default
+
+
 class Unsupported(ValueError):
     """What the file holds and this program does not convert."""
 
@@ -53,20 +56,29 @@ class Model:
     """A GGUF file: its fields, by name, and its tensors."""
 
     def __init__(self, path: Path) -> None:
-        reader = gguf.GGUFReader(path)
-        self.fields: dict[str, Any] = {name: field.contents() for name, field in reader.fields.items()}
+        try:
+            reader = gguf.GGUFReader(path)
+            self.fields: dict[str, Any] = {name: field.contents() for name, field in reader.fields.items()}
+        except (ValueError, IndexError) as problem:
+            raise Unsupported(f"not a whole GGUF file: {problem}") from problem
         self.tensors = {tensor.name: tensor for tensor in reader.tensors}
-        self.architecture = self.fields["general.architecture"]
+        self.architecture = self.field("general.architecture")
         if self.architecture not in ARCHITECTURES:
             raise Unsupported(f"architecture {self.architecture!r}, supported are {', '.join(ARCHITECTURES)}")
 
-    def get(self, name: str, default: Any = None) -> Any:
-        """A field of the architecture."""
-        return self.fields.get(f"{self.architecture}.{name}", default)
+    def field(self, name: str, default: Any = REQUIRED) -> Any:
+        value = self.fields.get(name, default)
+        if value is REQUIRED:
+            raise Unsupported(f"no field {name!r} in the file")
+        return value
 
-    @property
-    def layers(self) -> int:
-        return self.get("block_count")
+    def parameter(self, name: str, default: Any = REQUIRED) -> Any:
+        """A field of the architecture."""
+        return self.field(f"{self.architecture}.{name}", default)
+
+    def tokenizer(self, name: str, default: Any = REQUIRED) -> Any:
+        """A field of the tokenizer."""
+        return self.field(f"tokenizer.ggml.{name}", default)
 
 
 def shortest(value: float) -> float:
@@ -78,11 +90,11 @@ def config_of(model: Model, dtype: torch.dtype) -> PreTrainedConfig:
     scaling = [name for name in model.fields if ".rope.scaling." in name]
     if scaling:
         raise Unsupported(f"scaled rotary positions ({', '.join(scaling)})")
-    heads, hidden = model.get("attention.head_count"), model.get("embedding_length")
-    head_dim = model.get("attention.key_length", hidden // heads)
-    if model.get("rope.dimension_count", head_dim) != head_dim:
-        raise Unsupported(f"rotary positions in {model.get('rope.dimension_count')} of a head's {head_dim} dimensions")
-    tokens = {name: model.fields.get(f"tokenizer.ggml.{name}") for name in ("bos_token_id", "eos_token_id")}
+    heads, hidden = model.parameter("attention.head_count"), model.parameter("embedding_length")
+    head_dim = model.parameter("attention.key_length", hidden // heads)
+    if model.parameter("rope.dimension_count", head_dim) != head_dim:
+        raise Unsupported(f"rotary positions in {model.parameter('rope.dimension_count')} of a head's {head_dim} dimensions")
+    tokens = {name: model.tokenizer(name, None) for name in ("bos_token_id", "eos_token_id")}
     # Qwen2's configuration has no head_dim: a head is hidden_size / heads wide.
     width = {"head_dim": head_dim} if model.architecture == "llama" else {}
     return AutoConfig.for_model(
@@ -91,16 +103,16 @@ def config_of(model: Model, dtype: torch.dtype) -> PreTrainedConfig:
         dtype=dtype,
         hidden_act="silu",
         hidden_size=hidden,
-        intermediate_size=model.get("feed_forward_length"),
-        max_position_embeddings=model.get("context_length"),
+        intermediate_size=model.parameter("feed_forward_length"),
+        max_position_embeddings=model.parameter("context_length"),
         num_attention_heads=heads,
-        num_hidden_layers=model.layers,
-        num_key_value_heads=model.get("attention.head_count_kv", heads),
-        pad_token_id=model.fields.get("tokenizer.ggml.padding_token_id"),
-        rms_norm_eps=shortest(model.get("attention.layer_norm_rms_epsilon")),
-        rope_parameters={"rope_type": "default", "rope_theta": shortest(model.get("rope.freq_base", 10000.0))},
+        num_hidden_layers=model.parameter("block_count"),
+        num_key_value_heads=model.parameter("attention.head_count_kv", heads),
+        pad_token_id=model.tokenizer("padding_token_id", None),
+        rms_norm_eps=shortest(model.parameter("attention.layer_norm_rms_epsilon")),
+        rope_parameters={"rope_type": "default", "rope_theta": shortest(model.parameter("rope.freq_base", 10000.0))},
         tie_word_embeddings="output.weight" not in model.tensors,
-        vocab_size=len(model.fields["tokenizer.ggml.tokens"]),
+        vocab_size=len(model.tokenizer("tokens")),
         **width,
         **tokens,
     )
@@ -130,7 +142,7 @@ def model_of(model: Model, dtype: torch.dtype) -> PreTrainedModel:
     config = config_of(model, dtype)
     with torch.device("meta"):
         made = AutoModelForCausalLM.from_config(config)
-    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH[model.architecture.upper()], model.layers)
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH[model.architecture.upper()], model.parameter("block_count"))
     state: dict[str, Tensor] = {}
     for name, empty in made.state_dict().items():
         if name == "lm_head.weight" and config.tie_word_embeddings:
@@ -152,29 +164,29 @@ def model_of(model: Model, dtype: torch.dtype) -> PreTrainedModel:
 
 
 def tokenizer_of(model: Model) -> PreTrainedTokenizerFast:
-    field = lambda name, default=None: model.fields.get(f"tokenizer.ggml.{name}", default)
-    if field("model") != "gpt2":
-        raise Unsupported(f"tokenizer {field('model')!r}, supported is 'gpt2', byte-level BPE")
-    if field("pre") not in PRE_TOKENIZERS:
-        raise Unsupported(f"pre-tokenizer {field('pre')!r}, supported are {', '.join(PRE_TOKENIZERS)}")
-    kinds = field("token_type")
-    vocabulary = {token: i for i, token in enumerate(field("tokens")) if kinds[i] != UNUSED}
-    tokenizer = Tokenizer(models.BPE(vocabulary, [tuple(merge.split(" ")) for merge in field("merges")]))
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(PRE_TOKENIZERS[field("pre")])
+    if model.tokenizer("model") != "gpt2":
+        raise Unsupported(f"tokenizer {model.tokenizer('model')!r}, supported is 'gpt2', byte-level BPE")
+    cut = model.tokenizer("pre")
+    if cut not in PRE_TOKENIZERS:
+        raise Unsupported(f"pre-tokenizer {cut!r}, supported are {', '.join(PRE_TOKENIZERS)}")
+    tokens, kinds = model.tokenizer("tokens"), model.tokenizer("token_type")
+    vocabulary = {token: i for i, token in enumerate(tokens) if kinds[i] != UNUSED}
+    tokenizer = Tokenizer(models.BPE(vocabulary, [tuple(merge.split(" ")) for merge in model.tokenizer("merges")]))
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(PRE_TOKENIZERS[cut])
     tokenizer.decoder = decoders.ByteLevel()
-    if field("pre") in NORMALIZERS:
-        tokenizer.normalizer = NORMALIZERS[field("pre")]
+    if cut in NORMALIZERS:
+        tokenizer.normalizer = NORMALIZERS[cut]
     tokenizer.add_tokens([AddedToken(token, special=kinds[i] == SPECIAL, normalized=False)
                           for token, i in vocabulary.items() if kinds[i] in (SPECIAL, ADDED)])
-    named = {f"{name}_token": field("tokens")[field(f"{key}_token_id")]
-             for name, key in (("bos", "bos"), ("eos", "eos"), ("pad", "padding"), ("unk", "unknown"))
-             if field(f"{key}_token_id") is not None}
-    if field("add_bos_token", False):
-        bos = named["bos_token"]
-        tokenizer.post_processor = processors.TemplateProcessing(f"{bos} $A", f"{bos} $A {bos} $B", [(bos, field("bos_token_id"))])
+    ids = {name: model.tokenizer(f"{key}_token_id", None)
+           for name, key in (("bos", "bos"), ("eos", "eos"), ("pad", "padding"), ("unk", "unknown"))}
+    named = {f"{name}_token": tokens[i] for name, i in ids.items() if i is not None}
+    if model.tokenizer("add_bos_token", False):
+        bos = tokens[model.tokenizer("bos_token_id")]
+        tokenizer.post_processor = processors.TemplateProcessing(f"{bos} $A", f"{bos} $A {bos} $B", [(bos, vocabulary[bos])])
     # What lies around an added token stays as it is, and nothing is tidied up when ids become text again.
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, chat_template=model.fields.get("tokenizer.chat_template"),
-                                   clean_up_tokenization_spaces=False, model_max_length=model.get("context_length"), **named)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, chat_template=model.field("tokenizer.chat_template", None),
+                                   clean_up_tokenization_spaces=False, model_max_length=model.parameter("context_length"), **named)
 
 
 def convert(path: Path, out: Path, dtype: str) -> str:
