@@ -177,15 +177,15 @@ def main() -> None:
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     seen: set[str] = set()
-    collections = {kind: collect(kind, arguments.characters, seen) for kind in KINDS}
     try:
+        collections = {kind: collect(kind, arguments.characters, seen) for kind in KINDS}
         for text in TEXTS:
             whole, sizes = interleaved(collections, text, arguments.characters)
             path = arguments.out / f"{text}.txt"
             path.write_text(whole, encoding="utf-8")
             shares = ", ".join(f"{kind} {size:,}" for kind, size in sizes.items())
             print(f"{path}: {len(whole):,} characters ({shares}), SHA-256 {hashlib.sha256(whole.encode()).hexdigest()}")
-    except ValueError as problem:
+    except (OSError, ValueError) as problem:
         sys.exit(str(problem))
 
 
