@@ -73,7 +73,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--coarse", choices=weight_planes.TYPES[1:], help="planes of predicted (default: those of --weights)")
     parser.add_argument("--layers", type=int, nargs=2, metavar=("FROM", "TO"), help="where it applies, half-open (default: in all)")
     parser.add_argument("--threads", type=int, default=1, metavar="N")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here, too")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the sums here, after each chunk")
     arguments = parser.parse_args()
     arguments.tried = getattr(arguments, "tried", [])
     for name, betas in arguments.tried:
@@ -126,13 +126,13 @@ def main() -> None:
     began = time.monotonic()
     for number, chunk in enumerate(chunks, start=1):
         score_chunk(model, policies, chunk, figures)
+        if arguments.json:
+            sums = {name: vars(figures[policy]) for name, policy in tried.items()}
+            arguments.json.write_text(json.dumps(sums, indent=1) + "\n", encoding="utf-8")
         print(f"\rchunk {number} of {len(chunks)}, {time.monotonic() - began:.0f} s", end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)
     print(f"{arguments.model.name}, {arguments.weights}, {len(chunks)} chunks of {arguments.chunk}, {figures[DENSE].tokens} tokens scored")
     print(table(tried, figures))
-    if arguments.json:
-        sums = {name: vars(figures[policy]) for name, policy in tried.items()}
-        arguments.json.write_text(json.dumps(sums, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
