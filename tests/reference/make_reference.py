@@ -13,6 +13,7 @@ import demo_reference
 import formats_reference
 import layer_reference
 import model_reference
+import policy_reference
 import preprocess_reference
 import storage
 import tokenizer_reference
@@ -22,6 +23,7 @@ CASES: dict[str, Callable[[], None]] = {
     formats_reference.CASE: formats_reference.make,
     "tokenizer": tokenizer_reference.make,
     **model_reference.CASES,
+    policy_reference.CASE: policy_reference.make,
     layer_reference.CASE: layer_reference.make,
     demo_reference.CASE: demo_reference.make,
 }
