@@ -18,7 +18,7 @@ namespace corematching::driver {
 
 /// One sequence.
 struct scored_item {
-  std::string name;                      // where it stands in its file: "chunk 3", "line 7"
+  std::string name;                      // where it stands: "notes.txt: chunk 3", "asked.jsonl: line 7"
   multimodal_prompt prompt;              // image tokens expanded
   std::vector<std::int32_t> scored;      // ids behind it, at least one
   std::optional<chat::picture> picture;  // that the prompt shows
@@ -40,7 +40,7 @@ std::vector<scored_item> text_chunks(std::span<const std::int32_t> ids, std::spa
 std::vector<scored_item> read_text_chunks(const measure_options& o, const request& model);
 
 /// The lines of the file --questions. Throws `error`, naming file and line, for the first that is no question
-/// with an answer, that no configuration could be asked within the model's context, or whose picture cannot
+/// with an answer, that does not fit the context which every configuration leaves, or whose picture cannot
 /// be read; `report(done, total)` hears how many bytes of the file have been read.
 std::vector<scored_item> read_questions(const measure_options& o, request& model,
                                         const std::function<void(double done, double total)>& report);

@@ -52,22 +52,19 @@ class measurement {
   }
 
  private:
-  using states =
-      std::vector<std::unique_ptr<core_matching<B>>>;  // of configurations; null where there is none
-
   const llama<B>& language() const { return model_->language(); }
   index runs_of_item() const { return 1 + std::ssize(plan_.configurations); }
 
+  // Of the dense run and of every configuration.
   std::vector<tally> measured(const scored_item& item) {
     try {
       features_ = seen(item);
-      dense_logits_.clear();
-      std::vector<tally> all(static_cast<std::size_t>(runs_of_item()));
-      measure_on_one_prompt(item, all);
+      std::vector<tally> runs(static_cast<std::size_t>(runs_of_item()));
+      measure_behind_one_prompt(item, runs);
       for (std::size_t i = 0; i < plan_.configurations.size(); ++i)
         if (drops_tokens(item, plan_.configurations[i]))
-          all[i + 1] = measured_alone(item, plan_.configurations[i]);
-      return all;
+          runs[1 + i] = measured_alone(item, plan_.configurations[i]);
+      return runs;
     } catch (const error& problem) {
       fail(item.name, ": ", problem.what());
     }
@@ -85,40 +82,34 @@ class measurement {
     return model_->multimodal()->encode_image(be_, processor.normalise(shown));
   }
 
-  // The dense run, and the configurations that only its prompt is counted for.
-  void measure_on_one_prompt(const scored_item& item, std::vector<tally>& all) {
-    states of(plan_.configurations.size());
+  // Of the dense run and of the configurations that drop no tokens, whose prompt is the same.
+  void measure_behind_one_prompt(const scored_item& item, std::vector<tally>& runs) {
+    std::vector<std::unique_ptr<core_matching<B>>> states(plan_.configurations.size());
     shared_prefill_hook<B> hook;
-    index rows = 0;
-    for (std::size_t i = 0; i < of.size(); ++i) {
+    index rows = ffn_rows(plan_.base, item.prompt.size());
+    for (std::size_t i = 0; i < states.size(); ++i) {
       const configuration& one = plan_.configurations[i];
       if (drops_tokens(item, one)) continue;
-      of[i] = started(item, one);
-      hook.add(*of[i]);
+      states[i] = started(item, one);
+      hook.add(*states[i]);
       rows = std::max(rows, ffn_rows(one.how, item.prompt.size()));
     }
     sequence<B> seq = empty_sequence(item);
-    const std::vector<float> foretold =
-        read(seq, item, std::max(rows, ffn_rows(plan_.base, item.prompt.size())), hook);
-    all.front() =
-        decoded(seq, item, foretold, no_hook{}, [this](index, std::span<const float> logits, tally& sums) {
-          dense_logits_.insert(dense_logits_.end(), logits.begin(), logits.end());
-          ++sums.agreed;
-        });
-    all.front().kept_image_tokens = all.front().image_tokens;
-    for (std::size_t i = 0; i < of.size(); ++i) {
-      if (!of[i]) continue;
+    const std::vector<float> first = read(seq, item, rows, hook);
+    runs.front() = measured_densely(seq, item, first);
+    for (std::size_t i = 0; i < states.size(); ++i) {
+      if (!states[i]) continue;
       seq.take_back(std::ssize(item.scored) - 1);
-      all[i + 1] = compared(seq, item, foretold, *of[i]);
+      runs[1 + i] = compared(seq, item, first, *states[i]);
     }
   }
 
   tally measured_alone(const scored_item& item, const configuration& one) {
     const auto state = started(item, one);
     sequence<B> seq = empty_sequence(item);
-    const std::vector<float> foretold = with_prefill_hook(
+    const std::vector<float> first = with_prefill_hook(
         *state, [&](auto hook) { return read(seq, item, ffn_rows(one.how, item.prompt.size()), hook); });
-    return compared(seq, item, foretold, *state);
+    return compared(seq, item, first, *state);
   }
 
   std::unique_ptr<core_matching<B>> started(const scored_item& item, const configuration& one) {
@@ -139,20 +130,34 @@ class measurement {
     return language().prefill(be_, seq, x.view(), rows, hook);
   }
 
-  // What the dense run foretold is at hand.
-  tally compared(sequence<B>& seq, const scored_item& item, const std::vector<float>& foretold,
+  // `first` are the logits behind the prompt.
+  tally measured_densely(sequence<B>& seq, const scored_item& item, const std::vector<float>& first) {
+    dense_.clear();
+    dense_logits_.clear();
+    dense_logits_.reserve(item.scored.size() * first.size());  // so that they stay where they are
+    const auto keep = [this](index, std::span<const float> logits, tally& sums) {
+      dense_logits_.insert(dense_logits_.end(), logits.begin(), logits.end());
+      dense_.emplace_back(std::span<const float>(dense_logits_).last(logits.size()));
+      ++sums.agreed;
+    };
+    tally sums = decoded(seq, item, first, no_hook{}, keep);
+    sums.kept_image_tokens = sums.image_tokens;
+    return sums;
+  }
+
+  // Beside the dense run of the same item.
+  tally compared(sequence<B>& seq, const scored_item& item, const std::vector<float>& first,
                  const core_matching<B>& state) {
     const auto compare = [this](index i, std::span<const float> logits, tally& sums) {
-      const auto all = std::span<const float>(dense_logits_);
-      const prediction now(logits),
-          dense(all.subspan(static_cast<std::size_t>(i) * logits.size(), logits.size()));
+      const prediction now(logits);
+      const prediction& dense = dense_[static_cast<std::size_t>(i)];
       sums.divergence += dense.divergence_to(now);
       sums.agreed += now.likeliest() == dense.likeliest();
     };
-    tally sums = with_decode_hook(
-        &state, [&](const auto& hook) { return decoded(seq, item, foretold, hook, compare); });
-    sums.kept_image_tokens =
-        state.matches().empty() ? sums.image_tokens : state.matches().back().kept_image_positions.size();
+    tally sums =
+        with_decode_hook(&state, [&](const auto& hook) { return decoded(seq, item, first, hook, compare); });
+    const auto& matches = state.matches();
+    sums.kept_image_tokens = matches.empty() ? sums.image_tokens : matches.back().kept_image_positions.size();
     return sums;
   }
 
@@ -195,6 +200,7 @@ class measurement {
   index runs_done_ = 0;
   matrix<B> features_;               // of the item's picture
   std::vector<float> dense_logits_;  // [scored, vocabulary] of the item's dense run
+  std::vector<prediction> dense_;    // one for each of its rows
 };
 
 }  // namespace corematching::driver

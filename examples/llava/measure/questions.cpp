@@ -18,7 +18,9 @@ std::optional<chat::picture> picture_of(const io::json_object& line, const measu
                                         const request& model) {
   if (!line.has("image")) return std::nullopt;
   require(model.config.llava() != nullptr, line.file(), ": image: a text model cannot look at a picture");
-  const auto path = o.questions.parent_path() / line.string("image");
+  // A file of that name is no standard input.
+  const auto folder = o.questions.has_parent_path() ? o.questions.parent_path() : std::filesystem::path(".");
+  const auto path = folder / line.string("image");
   chat::picture shown{.path = path.string()};
   try {
     static_cast<void>(read_seen_picture(o.base, model.config, shown));
@@ -35,9 +37,8 @@ index smallest_context(const measure_options& o, const request& model) {
   return smallest;
 }
 
-scored_item parse_question(const std::string& name, std::span<const std::byte> text, const measure_options& o,
-                           request& model) {
-  const std::string where = o.questions.string() + ": " + name;
+scored_item parse_question(const std::string& where, std::span<const std::byte> text,
+                           const measure_options& o, request& model) {
   const io::json parsed = io::parse_json(text, where);
   const io::json_object line(parsed, where);
   const auto shown = picture_of(line, o, model);
@@ -49,7 +50,7 @@ scored_item parse_question(const std::string& name, std::span<const std::byte> t
     const index tokens = asked.prompt.size() + std::ssize(asked.answer), room = smallest_context(o, model);
     require(tokens <= room, "question and answer of ", tokens, " tokens do not fit the model's context of ",
             room);
-    return {name, std::move(asked.prompt), std::move(asked.answer), shown};
+    return {where, std::move(asked.prompt), std::move(asked.answer), shown};
   } catch (const error& problem) {
     fail(where, ": ", problem.what());
   }
@@ -70,7 +71,9 @@ std::vector<scored_item> read_questions(const measure_options& o, request& model
   for (index number = 1; !rest.empty(); ++number) {
     const auto length = static_cast<std::size_t>(std::ranges::find(rest, std::byte{'\n'}) - rest.begin());
     const auto line = rest.first(length);
-    if (!is_blank(line)) items.push_back(parse_question("line " + std::to_string(number), line, o, model));
+    if (!is_blank(line))
+      items.push_back(
+          parse_question(o.questions.string() + ": line " + std::to_string(number), line, o, model));
     rest = rest.subspan(std::min(rest.size(), length + 1));
     report(static_cast<double>(file.bytes().size() - rest.size()), static_cast<double>(file.bytes().size()));
   }

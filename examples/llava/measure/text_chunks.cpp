@@ -55,8 +55,10 @@ std::vector<scored_item> read_text_chunks(const measure_options& o, const reques
   const std::string_view text(reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size());
   try {
     const std::vector<std::int32_t> ids = model.words->encode(text, text::special_tokens::are_text);
-    return text_chunks(ids, model.words->frame().prefix,
-                       {o.chunk, o.prompt_tokens.value_or(o.chunk / 2), o.most_tokens});
+    std::vector<scored_item> items = text_chunks(
+        ids, model.words->frame().prefix, {o.chunk, o.prompt_tokens.value_or(o.chunk / 2), o.most_tokens});
+    for (scored_item& item : items) item.name = o.text.string() + ": " + item.name;
+    return items;
   } catch (const error& problem) {
     fail(o.text.string(), ": ", problem.what());
   }
