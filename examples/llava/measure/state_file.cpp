@@ -48,10 +48,9 @@ void require_same(const io::json& found, const io::json& identity, const std::fi
   require(found.is_object() && found.contains("measured"), path.string(), ": is no state of llava measure");
   for (const auto& [key, wanted] : identity.items()) {
     const auto other = found.find(key);
-    const std::string is = other == found.end() ? "missing" : io::in_quotes(other->dump());
-    require(other != found.end() && *other == wanted, path.string(),
-            ": is the state of another measurement: its \"", key, "\" is ", is, ", and not ",
-            io::in_quotes(wanted.dump()));
+    const std::string is = other == found.end() ? "missing" : other->dump();
+    require(is == wanted.dump(), path.string(), ": is the state of another measurement: its \"", key,
+            "\" is ", is, ", and not ", wanted.dump());
   }
 }
 
