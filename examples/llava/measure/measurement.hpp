@@ -135,7 +135,8 @@ class measurement {
     dense_.clear();
     dense_logits_.clear();
     dense_logits_.reserve(item.scored.size() * first.size());  // so that they stay where they are
-    const auto keep = [this](index, std::span<const float> logits, tally& sums) {
+    const auto keep = [this](index, const prediction& now, tally& sums) {
+      const std::span<const float> logits = now.logits();
       dense_logits_.insert(dense_logits_.end(), logits.begin(), logits.end());
       dense_.emplace_back(std::span<const float>(dense_logits_).last(logits.size()));
       ++sums.agreed;
@@ -148,8 +149,7 @@ class measurement {
   // Beside the dense run of the same item.
   tally compared(sequence<B>& seq, const scored_item& item, const std::vector<float>& first,
                  const core_matching<B>& state) {
-    const auto compare = [this](index i, std::span<const float> logits, tally& sums) {
-      const prediction now(logits);
+    const auto compare = [this](index i, const prediction& now, tally& sums) {
       const prediction& dense = dense_[static_cast<std::size_t>(i)];
       sums.divergence += dense.divergence_to(now);
       sums.agreed += now.likeliest() == dense.likeliest();
@@ -161,7 +161,7 @@ class measurement {
     return sums;
   }
 
-  // Decodes the scored tokens behind the prompt, `logits` behind which are given; observe(place, logits,
+  // Decodes the scored tokens behind the prompt, `logits` behind which are given; observe(place, prediction,
   // sums) sees what is foretold of each.
   template <class Hook, class Observe>
   tally decoded(sequence<B>& seq, const scored_item& item, std::vector<float> logits, const Hook& hook,
@@ -178,7 +178,7 @@ class measurement {
       const prediction now(logits);
       sums.surprise += now.surprise(item.scored[at]);
       exact = exact && now.likeliest() == item.scored[at];
-      observe(i, logits, sums);
+      observe(i, now, sums);
     }
     const work_counters work = be_.counters() - before;
     sums.tokens = item.scored.size();

@@ -26,6 +26,8 @@ class prediction {
     require(std::isfinite(log_sum_), "the logits are not finite");
   }
 
+  std::span<const float> logits() const { return logits_; }
+
   /// The first one with the largest logit.
   std::int32_t likeliest() const { return static_cast<std::int32_t>(likeliest_); }
 
