@@ -12,6 +12,7 @@ import transformers
 import demo_reference
 import formats_reference
 import layer_reference
+import measure_reference
 import model_reference
 import policy_reference
 import preprocess_reference
@@ -26,6 +27,7 @@ CASES: dict[str, Callable[[], None]] = {
     policy_reference.CASE: policy_reference.make,
     layer_reference.CASE: layer_reference.make,
     demo_reference.CASE: demo_reference.make,
+    measure_reference.CASE: measure_reference.make,
 }
 
 
