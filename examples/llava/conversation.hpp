@@ -27,6 +27,7 @@
 #include "llava/report.hpp"
 #include "llava/request.hpp"
 #include "llava/run.hpp"
+#include "llava/sparse_hooks.hpp"
 #include "llava/stopwatch.hpp"
 #include "llava/token_picture.hpp"
 
@@ -99,20 +100,14 @@ class conversation {
 
   void load() {
     const stopwatch watch(constant_.load_seconds);
-    model_.emplace(
-        be_, options_.model, asked_.config, options_.weights,
-        [this](std::uint64_t done, std::uint64_t total) {
-          terminal_.progress("loading", static_cast<double>(done), static_cast<double>(total));
-        },
-        [this](const std::string& text) { terminal_.notice(text); });
-    terminal_.clear();
+    model_.emplace(load_model(be_, options_, asked_.config, terminal_));
     const llama_config& config = model_->language().config();
     constant_.layers = config.layers;
     constant_.all_neurons = config.intermediate_size;
     constant_.weights = name_of(model_->language().weight_type());
     constant_.computed_by = be_.describe();
     constant_.has_text = asked_.words != nullptr;
-    if (is_sparse(options_)) sparsity_.emplace(be_, options_.sparsity, config.layers, shape_of(config));
+    sparsity_ = sparsity_of(be_, options_, config);
   }
 
   // The tokens of all pictures, one after the other.
@@ -167,30 +162,17 @@ class conversation {
     }
     terminal_.clear();
     report_.prefill = be_.counters() - before;
-    report_.dense_prefill =
-        forward_cost(language, dense_loads(language.config(), past_, prompt.size(), ffn_rows(prompt.size())),
-                     cache_type());
+    report_.dense_prefill = forward_cost(
+        language, dense_loads(language.config(), past_, prompt.size(), ffn_rows(options_, prompt.size())),
+        cache_type());
     return logits;
   }
 
-  // Rounding keys and values to 16 bits is nothing beside rounding the weights to 8 or 4, and halves the
-  // cache. On a device they are stored as the weights are, which is what its matrix units multiply.
-  dtype cache_type() const {
-    const dtype weights = model_->language().weight_type();
-    constexpr bool on_device = std::is_same_v<typename B::space, device_space>;
-    const dtype exact = on_device ? weights : dtype::f32;
-    return options_.cache_type.value_or(is_quantised(weights) ? dtype::f16 : exact);
-  }
-
-  // All rows at once, unless that takes more memory than it is worth; the rule mean_count needs them all.
-  index ffn_rows(index tokens) const {
-    const bool whole = sparsity_ && options_.sparsity.count == core_count::mean_count;
-    return whole ? tokens : std::min<index>(tokens, 1024);
-  }
+  dtype cache_type() const { return cache_type_of<B>(options_, model_->language().weight_type()); }
 
   template <class Hook>
   std::vector<float> prefill_with(sequence<B>& seq, matrix<B>& x, Hook hook) {
-    const index rows = ffn_rows(x.rows());
+    const index rows = ffn_rows(options_, x.rows());
     const llama<B>& language = model_->language();
     if (!dumps()) return language.prefill(be_, seq, x.view(), rows, hook);
     layer_recording recording;
@@ -251,10 +233,9 @@ class conversation {
   template <class Choose, class OnToken>
   answer_end answer(sequence<B>& seq, std::vector<float> logits, Choose& choose, const stop_rule& stop,
                     const OnToken& on_token) {
-    const auto with = [&](const auto& hook) {
+    return with_decode_hook(sparsity_ ? &*sparsity_ : nullptr, [&](const auto& hook) {
       return generate(be_, model_->language(), seq, std::move(logits), choose, stop, hook, on_token);
-    };
-    return sparsity_ ? with(typename core_matching<B>::decode_hook(*sparsity_)) : with(no_hook{});
+    });
   }
 
   void finish() {

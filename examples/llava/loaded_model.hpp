@@ -7,6 +7,7 @@
 #include <functional>
 #include <optional>
 #include <string>
+#include <type_traits>
 #include <utility>
 
 #include "corematching/io/safetensors.hpp"
@@ -15,6 +16,7 @@
 #include "corematching/model/llava/llava.hpp"
 #include "corematching/model/packed/file.hpp"
 #include "corematching/model/packed/reader.hpp"
+#include "llava/console.hpp"
 #include "llava/options.hpp"
 
 namespace corematching::driver {
@@ -91,5 +93,28 @@ class loaded_model {
   std::optional<llava<B>> llava_;
   std::optional<llama<B>> text_;
 };
+
+/// The model of a run, whose files `config` describes; the terminal sees how far loading is.
+template <backend B>
+loaded_model<B> load_model(B& be, const options& o, model_config config, console& terminal) {
+  loaded_model<B> model(
+      be, o.model, std::move(config), o.weights,
+      [&](std::uint64_t done, std::uint64_t total) {
+        terminal.progress("loading", static_cast<double>(done), static_cast<double>(total));
+      },
+      [&](const std::string& text) { terminal.notice(text); });
+  terminal.clear();
+  return model;
+}
+
+/// How keys and values of a run are stored beside weights of type `weights`. Rounding them to 16 bits is
+/// nothing beside rounding the weights to 8 or 4, and halves the cache. On a device they are stored as the
+/// weights are, which is what its matrix units multiply.
+template <backend B>
+dtype cache_type_of(const options& o, dtype weights) {
+  constexpr bool on_device = std::is_same_v<typename B::space, device_space>;
+  const dtype exact = on_device ? weights : dtype::f32;
+  return o.cache_type.value_or(is_quantised(weights) ? dtype::f16 : exact);
+}
 
 }  // namespace corematching::driver

@@ -13,6 +13,8 @@
 
 #include "llava/inspect_command.hpp"
 #include "llava/line_reader.hpp"
+#include "llava/measure/command.hpp"
+#include "llava/measure/run.hpp"
 #include "llava/pack_command.hpp"
 #include "llava/run.hpp"
 
@@ -86,6 +88,11 @@ int run_program(int argc, char** argv) {
     const bool runs = run_inspect(argc - 1, argv + 1);
     if (!std::cout) std::cerr << "llava: what was found could not be written to standard output\n";
     return runs && std::cout ? 0 : 1;
+  }
+  if (argc > 1 && argv[1] == std::string_view("measure")) {
+    run_measure(argc - 1, argv + 1, terminal, measure);
+    if (!std::cout) std::cerr << "llava: the table could not be written to standard output\n";
+    return std::cout ? 0 : 1;
   }
   const options o = parse_options(argc, argv);
   answer_line answer;

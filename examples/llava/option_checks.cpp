@@ -25,6 +25,8 @@ void blame(const char* option, Check check) {
   }
 }
 
+}  // namespace
+
 void check_output(const options& o, const std::filesystem::path& output, const char* name) {
   if (output.empty()) return;
   namespace fs = std::filesystem;
@@ -43,16 +45,13 @@ void check_output(const options& o, const std::filesystem::path& output, const c
     fail(name, ": ", output.string(), ": would overwrite a file of the model");
 }
 
-/// Options that go unread where `applies`.
-struct unread_options {
-  bool applies;
-  std::vector<const char*> options;
-  const char* where;
-};
+void refuse_unread(const std::vector<unread_options>& rules, const given_options& given) {
+  for (const auto& [applies, names, where] : rules)
+    for (const char* name : names)
+      if (applies && given(name)) fail(name, ": is not read ", where);
+}
 
-}  // namespace
-
-void refuse_unread(const options& o, const std::function<bool(const std::string& option)>& given) {
+void refuse_unread(const options& o, const given_options& given) {
   const core_matching_config& s = o.sparsity;
   const bool overlap = s.criterion == token_criterion::overlap;
   const bool anchor = s.reference == reference_set::anchor;
@@ -84,9 +83,7 @@ void refuse_unread(const options& o, const std::function<bool(const std::string&
       {!o.messages.empty(), {"--system"}, "with --messages, which has a role for it"},
       {o.chat, {"--dump", "--show-tokens"}, "with --chat"},
       {o.device.what == device_choice::kind::cuda, {"--threads"}, "with --device cuda"}};
-  for (const auto& [applies, names, where] : rules)
-    for (const char* name : names)
-      if (applies && given(name)) fail(name, ": is not read ", where);
+  refuse_unread(rules, given);
 }
 
 void check_outputs(const options& o) {

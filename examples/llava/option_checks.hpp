@@ -2,19 +2,36 @@
 // What is refused although every option on its own can be read. Every text begins with the option at fault.
 #pragma once
 
+#include <filesystem>
 #include <functional>
 #include <string>
+#include <vector>
 
 #include "llava/options.hpp"
 
 namespace corematching::driver {
 
-/// Throws `error` for an option that is given and would not be read, since others say that it is not needed.
-/// `given` says whether the command line has an option.
-void refuse_unread(const options& o, const std::function<bool(const std::string& option)>& given);
+/// Whether the command line has an option.
+using given_options = std::function<bool(const std::string& option)>;
 
-/// Throws `error`, before anything is computed, for an output that could not be written or would destroy what
-/// the run reads.
+/// Options that go unread where `applies`.
+struct unread_options {
+  bool applies;
+  std::vector<const char*> options;
+  const char* where;
+};
+
+/// Throws `error` for the first option that is given and would not be read.
+void refuse_unread(const std::vector<unread_options>& rules, const given_options& given);
+
+/// The same by the rules of a run that `o` describes, whose options say which others are not needed.
+void refuse_unread(const options& o, const given_options& given);
+
+/// Throws `error`, before anything is computed, for an output of option `name` that could not be written or
+/// would destroy what the run reads; an empty name is none.
+void check_output(const options& o, const std::filesystem::path& output, const char* name);
+
+/// The same for every output of a run.
 void check_outputs(const options& o);
 
 /// Throws `error` for settings out of range in a decoder of `layers` layers with `neurons` neurons each.

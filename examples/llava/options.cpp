@@ -14,6 +14,7 @@
 #include "corematching/core/version.hpp"
 #include "llava/file_option.hpp"
 #include "llava/option_checks.hpp"
+#include "llava/option_groups.hpp"
 #include "llava/option_values.hpp"
 
 namespace corematching::driver {
@@ -77,34 +78,15 @@ CLI::Option* add_seed(CLI::App& app, const std::string& name, std::uint64_t& see
       ->default_str(std::to_string(seed));
 }
 
-void add_input(CLI::App& app, options& o) {
+}  // namespace
+
+void add_model(CLI::App& app, options& o) {
   add_file(app, "--model", o.model, "directory of the checkpoint, as Hugging Face lays it out")
       ->required()
       ->type_name("DIR");
-  add_file(app, "--image", o.image,
-           "PNG, JPEG, GIF or WebP picture (-: from standard input); without one it is a text run")
-      ->type_name("FILE");
-  auto* prompt = app.add_option("--prompt", o.prompt, "the question")->type_name("TEXT");
-  auto* raw =
-      app.add_option("--raw-prompt", o.raw_prompt,
-                     "the whole prompt instead, as the model reads it, with its special tokens and <image>")
-          ->type_name("TEXT")
-          ->excludes(prompt);
-  auto* ids = app.add_option("--prompt-ids", o.prompt_ids,
-                             "exact token ids instead; the image token id marks the image")
-                  ->type_name("ID,ID,...")
-                  ->excludes(prompt)
-                  ->excludes(raw);
-  add_file(app, "--messages", o.messages,
-           "a conversation instead: JSON, the message list of chat completions")
-      ->type_name("FILE.json")
-      ->excludes(prompt)
-      ->excludes(raw)
-      ->excludes(ids);
-  app.add_flag("--chat", o.chat, "ask one question after the other, from the terminal or standard input")
-      ->excludes(raw)
-      ->excludes(ids)
-      ->excludes("--messages");
+}
+
+void add_prompt_format(CLI::App& app, options& o) {
   app.add_option("--system", o.system, "text in front of the prompt")->type_name("TEXT");
   app.add_option("--chat-template", o.chat_template,
                  "the model's chat format: " + chat::format_names() + " (default: what its files say)")
@@ -214,6 +196,56 @@ void add_sparsity(CLI::App& app, options& o) {
   add_seed(app, "--selection-seed", config.seed, "seed of the criterion random")->group(group);
 }
 
+void add_computing(CLI::App& app, options& o) {
+  const std::string group = "Computing";
+  add_choice<std::optional<dtype>>(
+      app, "--kv-cache", o.cache_type, {{"f32", dtype::f32}, {"f16", dtype::f16}, {"bf16", dtype::bf16}},
+      "how keys and values are stored (otherwise f16 beside weights in blocks, f32 beside others)")
+      ->group(group);
+  add_converted(
+      app, "--device", [&o](const std::string& text) { o.device = chosen_device(text); },
+      "cpu|eigen|cuda|cuda:N",
+      "what computes: the CPU, by its own kernels or by Eigen alone (slow, to compare with), or a CUDA "
+      "device "
+      "by its number (default: cpu)")
+      ->group(group);
+  app.add_option("--threads", o.threads, "threads of the CPU to work on (0: as many as may run at once)")
+      ->capture_default_str()
+      ->check(CLI::Range(0, 1024))
+      ->group(group);
+}
+
+namespace {
+
+void add_input(CLI::App& app, options& o) {
+  add_model(app, o);
+  add_file(app, "--image", o.image,
+           "PNG, JPEG, GIF or WebP picture (-: from standard input); without one it is a text run")
+      ->type_name("FILE");
+  auto* prompt = app.add_option("--prompt", o.prompt, "the question")->type_name("TEXT");
+  auto* raw =
+      app.add_option("--raw-prompt", o.raw_prompt,
+                     "the whole prompt instead, as the model reads it, with its special tokens and <image>")
+          ->type_name("TEXT")
+          ->excludes(prompt);
+  auto* ids = app.add_option("--prompt-ids", o.prompt_ids,
+                             "exact token ids instead; the image token id marks the image")
+                  ->type_name("ID,ID,...")
+                  ->excludes(prompt)
+                  ->excludes(raw);
+  add_file(app, "--messages", o.messages,
+           "a conversation instead: JSON, the message list of chat completions")
+      ->type_name("FILE.json")
+      ->excludes(prompt)
+      ->excludes(raw)
+      ->excludes(ids);
+  app.add_flag("--chat", o.chat, "ask one question after the other, from the terminal or standard input")
+      ->excludes(raw)
+      ->excludes(ids)
+      ->excludes("--messages");
+  add_prompt_format(app, o);
+}
+
 void add_generation(CLI::App& app, options& o) {
   const std::string group = "Generation";
   app.add_option("--max-new-tokens", o.max_new_tokens, "longest answer")
@@ -234,21 +266,7 @@ void add_generation(CLI::App& app, options& o) {
       ->capture_default_str()
       ->group(group);
   add_seed(app, "--seed", o.sampling.seed, "seed of the draw")->group(group);
-  add_choice<std::optional<dtype>>(
-      app, "--kv-cache", o.cache_type, {{"f32", dtype::f32}, {"f16", dtype::f16}, {"bf16", dtype::bf16}},
-      "how keys and values are stored (otherwise f16 beside weights in blocks, f32 beside others)")
-      ->group(group);
-  add_converted(
-      app, "--device", [&o](const std::string& text) { o.device = chosen_device(text); },
-      "cpu|eigen|cuda|cuda:N",
-      "what computes: the CPU, by its own kernels or by Eigen alone (slow, to compare with), or a CUDA "
-      "device "
-      "by its number (default: cpu)")
-      ->group(group);
-  app.add_option("--threads", o.threads, "threads of the CPU to work on (0: as many as may run at once)")
-      ->capture_default_str()
-      ->check(CLI::Range(0, 1024))
-      ->group(group);
+  add_computing(app, o);
 }
 
 void add_output(CLI::App& app, options& o) {
@@ -263,7 +281,8 @@ void add_output(CLI::App& app, options& o) {
       ->group(group);
 }
 
-// CLI11 takes an empty text for the number 0.
+}  // namespace
+
 void refuse_empty_values(const CLI::App& app) {
   for (const CLI::Option* option : app.get_options()) {
     const std::string name = option->get_name();
@@ -272,7 +291,22 @@ void refuse_empty_values(const CLI::App& app) {
   }
 }
 
-}  // namespace
+options parse_sparsity(const std::string& text, options base) {
+  CLI::App app;
+  app.set_help_flag();
+  add_sparsity(app, base);
+  try {
+    app.parse(text);
+    refuse_empty_values(app);
+  } catch (const CLI::ParseError& problem) {
+    fail(problem.what());
+  }
+  refuse_unread(base, [&](const std::string& option) {
+    const CLI::Option* known = app.get_option_no_throw(option);
+    return known != nullptr && known->count() > 0;
+  });
+  return base;
+}
 
 options parse_options(int argc, const char* const* argv) {
   options result;
@@ -280,7 +314,7 @@ options parse_options(int argc, const char* const* argv) {
   app.footer(
       "llava inspect DIR says what a checkpoint holds and whether it runs; llava pack --help, how weights "
       "are converted "
-      "once for all.");
+      "once for all; llava measure --help, how options are compared on a text or on questions.");
   app.set_version_flag("--version", version());
   add_input(app, result);
   add_weights(app, result);

@@ -63,6 +63,10 @@ struct usage_exit {
   int code;
 };
 
+/// `base` with the sparsity options in `text`, which are written as on the command line. Throws `error` for
+/// whatever is wrong with them.
+options parse_sparsity(const std::string& text, options base);
+
 /// Reads the command line. Prints help or what is wrong, and throws `usage_exit`.
 options parse_options(int argc, const char* const* argv);
 

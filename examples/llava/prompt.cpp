@@ -121,6 +121,17 @@ std::vector<chat::segment> raw_prompt(const std::string& text) {
           {chat::segment_kind::markup, text.substr(place + image_marker.size())}};
 }
 
+std::vector<chat::segment> answer_segments(const chat::chat_format& format, const std::string& answer) {
+  // The prompt is what a turn of the assistant's begins with.
+  const auto rest = std::string(format.assistant.before.substr(format.prompt.size()));
+  std::vector<chat::segment> segments{{chat::segment_kind::markup, rest}, {chat::segment_kind::text, answer}};
+  if (format.end == "{eos}" || format.end.empty())
+    segments.push_back({chat::segment_kind::eos});
+  else
+    segments.push_back({chat::segment_kind::markup, std::string(format.end)});
+  return segments;
+}
+
 std::vector<std::int32_t> encode(const text::tokenizer& source, std::span<const chat::segment> segments,
                                  std::int32_t image_token) {
   encoder ids(source, image_token);

@@ -9,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "corematching/chat/format.hpp"
 #include "corematching/chat/message.hpp"
 #include "corematching/chat/render.hpp"
 #include "corematching/chat/segment.hpp"
@@ -33,6 +34,9 @@ asked_messages ask(const std::string& question, const std::string& system, bool 
 /// A whole prompt as a model reads it: names of special tokens are tokens, `<image>` is the picture. Throws
 /// on an empty text and on more than one `<image>`.
 std::vector<chat::segment> raw_prompt(const std::string& text);
+
+/// What an answer is behind the prompt that asks for it: its text and what ends it.
+std::vector<chat::segment> answer_segments(const chat::chat_format& format, const std::string& answer);
 
 /// The ids of `segments`; `image_token` stands for each picture. Throws where there is a picture and no such
 /// token (-1).

@@ -9,19 +9,16 @@
 #include <iomanip>
 #include <nlohmann/json.hpp>
 #include <optional>
-#include <sstream>
 #include <string>
 #include <string_view>
 #include <system_error>
+
+#include "llava/figures.hpp"
 
 namespace corematching::driver {
 namespace {
 
 using json = nlohmann::ordered_json;
-
-double ratio(double part, double whole) {
-  return whole > 0 ? part / whole : 0;
-}
 
 json work_json(const work_counters& work) {
   return {{"flops", work.flops}, {"weight_bytes", work.weight_bytes}, {"kv_bytes_read", work.kv_bytes}};
@@ -35,30 +32,6 @@ json matches_json(const run_report& report) {
                     {"kept_image_tokens", match.kept_image_positions.size()},
                     {"kept_image_positions", match.kept_image_positions}});
   return list;
-}
-
-std::string amount(double value, double unit, const char* name, int digits = 2) {
-  std::ostringstream text;
-  text << std::fixed << std::setprecision(digits) << value / unit << ' ' << name;
-  return text.str();
-}
-
-std::string bytes(std::uint64_t value) {
-  const auto number = static_cast<double>(value);
-  if (number >= 1e9) return amount(number, 1e9, "GB");
-  if (number >= 1e6) return amount(number, 1e6, "MB");
-  return amount(number, 1e3, "kB");
-}
-
-std::string flops(std::uint64_t value) {
-  const auto number = static_cast<double>(value);
-  if (number >= 1e12) return amount(number, 1e12, "TFLOP");
-  if (number >= 1e9) return amount(number, 1e9, "GFLOP");
-  return amount(number, 1e6, "MFLOP");
-}
-
-std::string percent(double share) {
-  return amount(share, 0.01, "%", 1);
 }
 
 void row(std::ostream& out, const char* name, const std::string& value, const std::string& remark = "") {

@@ -12,25 +12,20 @@
 #include "corematching/chat/render.hpp"
 #include "corematching/chat/template_file.hpp"
 #include "corematching/core/error.hpp"
+#include "corematching/io/json.hpp"
 #include "corematching/io/mapped_file.hpp"
 #include "corematching/text/checkpoint_tokenizer.hpp"
 #include "corematching/text/sentencepiece_tokenizer.hpp"
 #include "llava/option_checks.hpp"
 #include "llava/picture_file.hpp"
 #include "llava/prompt.hpp"
+#include "llava/sparse_hooks.hpp"
 
 namespace corematching::driver {
 namespace {
 
 std::int32_t image_token_of(const model_config& config) {
   return config.llava() != nullptr ? config.llava()->image_token_index : -1;
-}
-
-const chat::chat_format& chosen_format(const options& o, const model_config& config, const notice& say) {
-  if (!o.chat_template.empty()) return chat::format_of(o.chat_template);
-  const chat::chosen_format chosen = chat::choose_format(o.model, config.llava() != nullptr);
-  if (!chosen.notice.empty()) say(chosen.notice);
-  return *chosen.format;
 }
 
 /// The messages of a file; paths of pictures in it are taken from where it lies.
@@ -93,21 +88,36 @@ multimodal_prompt expanded(const options& o, const request& r, const std::vector
   return prompt;
 }
 
+multimodal_prompt encoded(const options& o, const request& r, const std::vector<chat::segment>& segments) {
+  return expanded(o, r, encode(*r.words, segments, image_token_of(r.config)), std::ssize(r.pictures), 0);
+}
+
 multimodal_prompt rendered(const options& o, const request& r, const std::vector<chat::message>& messages,
                            chat::picture_place place) {
-  const auto segments = chat::render(*r.format, messages, {.pictures = place});
-  return expanded(o, r, encode(*r.words, segments, image_token_of(r.config)), std::ssize(r.pictures), 0);
+  return encoded(o, r, chat::render(*r.format, messages, {.pictures = place}));
 }
 
 }  // namespace
 
-request read_request(const options& o, const notice& say) {
+request read_model_files(const options& o) {
   std::error_code ignored;
   require(!std::filesystem::is_regular_file(o.model, ignored), o.model.string(),
           ": is a file; a model is a directory (llava inspect says what a file is)");
   request r{read_model_config(o.model), nullptr, nullptr, {}, {}};
   if (is_sparse(o)) check_sparsity(o.sparsity, r.config.text().layers, r.config.text().intermediate_size);
   r.words = text::open_tokenizer(o.model, text::sentencepiece_tokenizer::open);
+  return r;
+}
+
+const chat::chat_format& chosen_format(const options& o, const model_config& config, const notice& say) {
+  if (!o.chat_template.empty()) return chat::format_of(o.chat_template);
+  const chat::chosen_format chosen = chat::choose_format(o.model, config.llava() != nullptr);
+  if (!chosen.notice.empty()) say(chosen.notice);
+  return *chosen.format;
+}
+
+request read_request(const options& o, const notice& say) {
+  request r = read_model_files(o);
   require(r.words || !o.prompt_ids.empty(), o.model.string(),
           ": has neither tokenizer.json nor tokenizer.model; without a tokenizer give the prompt with "
           "--prompt-ids");
@@ -140,6 +150,21 @@ request read_request(const options& o, const notice& say) {
 multimodal_prompt first_question(const options& o, const request& r, const std::string& question) {
   const asked_messages asked = ask(question, o.system, !r.pictures.empty());
   return rendered(o, r, asked.messages, asked.pictures);
+}
+
+answered_question first_question_with_answer(const options& o, const request& r, const std::string& question,
+                                             const std::string& answer) {
+  const asked_messages asked = ask(question, o.system, !r.pictures.empty());
+  std::vector<chat::segment> segments = chat::render(*r.format, asked.messages, {.pictures = asked.pictures});
+  answered_question result{encoded(o, r, segments), {}};
+  const auto behind = answer_segments(*r.format, answer);
+  segments.insert(segments.end(), behind.begin(), behind.end());
+  const std::vector<std::int32_t> whole = encoded(o, r, segments).ids;
+  const std::vector<std::int32_t>& prompt = result.prompt.ids;
+  require(whole.size() > prompt.size() && std::equal(prompt.begin(), prompt.end(), whole.begin()),
+          "the first token of the answer ", io::in_quotes(answer), " reaches into the prompt");
+  result.answer.assign(whole.begin() + std::ssize(prompt), whole.end());
+  return result;
 }
 
 multimodal_prompt further_question(const options& o, const request& r, const std::string& question,

@@ -30,10 +30,12 @@ struct request {
   multimodal_prompt prompt;  // image tokens expanded; empty where the question is yet to come
 };
 
-/// Whether `o` leaves anything out.
-inline bool is_sparse(const options& o) {
-  return o.sparsity.sparse_neurons || o.sparsity.sparse_tokens;
-}
+/// The small files of the model's directory, and nothing asked yet. Throws `error` where it is no directory
+/// of a model.
+request read_model_files(const options& o);
+
+/// The chat format that `o` names or the model's files stand for; `say` hears what was assumed.
+const chat::chat_format& chosen_format(const options& o, const model_config& config, const notice& say);
 
 /// Reads the small files of the model's directory and the prompt; `say` hears what was assumed. Throws
 /// `error` for settings that the model cannot have and for a prompt that it cannot be given.
@@ -47,6 +49,15 @@ multimodal_prompt first_question(const options& o, const request& r, const std::
 /// question.
 multimodal_prompt further_question(const options& o, const request& r, const std::string& question,
                                    std::span<const std::int32_t> unread, index position);
+
+/// The prompt of the first question, and the ids of `answer` behind it with what ends an answer in the
+/// request's format. Throws `error` where a token reaches over the end of the prompt.
+struct answered_question {
+  multimodal_prompt prompt;
+  std::vector<std::int32_t> answer;
+};
+answered_question first_question_with_answer(const options& o, const request& r, const std::string& question,
+                                             const std::string& answer);
 
 /// How many positions a conversation may use.
 index context_of(const options& o, const request& r);

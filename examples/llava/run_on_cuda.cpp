@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "corematching/cuda_linked.hpp"
 #include "llava/conversation.hpp"
+#include "llava/measure/measurement.hpp"
+#include "llava/measure/run.hpp"
 #include "llava/run.hpp"
 
 namespace corematching::driver {
@@ -8,6 +10,11 @@ namespace corematching::driver {
 bool run_on_cuda(const options& o, console& terminal, const listener& to) {
   auto be = cuda::make_linked_backend(o.device.number);
   return conversation(be, o, terminal).run(to);
+}
+
+void measure_on_cuda(const measurement_plan& plan, console& terminal, const measurement_listener& to) {
+  auto be = cuda::make_linked_backend(plan.base.device.number);
+  measurement(be, plan, terminal).run(to);
 }
 
 }  // namespace corematching::driver

@@ -1,11 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "corematching/core/error.hpp"
+#include "llava/measure/run.hpp"
 #include "llava/run.hpp"
 
 namespace corematching::driver {
+namespace {
+
+[[noreturn]] void refuse_eigen() {
+  fail("--device: this program was built without Eigen: COREMATCHING_COMPONENTS did not name eigen_linked");
+}
+
+}  // namespace
 
 bool run_on_eigen(const options&, console&, const listener&) {
-  fail("--device: this program was built without Eigen: COREMATCHING_COMPONENTS did not name eigen_linked");
+  refuse_eigen();
+}
+
+void measure_on_eigen(const measurement_plan&, console&, const measurement_listener&) {
+  refuse_eigen();
 }
 
 }  // namespace corematching::driver

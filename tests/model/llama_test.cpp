@@ -84,6 +84,26 @@ TEST_F(llamas, prefill_in_parts_as_in_one) {
   EXPECT_EQ(parts.cache.bytes(), whole.cache.bytes());
 }
 
+TEST_F(llamas, go_on_from_where_tokens_were_taken_back) {
+  const ids_list ids = support::random_ids(9, model.config.vocab_size, 4);
+  auto seq = model.model.start(model.be, 3);
+  prefill(seq, ids);
+  const std::size_t bytes = seq.cache.bytes();
+  const auto follow = [&](const ids_list& more) {
+    std::vector<std::vector<float>> logits;
+    for (const std::int32_t id : more) logits.push_back(model.model.decode(model.be, seq, id));
+    return logits;
+  };
+  const auto first = follow({7, 0, 60, 7, 12});
+  seq.take_back(5);
+  EXPECT_EQ(seq.next_position, 9);
+  EXPECT_EQ(seq.cache.bytes(), bytes);
+  EXPECT_NE(follow({8, 0, 60, 7, 12}), first);
+  seq.take_back(5);
+  EXPECT_EQ(follow({7, 0, 60, 7, 12}), first);
+  expect_parts(error_text([&] { seq.take_back(15); }), "layer 0 holds 14 tokens", "15 cannot be taken back");
+}
+
 TEST_F(llamas, refuse_what_does_not_fit_their_context) {
   auto sequence = model.model.start(model.be, 0);
   expect_parts(error_text([&] { prefill(sequence, ids_list(201, 1)); }), "201 tokens", "position 0", "200");

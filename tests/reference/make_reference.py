@@ -12,7 +12,9 @@ import transformers
 import demo_reference
 import formats_reference
 import layer_reference
+import measure_reference
 import model_reference
+import policy_reference
 import preprocess_reference
 import storage
 import tokenizer_reference
@@ -22,8 +24,10 @@ CASES: dict[str, Callable[[], None]] = {
     formats_reference.CASE: formats_reference.make,
     "tokenizer": tokenizer_reference.make,
     **model_reference.CASES,
+    policy_reference.CASE: policy_reference.make,
     layer_reference.CASE: layer_reference.make,
     demo_reference.CASE: demo_reference.make,
+    measure_reference.CASE: measure_reference.make,
 }
 
 

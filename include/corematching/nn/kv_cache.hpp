@@ -38,7 +38,8 @@ class kv_layer {
 
   /// Whether so many rows can be appended without moving the others.
   bool has_room(index rows) const { return length_ + rows <= rows_; }
-  /// Says how many rows are filled where others than append() and compact() have seen to it.
+  /// Says how many rows are filled where others than append() and compact() have seen to it, or forgets the
+  /// last ones.
   void set_length(index length) {
     assert(length >= 0 && length <= rows_);
     length_ = length;

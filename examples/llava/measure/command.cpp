@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "llava/measure/command.hpp"
+
+#include <cstddef>
+#include <cstdint>
+#include <iostream>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "corematching/core/error.hpp"
+#include "corematching/io/json.hpp"
+#include "corematching/io/mapped_file.hpp"
+#include "corematching/io/output_file.hpp"
+#include "corematching/io/safetensors.hpp"
+#include "corematching/model/packed/checksums.hpp"
+#include "corematching/model/packed/file.hpp"
+#include "llava/measure/items.hpp"
+#include "llava/measure/options.hpp"
+#include "llava/measure/report.hpp"
+#include "llava/measure/state_file.hpp"
+#include "llava/option_checks.hpp"
+#include "llava/request.hpp"
+
+namespace corematching::driver {
+namespace {
+
+std::string checksum_of(std::span<const std::byte> bytes) {
+  const std::uint64_t sum = data_checksum(bytes);
+  return checksum_text({&sum, 1});
+}
+
+/// Of all ids and pictures, so that whatever went into them counts: text, tokenizer, chat format, cutting.
+std::string checksum_of(const std::vector<scored_item>& items) {
+  std::vector<std::uint64_t> sums;
+  for (const scored_item& item : items) {
+    for (const auto* ids : {&item.prompt.ids, &item.scored})
+      sums.push_back(data_checksum(std::as_bytes(std::span(*ids))));
+    if (item.picture) sums.push_back(data_checksum(io::mapped_file::open(item.picture->path).bytes()));
+  }
+  return checksum_of(std::as_bytes(std::span(sums)));
+}
+
+void check_configurations(const measure_options& o, const llama_config& model) {
+  for (const configuration& one : o.configurations) {
+    try {
+      check_sparsity(one.how.sparsity, model.layers, model.intermediate_size);
+    } catch (const error& problem) {
+      fail("--config \"", one.name, "\": ", problem.what());
+    }
+  }
+}
+
+measurement_plan read_plan(const measure_options& o, console& terminal) {
+  request model = read_model_files(o.base);
+  check_configurations(o, model.config.text());
+  require(model.words != nullptr, o.base.model.string(),
+          ": has neither tokenizer.json nor tokenizer.model, without which there are no texts");
+  measurement_plan plan{o.base, model.config, o.configurations, {}};
+  if (o.by_layer) plan.configurations = with_single_layers(o.configurations, model.config.text().layers);
+  if (!o.text.empty()) {
+    plan.items = read_text_chunks(o, model);
+    return plan;
+  }
+  model.format =
+      &chosen_format(o.base, model.config, [&](const std::string& text) { terminal.notice(text); });
+  plan.items = read_questions(
+      o, model, [&](double done, double total) { terminal.progress("reading the questions", done, total); });
+  terminal.clear();
+  return plan;
+}
+
+/// What tells one measurement from others.
+io::json identity_of(const measure_options& o, const measurement_plan& plan, const linked::description& by) {
+  io::json compared = io::json::array();
+  for (const configuration& one : o.configurations) compared.push_back({one.name, one.text});
+  const auto type =
+      o.base.weights.packed.empty() ? o.base.weights.type : packed_weights(o.base.weights.packed);
+  io::json identity{{"measured", o.text.empty() ? "questions" : "text"},
+                    {"model", checkpoint_identity(io::checkpoint::open(o.base.model))},
+                    {"weights", type ? name_of(*type) : "as stored"},
+                    {"kv_cache", o.base.cache_type ? name_of(*o.base.cache_type) : "as fits the weights"},
+                    {"configurations", compared},
+                    {"by_layer", o.by_layer},
+                    {"items", plan.items.size()},
+                    {"content", checksum_of(plan.items)},
+                    {"device", by.device},
+                    {"instruction_set", by.instruction_set},
+                    {"threads", by.threads}};
+  if (!o.text.empty()) identity["chunk"] = {o.chunk, o.prompt_tokens.value_or(o.chunk / 2)};
+  return identity;
+}
+
+void write_text(io::output_file& file, const std::string& text) {
+  file.write(std::as_bytes(std::span(text)));
+  file.commit();
+}
+
+}  // namespace
+
+void run_measure(int argc, const char* const* argv, console& terminal, const measurer& measure) {
+  const measure_options o = parse_measure_options(argc, argv);
+  const measurement_plan plan = read_plan(o, terminal);
+  std::optional<io::output_file> json;
+  if (!o.json.empty()) json.emplace(o.json);
+  io::json identity;
+  state_file state;
+  measure(plan, terminal,
+          {.begin =
+               [&](const linked::description& by) {
+                 identity = identity_of(o, plan, by);
+                 if (!o.state.empty())
+                   state = state_file(o.state, identity, plan.items.size(), 1 + plan.configurations.size());
+                 return std::ssize(state.items());
+               },
+           .on_item = [&](const std::vector<tally>& runs) { state.add(runs); }});
+  const std::vector<measured_run> runs = summed(state.items(), plan.configurations);
+  print_table(runs, o.text.empty(), std::cout);
+  std::cout.flush();
+  if (json) write_text(*json, report_json(identity, runs, o.text.empty()));
+}
+
+}  // namespace corematching::driver

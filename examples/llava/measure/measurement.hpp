@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: Apache-2.0
+// Measures configurations beside the dense run, item by item, on any backend. What is scored is decoded token
+// by token with the given ids, whatever the model would have said: each configuration, by its own hooks,
+// behind the same prompt. Prompts are dense but for dropped tokens, so configurations that drop none share
+// one prefill.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "corematching/core/error.hpp"
+#include "corematching/hooks/core_matching.hpp"
+#include "corematching/model/llava/multimodal_prompt.hpp"
+#include "corematching/model/picture/image_processor.hpp"
+#include "llava/console.hpp"
+#include "llava/loaded_model.hpp"
+#include "llava/measure/prediction.hpp"
+#include "llava/measure/run.hpp"
+#include "llava/measure/shared_prefill.hpp"
+#include "llava/request.hpp"
+#include "llava/sparse_hooks.hpp"
+#include "llava/stopwatch.hpp"
+
+namespace corematching::driver {
+
+template <selecting_backend B>
+class measurement {
+ public:
+  measurement(B& be, const measurement_plan& plan, console& terminal)
+      : be_(be), plan_(plan), terminal_(terminal) {}
+
+  void run(const measurement_listener& to) {
+    const auto items = std::ssize(plan_.items);
+    const index done = to.begin(be_.describe());
+    if (done == items) return;
+    model_.emplace(load_model(be_, plan_.base, plan_.config, terminal_));
+    bytes_beside_ffn_ = language().head_weight_bytes();
+    for (index i = 0; i < language().config().layers; ++i)
+      bytes_beside_ffn_ += language().bytes_of_layer(i).attention;
+    for (index i = done; i < items; ++i) {
+      runs_done_ = i * runs_of_item();
+      to.on_item(measured(plan_.items[static_cast<std::size_t>(i)]));
+    }
+    terminal_.clear();
+  }
+
+ private:
+  const llama<B>& language() const { return model_->language(); }
+  index runs_of_item() const { return 1 + std::ssize(plan_.configurations); }
+
+  // Of the dense run and of every configuration.
+  std::vector<tally> measured(const scored_item& item) {
+    try {
+      features_ = seen(item);
+      std::vector<tally> runs(static_cast<std::size_t>(runs_of_item()));
+      measure_behind_one_prompt(item, runs);
+      for (std::size_t i = 0; i < plan_.configurations.size(); ++i)
+        if (drops_tokens(item, plan_.configurations[i]))
+          runs[1 + i] = measured_alone(item, plan_.configurations[i]);
+      return runs;
+    } catch (const error& problem) {
+      fail(item.name, ": ", problem.what());
+    }
+  }
+
+  static bool drops_tokens(const scored_item& item, const configuration& one) {
+    return one.how.sparsity.sparse_tokens && item.prompt.image_tokens() > 0;
+  }
+
+  // The tokens of the item's picture.
+  matrix<B> seen(const scored_item& item) {
+    if (!item.picture) return {};
+    const picture shown = read_seen_picture(plan_.base, plan_.config, *item.picture);
+    const image_processor processor(image_options(plan_.base, plan_.config));
+    return model_->multimodal()->encode_image(be_, processor.normalise(shown));
+  }
+
+  // Of the dense run and of the configurations that drop no tokens, whose prompt is the same.
+  void measure_behind_one_prompt(const scored_item& item, std::vector<tally>& runs) {
+    std::vector<std::unique_ptr<core_matching<B>>> states(plan_.configurations.size());
+    shared_prefill_hook<B> hook;
+    index rows = ffn_rows(plan_.base, item.prompt.size());
+    for (std::size_t i = 0; i < states.size(); ++i) {
+      const configuration& one = plan_.configurations[i];
+      if (drops_tokens(item, one)) continue;
+      states[i] = started(item, one);
+      hook.add(*states[i]);
+      rows = std::max(rows, ffn_rows(one.how, item.prompt.size()));
+    }
+    sequence<B> seq = empty_sequence(item);
+    const std::vector<float> first = read(seq, item, rows, hook);
+    runs.front() = measured_densely(seq, item, first);
+    for (std::size_t i = 0; i < states.size(); ++i) {
+      if (!states[i]) continue;
+      seq.take_back(std::ssize(item.scored) - 1);
+      runs[1 + i] = compared(seq, item, first, *states[i]);
+    }
+  }
+
+  tally measured_alone(const scored_item& item, const configuration& one) {
+    const auto state = started(item, one);
+    sequence<B> seq = empty_sequence(item);
+    const std::vector<float> first = with_prefill_hook(
+        *state, [&](auto hook) { return read(seq, item, ffn_rows(one.how, item.prompt.size()), hook); });
+    return compared(seq, item, first, *state);
+  }
+
+  std::unique_ptr<core_matching<B>> started(const scored_item& item, const configuration& one) {
+    auto state = std::make_unique<core_matching<B>>(*sparsity_of(be_, one.how, language().config()));
+    state->begin_prompt(0, item.prompt.kinds);
+    return state;
+  }
+
+  sequence<B> empty_sequence(const scored_item& item) {
+    return language().start(be_, std::ssize(item.scored),
+                            cache_type_of<B>(plan_.base, language().weight_type()));
+  }
+
+  // Logits behind the prompt.
+  template <class Hook>
+  std::vector<float> read(sequence<B>& seq, const scored_item& item, index rows, Hook&& hook) {
+    matrix<B> x = embed_prompt(be_, language(), item.prompt, std::as_const(features_).view());
+    return language().prefill(be_, seq, x.view(), rows, hook);
+  }
+
+  // `first` are the logits behind the prompt.
+  tally measured_densely(sequence<B>& seq, const scored_item& item, const std::vector<float>& first) {
+    dense_.clear();
+    dense_logits_.clear();
+    dense_logits_.reserve(item.scored.size() * first.size());  // so that they stay where they are
+    const auto keep = [this](index, const prediction& now, tally& sums) {
+      const std::span<const float> logits = now.logits();
+      dense_logits_.insert(dense_logits_.end(), logits.begin(), logits.end());
+      dense_.emplace_back(std::span<const float>(dense_logits_).last(logits.size()));
+      ++sums.agreed;
+    };
+    tally sums = decoded(seq, item, first, no_hook{}, keep);
+    sums.kept_image_tokens = sums.image_tokens;
+    return sums;
+  }
+
+  // Beside the dense run of the same item.
+  tally compared(sequence<B>& seq, const scored_item& item, const std::vector<float>& first,
+                 const core_matching<B>& state) {
+    const auto compare = [this](index i, const prediction& now, tally& sums) {
+      const prediction& dense = dense_[static_cast<std::size_t>(i)];
+      sums.divergence += dense.divergence_to(now);
+      sums.agreed += now.likeliest() == dense.likeliest();
+    };
+    tally sums =
+        with_decode_hook(&state, [&](const auto& hook) { return decoded(seq, item, first, hook, compare); });
+    const auto& matches = state.matches();
+    sums.kept_image_tokens = matches.empty() ? sums.image_tokens : matches.back().kept_image_positions.size();
+    return sums;
+  }
+
+  // Decodes the scored tokens behind the prompt, `logits` behind which are given; observe(place, prediction,
+  // sums) sees what is foretold of each.
+  template <class Hook, class Observe>
+  tally decoded(sequence<B>& seq, const scored_item& item, std::vector<float> logits, const Hook& hook,
+                const Observe& observe) {
+    tally sums{.items = 1, .image_tokens = static_cast<std::uint64_t>(item.prompt.image_tokens())};
+    const work_counters before = be_.counters();
+    bool exact = true;
+    for (index i = 0; i < std::ssize(item.scored); ++i) {
+      const auto at = static_cast<std::size_t>(i);
+      if (i > 0) {
+        const stopwatch watch(sums.seconds);
+        logits = language().decode(be_, seq, item.scored[at - 1], hook);
+      }
+      const prediction now(logits);
+      sums.surprise += now.surprise(item.scored[at]);
+      exact = exact && now.likeliest() == item.scored[at];
+      observe(i, now, sums);
+    }
+    const work_counters work = be_.counters() - before;
+    sums.tokens = item.scored.size();
+    sums.steps = sums.tokens - 1;
+    sums.exact = exact;
+    sums.weight_bytes = work.weight_bytes;
+    sums.ffn_bytes = work.weight_bytes - sums.steps * bytes_beside_ffn_;
+    sums.kv_bytes = work.kv_bytes;
+    terminal_.progress("measuring", static_cast<double>(++runs_done_),
+                       static_cast<double>(std::ssize(plan_.items) * runs_of_item()));
+    return sums;
+  }
+
+  B& be_;
+  const measurement_plan& plan_;
+  console& terminal_;
+  std::optional<loaded_model<B>> model_;
+  std::uint64_t bytes_beside_ffn_ = 0;  // of weights that a step reads outside of feed-forward blocks
+  index runs_done_ = 0;
+  matrix<B> features_;               // of the item's picture
+  std::vector<float> dense_logits_;  // [scored, vocabulary] of the item's dense run
+  std::vector<prediction> dense_;    // one for each of its rows
+};
+
+}  // namespace corematching::driver

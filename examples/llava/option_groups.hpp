@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0
+// Options that several commands have, added to a command line one group at a time.
+#pragma once
+
+#include <CLI/CLI.hpp>
+
+#include "llava/options.hpp"
+
+namespace corematching::driver {
+
+/// --model
+void add_model(CLI::App& app, options& o);
+
+/// --system, --chat-template, --image-fit
+void add_prompt_format(CLI::App& app, options& o);
+
+/// --weights, --packed, --memory-limit
+void add_weights(CLI::App& app, options& o);
+
+/// What is left out: --sparsity and whatever it brings.
+void add_sparsity(CLI::App& app, options& o);
+
+/// --kv-cache, --device, --threads
+void add_computing(CLI::App& app, options& o);
+
+/// CLI11 takes an empty text for the number 0. Throws CLI::ValidationError for options with such a value.
+void refuse_empty_values(const CLI::App& app);
+
+}  // namespace corematching::driver
