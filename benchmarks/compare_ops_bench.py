@@ -15,10 +15,10 @@ import statistics
 import subprocess
 
 GROUPS = {
-    "products": ("matmul", "gated_up", "weighted_rows"),
+    "products": ("matmul", "gated_up", "weighted_rows", "coarse_matmul", "finish_gated_up"),
     "attention": ("attention",),
     "pointwise": ("rms_norm", "layer_norm", "rotary", "add", "activate", "store_rows"),
-    "selection": ("activated_neurons", "count_core_neurons", "core_neurons", "overlap"),
+    "selection": ("activated_neurons", "count_core_neurons", "core_neurons", "overlap", "top_k"),
 }
 
 

@@ -9,7 +9,11 @@
 #include <utility>
 #include <vector>
 
+#include "corematching/hooks/chain.hpp"
 #include "corematching/hooks/core_matching.hpp"
+#include "corematching/hooks/gate_neurons.hpp"
+#include "corematching/hooks/neuron_shares.hpp"
+#include "corematching/hooks/predicted_neurons.hpp"
 #include "corematching/model/generation/sampling.hpp"
 #include "corematching/model/llama/llama.hpp"
 #include "random_words.hpp"
@@ -65,6 +69,29 @@ class pass_runner {
     if constexpr (std::same_as<typename B::space, host_space>)
       result.selection_seconds = state.selection_seconds();
     return result;
+  }
+
+  /// Neurons of each token's own, by its gates; image tokens as `tokens` says.
+  pass_result by_gate(const core_matching_config& tokens, const neuron_shares& shares) {
+    core_matching<B> state(be_, tokens, model_.config().layers, shape_of(model_.config()));
+    gate_neurons<B> gates(be_, shares, model_.config().layers, shape_of(model_.config()));
+    const auto with_hook = [&](auto&& body) {
+      state.begin_prompt(0, kinds_);
+      gates.begin_prompt(0, kinds_);
+      with_prefill_hook(
+          state, [&](auto&& keep) { body(chain(keep, typename gate_neurons<B>::prefill_hook(gates))); });
+    };
+    return run(with_hook, typename gate_neurons<B>::decode_hook(gates));
+  }
+
+  /// The same, by what the upper planes of the weights foretell.
+  pass_result by_prediction(const core_matching_config& tokens, const neuron_shares& shares) {
+    core_matching<B> state(be_, tokens, model_.config().layers, shape_of(model_.config()));
+    const auto with_hook = [&](auto&& body) {
+      state.begin_prompt(0, kinds_);
+      with_prefill_hook(state, body);
+    };
+    return run(with_hook, predicted_neurons<B>(shares, model_.config().layers, shape_of(model_.config())));
   }
 
  private:

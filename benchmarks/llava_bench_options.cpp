@@ -75,6 +75,16 @@ void add_sparsity(CLI::App& app, options& o) {
   app.add_option("--beta", o.beta, "share of the neurons that decode")
       ->check(CLI::Range(1e-6, 1.0))
       ->capture_default_str();
+  static const std::map<std::string, options::neuron_policy> policies{
+      {"sentence", options::neuron_policy::sentence},
+      {"gate", options::neuron_policy::gate},
+      {"predicted", options::neuron_policy::predicted}};
+  app.add_option_function<std::string>(
+         "--policy", [&o](const std::string& name) { o.policy = policies.at(name); },
+         "which neurons: a set for the whole answer, or each token's own, by its gates or by what the upper "
+         "planes "
+         "of weights in q8_0_planes foretell (default: sentence)")
+      ->check(CLI::IsMember({"sentence", "gate", "predicted"}));
 }
 
 void add_measurement(CLI::App& app, options& o) {
@@ -89,7 +99,7 @@ void add_measurement(CLI::App& app, options& o) {
 core_matching_config options::sparsity() const {
   core_matching_config config;
   config.sparse_tokens = keep.has_value();
-  config.sparse_neurons = beta < 1;
+  config.sparse_neurons = beta < 1 && policy == neuron_policy::sentence;
   config.beta = beta;
   if (match_layer) config.match_layers = {*match_layer};
   if (keep) {
@@ -110,6 +120,8 @@ options parse_options(int argc, const char* const* argv) {
     app.parse(argc, argv);
     if (result.paired && !result.is_sparse())
       throw CLI::ValidationError("--paired compares dense with sparse: give --keep or --beta below 1");
+    if (result.policy == options::neuron_policy::predicted && !has_planes(result.weights))
+      throw CLI::ValidationError("--policy predicted needs --weights q8_0_planes");
     if (result.cuda_device && is_quantised(result.weights))
       throw CLI::ValidationError("--cuda: weights on a CUDA device are f32, f16 or bf16");
     if (result.keep && *result.keep > result.load.image_tokens)

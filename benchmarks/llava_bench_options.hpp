@@ -2,6 +2,7 @@
 // The command line of llava_bench.
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
 #include <optional>
 #include <string>
@@ -24,6 +25,9 @@ struct options {
   std::optional<index> keep;
   std::optional<index> match_layer;
   double beta = 1;
+  /// Which neurons those are: the paper's set, or each token's own choice by its gates or by a forecast.
+  enum class neuron_policy : std::uint8_t { sentence, gate, predicted };
+  neuron_policy policy = neuron_policy::sentence;
   int repeat = 3;
   bool paired = false;
   bool probe = false;

@@ -38,7 +38,13 @@ measurement measure_model(B& be, const options& o, Probe&& probe) {
   };
   for (int i = 0; i < o.repeat; ++i) {
     if (o.paired) add(*result.dense, [&] { return runner.dense(); });
-    add(result.main, [&] { return o.is_sparse() ? runner.sparse(o.sparsity()) : runner.dense(); });
+    add(result.main, [&] {
+      if (!o.is_sparse()) return runner.dense();
+      if (o.policy == options::neuron_policy::gate) return runner.by_gate(o.sparsity(), {.beta = o.beta});
+      if (o.policy == options::neuron_policy::predicted)
+        return runner.by_prediction(o.sparsity(), {.beta = o.beta});
+      return runner.sparse(o.sparsity());
+    });
   }
   return result;
 }

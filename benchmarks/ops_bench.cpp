@@ -137,6 +137,36 @@ void gated_up(benchmark::State& state, index tokens, double share) {
   });
 }
 
+// What is foretold of all neurons, and what of it the chosen ones are finished from; of weights in two
+// planes.
+void coarse_matmul(benchmark::State& state) {
+  B be = make_backend(threads_of(state));
+  weight_ring weights(threads_of(state), type_of(state), neurons, hidden);
+  const auto x = random_rows(be, 1, hidden);
+  matrix<B> y(be, 1, neurons);
+  measure(state, be, [&] { be.coarse_matmul(y.view(), x.view(), weights.next()); });
+}
+
+void finish_gated_up(benchmark::State& state, double share) {
+  B be = make_backend(threads_of(state));
+  weight_ring weights(threads_of(state), type_of(state), neurons, hidden);
+  const std::vector<std::int32_t> core = core_of(share);
+  const auto x = random_rows(be, 1, hidden), coarse = random_rows(be, 1, neurons);
+  matrix<B> y(be, 1, std::ssize(core));
+  measure(state, be, [&] {
+    const stored_view<> gate = weights.next(), up = weights.next();
+    be.finish_gated_up(y.view(), x.view(), gate, up, coarse.view().row(0), coarse.view().row(0),
+                       activation::silu, {core.data(), std::ssize(core)});
+  });
+}
+
+void top_k(benchmark::State& state, double share) {
+  B be = make_backend(static_cast<int>(state.range(0)));
+  const auto x = random_rows(be, 1, neurons);
+  std::vector<std::int32_t> places(static_cast<std::size_t>(share * neurons));
+  for (auto _ : state) be.top_k({places.data(), std::ssize(places)}, x.view().row(0));
+}
+
 void weighted_rows(benchmark::State& state, index tokens, double share) {
   B be = make_backend(threads_of(state));
   weight_ring weights(threads_of(state), type_of(state), neurons, hidden);
@@ -308,6 +338,11 @@ void for_types_and_threads(benchmark::internal::Benchmark* bench) {
   bench->ArgNames({"type", "threads"})->UseRealTime()->Unit(benchmark::kMillisecond);
 }
 
+void for_planes_and_threads(benchmark::internal::Benchmark* bench) {
+  for (const int threads : {1, 2}) bench->Args({static_cast<int>(dtype::q8_0_planes), threads});
+  bench->ArgNames({"type", "threads"})->UseRealTime()->Unit(benchmark::kMillisecond);
+}
+
 void for_caches_and_threads(benchmark::internal::Benchmark* bench) {
   for (const dtype type : {dtype::f32, dtype::f16})
     for (const int threads : {1, 2}) bench->Args({static_cast<int>(type), threads});
@@ -317,6 +352,9 @@ void for_caches_and_threads(benchmark::internal::Benchmark* bench) {
 BENCHMARK_CAPTURE(matmul, decode, 1)->Apply(for_types_and_threads);
 BENCHMARK_CAPTURE(gated_up, decode, 1, 1.0)->Apply(for_types_and_threads);
 BENCHMARK_CAPTURE(gated_up, decode_core, 1, core_share)->Apply(for_types_and_threads);
+BENCHMARK(coarse_matmul)->Apply(for_planes_and_threads);
+BENCHMARK_CAPTURE(finish_gated_up, decode_core, core_share)->Apply(for_planes_and_threads);
+BENCHMARK_CAPTURE(top_k, neurons, core_share)->Apply(for_threads);
 BENCHMARK_CAPTURE(weighted_rows, decode, 1, 1.0)->Apply(for_types_and_threads);
 BENCHMARK_CAPTURE(weighted_rows, decode_core, 1, core_share)->Apply(for_types_and_threads);
 BENCHMARK_CAPTURE(attention, decode, heads, 1, prompt)->Apply(for_caches_and_threads);

@@ -50,6 +50,11 @@ class weight_source {
   /// Scaled so that a sum over `fan_in` of them keeps the size of what is summed.
   weight<typename B::space> matrix(index rows, index cols, index fan_in) {
     const double rms = 1 / std::sqrt(static_cast<double>(fan_in));
+    return be_.place_weight(random_weight(pool_, whole_of(type_), rows, cols, rms, ++seed_));
+  }
+  /// Of gate and up, whose weights may stand in two planes.
+  weight<typename B::space> neuron_matrix(index rows, index cols) {
+    const double rms = 1 / std::sqrt(static_cast<double>(cols));
     return be_.place_weight(random_weight(pool_, type_, rows, cols, rms, ++seed_));
   }
 
@@ -78,8 +83,8 @@ decoder_weights<B> random_layer(weight_source<B>& source, const llama_config& co
   w.key = source.matrix(kv, d, d);
   w.value = source.matrix(kv, d, d);
   w.output = source.matrix(d, q, q);
-  w.gate = source.matrix(n, d, d);
-  w.up = source.matrix(n, d, d);
+  w.gate = source.neuron_matrix(n, d);
+  w.up = source.neuron_matrix(n, d);
   w.down_transposed = source.matrix(n, d, n);
   return w;
 }

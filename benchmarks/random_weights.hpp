@@ -78,6 +78,18 @@ void fill_row(std::byte* row, index cols, double rms, std::uint64_t seed) {
   for (index b = 0; b < layout.blocks; ++b) std::memcpy(row + layout.scale_at(b), &scale, sizeof scale);
 }
 
+// Both planes of a row; quants are made odd, as above.
+template <plane_format Q>
+void fill_planes(std::byte* matrix, plane_layout<Q> layout, index i, double rms, std::uint64_t seed) {
+  const f16 scale = to_f16(static_cast<float>(rms / 73.9));
+  std::byte* const upper = matrix + layout.upper_at(i);
+  for (index b = 0; b < layout.blocks; ++b) std::memcpy(upper + b * layout.scale_bytes, &scale, sizeof scale);
+  fill_words(upper + layout.blocks * layout.scale_bytes, layout.lower_bytes(), seed,
+             [](std::uint64_t word) { return word; });
+  fill_words(matrix + layout.lower_at(i), layout.lower_bytes(), ~seed,
+             [](std::uint64_t word) { return word | repeated(1, 4); });
+}
+
 }  // namespace detail
 
 /// A matrix of random weights with a root mean square of about `rms`; cols must be a multiple of block_size.
@@ -88,9 +100,13 @@ inline weight<host_space> random_weight(cpu::thread_pool& pool, dtype type, inde
   const auto block = cpu::weight_memory(stored_bytes(type, rows, cols));
   visit_weights(type, [&]<class T>() {
     pool.for_ranges(rows, 1, [&](int, index first, index last) {
-      for (index i = first; i < last; ++i)
-        detail::fill_row<T>(block.get() + i * row_bytes, cols, rms,
-                            random_word(seed, static_cast<std::uint64_t>(i)));
+      for (index i = first; i < last; ++i) {
+        const std::uint64_t of_row = random_word(seed, static_cast<std::uint64_t>(i));
+        if constexpr (plane_format<T>)
+          detail::fill_planes<T>(block.get(), {rows, cols / block_size}, i, rms, of_row);
+        else
+          detail::fill_row<T>(block.get() + i * row_bytes, cols, rms, of_row);
+      }
     });
   });
   return {{block.get(), type, rows, cols, row_bytes}, block};

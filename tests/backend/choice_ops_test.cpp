@@ -142,5 +142,82 @@ TYPED_TEST(choice_operations, scaled_matmul_multiplies_the_chosen_rows_and_scale
     }
 }
 
+/// What the upper plane says of weights that q8_0_planes holds exactly.
+real_matrix coarse_of(const real_matrix& w) {
+  std::vector<std::byte> stored(static_cast<std::size_t>(stored_bytes(dtype::q8_0_planes, w.rows, w.cols)));
+  const stored_view<> all{stored.data(), dtype::q8_0_planes, w.rows, w.cols, std::ssize(stored) / w.rows};
+  real_matrix coarse(w.rows, w.cols);
+  std::vector<float> row(static_cast<std::size_t>(w.cols));
+  for (index i = 0; i < w.rows; ++i) {
+    for (index j = 0; j < w.cols; ++j) row[static_cast<std::size_t>(j)] = static_cast<float>(w(i, j));
+    quantise_row<q8_0_planes>(row.data(), w.cols, stored.data(), w.rows, i);
+    dequantise_upper(blocks_of_row<q8_0_planes>(all, i), row.data());
+    for (index j = 0; j < w.cols; ++j) coarse(i, j) = double{row[static_cast<std::size_t>(j)]};
+  }
+  return coarse;
+}
+
+const std::vector<std::pair<index, index>> plane_shapes{{1, 32}, {40, 96}, {70, 256}, {300, 544}};
+
+TYPED_TEST(choice_operations, coarse_matmul_multiplies_by_the_upper_plane) {
+  if (!has_block_formats) return;
+  for (const auto& [rows, length] : plane_shapes) {
+    const real_matrix w = random_weight(rows, length, dtype::q8_0_planes, this->random, 1),
+                      coarse = coarse_of(w);
+    for (const index tokens : {1, 3}) {
+      const real_matrix x = random_matrix(tokens, length, this->random), expected = twin::matmul(x, coarse);
+      for_each_configuration<TypeParam>([&, rows = rows, length = length](TypeParam& be) {
+        placed_matrix<TypeParam> y(be, tokens, rows, {1, 3}), placed_x(be, x);
+        const auto weight = placed_weight(be, w, dtype::q8_0_planes);
+        const work_counters before = be.counters();
+        be.coarse_matmul(y.view(), placed_x.in(), weight.view);
+        EXPECT_EQ((work_counters(be.counters()) - before).weight_bytes,
+                  static_cast<std::uint64_t>(rows * length / 32 * 18));
+        expect_near(y.values(), expected,
+                    2 * dot_error(length) + rounded_factor_error(length, token_unit(dtype::q8_0_planes)));
+      });
+    }
+  }
+}
+
+TYPED_TEST(choice_operations, finish_gated_up_makes_the_chosen_neurons_exact) {
+  if (!has_block_formats) return;
+  for (const auto& [rows, length] : plane_shapes) {
+    const double magnitude = weight_magnitude(length);
+    const real_matrix x = random_matrix(1, length, this->random);
+    const real_matrix gate = random_weight(rows, length, dtype::q8_0_planes, this->random, magnitude),
+                      up = random_weight(rows, length, dtype::q8_0_planes, this->random, magnitude);
+    for (const twin::neurons& selection : selections(rows)) {
+      if (!selection) continue;
+      const real_matrix expected = twin::gated_up(x, gate, up, activation::silu, selection);
+      for_each_configuration<TypeParam>([&, rows = rows, length = length](TypeParam& be) {
+        placed_matrix<TypeParam> gates(be, 1, rows), ups(be, 1, rows), y(be, 1, expected.cols),
+            placed_x(be, x);
+        placed_vector<TypeParam, std::int32_t> chosen(be, *selection);
+        const auto placed_gate = placed_weight(be, gate, dtype::q8_0_planes),
+                   placed_up = placed_weight(be, up, dtype::q8_0_planes);
+        be.coarse_matmul(gates.view(), placed_x.in(), placed_gate.view);
+        be.coarse_matmul(ups.view(), placed_x.in(), placed_up.view);
+        const work_counters before = be.counters();
+        be.finish_gated_up(y.view(), placed_x.in(), placed_gate.view, placed_up.view, gates.in().row(0),
+                           ups.in().row(0), activation::silu, chosen.in());
+        EXPECT_EQ((work_counters(be.counters()) - before).weight_bytes,
+                  static_cast<std::uint64_t>(2 * expected.cols * length / 32 * 16));
+        expect_near(y.values(), expected,
+                    2 * gated_error(length, magnitude) +
+                        5 * rounded_factor_error(length, token_unit(dtype::q8_0_planes), magnitude));
+      });
+      if (this->HasFatalFailure()) return;
+    }
+  }
+}
+
+TYPED_TEST(choice_operations, weights_without_planes_have_no_coarse_form) {
+  TypeParam be = support::make_backend<TypeParam>(1);
+  placed_matrix<TypeParam> x(be, 1, 32), y(be, 1, 3);
+  const auto w = placed_weight(be, real_matrix(3, 32), dtype::f16);
+  expect_parts(error_text([&] { be.coarse_matmul(y.view(), x.in(), w.view); }), "f16", "coarse form");
+}
+
 }  // namespace
 }  // namespace corematching

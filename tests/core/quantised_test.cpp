@@ -103,5 +103,71 @@ TEST(block_formats, read_part_of_a_row) {
   EXPECT_EQ(part, std::vector<float>(all.begin() + 32, all.begin() + 96));
 }
 
+/// A matrix of three rows as `Q`.
+template <class Q>
+struct three_rows {
+  static constexpr index rows = 3;
+  index cols;
+  std::vector<std::byte> stored;
+  three_rows(const std::vector<float>& values)
+      : cols(std::ssize(values) / rows), stored(bytes_of(dtype_of<Q>, values.size())) {
+    for (index i = 0; i < rows; ++i) quantise_row<Q>(values.data() + i * cols, cols, stored.data(), rows, i);
+  }
+  stored_view<> view() const { return {stored.data(), dtype_of<Q>, rows, cols, std::ssize(stored) / rows}; }
+  std::vector<float> row(index i) const {
+    std::vector<float> values(static_cast<std::size_t>(cols));
+    dequantise(blocks_of_row<Q>(view(), i), 0, cols, values.data());
+    return values;
+  }
+};
+
+TEST(q8_0_planes, hold_the_values_of_q8_0_in_its_bytes) {
+  const std::vector<float> values = random_row(3 * 288, 0.7f);
+  const three_rows<q8_0> whole(values);
+  const three_rows<q8_0_planes> split(values);
+  EXPECT_EQ(split.stored.size(), whole.stored.size());
+  for (index i = 0; i < 3; ++i) EXPECT_EQ(split.row(i), whole.row(i)) << "row " << i;
+  EXPECT_EQ(whole_of(dtype::q8_0_planes), dtype::q8_0);
+  EXPECT_EQ(whole_of(dtype::q4_0), dtype::q4_0);
+  EXPECT_TRUE(has_planes(dtype::q8_0_planes) && !has_planes(dtype::q8_0));
+}
+
+TEST(q8_0_planes, say_the_middle_of_what_the_lower_one_leaves_open) {
+  const std::vector<float> values = random_row(3 * 64, 1);
+  const three_rows<q8_0_planes> split(values);
+  for (index i = 0; i < 3; ++i) {
+    const auto row = blocks_of_row<q8_0_planes>(split.view(), i);
+    std::vector<float> coarse(64);
+    dequantise_upper(row, coarse.data());
+    const std::vector<float> exact = split.row(i);
+    for (index j = 0; j < 64; ++j) {
+      const float scale = to_float(*row.scale(j / 32));
+      const auto quant = static_cast<int>(std::lround(exact[static_cast<std::size_t>(j)] / scale));
+      const int upper = (quant + 128) / 16 - 8;
+      EXPECT_FLOAT_EQ(coarse[static_cast<std::size_t>(j)], (16 * static_cast<float>(upper) + 7.5f) * scale)
+          << quant;
+    }
+  }
+}
+
+TEST(weight_rows, are_copied_with_all_of_their_parts) {
+  const std::vector<float> values = random_row(3 * 96, 1);
+  const std::vector<std::int32_t> which{0, 2};
+  const auto check = [&]<class Q>() {
+    const three_rows<Q> all(values);
+    std::vector<std::byte> some(all.stored.size() / 3 * 2);
+    copy_weight_rows(dtype_of<Q>, all.stored.data(), 3, all.cols, {which.data(), 2}, some.data());
+    const stored_view<> view{some.data(), dtype_of<Q>, 2, all.cols, std::ssize(some) / 2};
+    for (index i = 0; i < 2; ++i) {
+      std::vector<float> row(96);
+      dequantise(blocks_of_row<Q>(view, i), 0, 96, row.data());
+      EXPECT_EQ(row, all.row(which[static_cast<std::size_t>(i)])) << name_of(dtype_of<Q>);
+    }
+  };
+  check.operator()<q8_0>();
+  check.operator()<q4_0>();
+  check.operator()<q8_0_planes>();
+}
+
 }  // namespace
 }  // namespace corematching

@@ -34,6 +34,9 @@ struct rounded_reader {
   matrix_weight matrix(const std::string& name, std::initializer_list<std::int64_t> shape) {
     return be.convert_weight(from.matrix(name, shape).view, dtype::f32, false);
   }
+  matrix_weight neuron_matrix(const std::string& name, std::initializer_list<std::int64_t> shape) {
+    return be.convert_weight(from.neuron_matrix(name, shape).view, dtype::f32, false);
+  }
   matrix_weight transposed(const std::string& name, index rows, index cols) {
     return be.convert_weight(from.transposed(name, rows, cols).view, dtype::f32, false);
   }
@@ -101,7 +104,8 @@ double weight_rounding(dtype type) {
     case dtype::f32: return 0;
     case dtype::f16: return 0x1p-11;
     case dtype::bf16: return 0x1p-8;
-    case dtype::q8_0: return block_rounding(127);
+    case dtype::q8_0:
+    case dtype::q8_0_planes: return block_rounding(127);
     case dtype::q4_0: return block_rounding(8);
     case dtype::q4_k: break;  // is not multiplied
   }
@@ -196,7 +200,8 @@ std::vector<std::tuple<std::string, dtype>> models_and_types() {
   std::vector<std::tuple<std::string, dtype>> all;
   for (const char* model : {"tiny_mha", "tiny_gqa_bias", "tiny_original", "tiny_saved_by_5", "tiny_llama",
                             "tiny_mistral", "tiny_qwen2", "tiny_window", "demo"})
-    for (const dtype type : {dtype::f32, dtype::f16, dtype::bf16, dtype::q8_0, dtype::q4_0})
+    for (const dtype type :
+         {dtype::f32, dtype::f16, dtype::bf16, dtype::q8_0, dtype::q4_0, dtype::q8_0_planes})
       if (!is_quantised(type) || std::string(model) != "tiny_original") all.emplace_back(model, type);
   return all;
 }

@@ -46,12 +46,12 @@ inline void widen_row(const stored_view<>& stored, index i, float* to) {
 }
 
 /// Stores a row as row `i` of a matrix of `rows` rows without gaps of type `type`, rounded to it.
-inline void store_row(vector_view<const float> row, dtype type, std::byte* matrix, index rows, index i) {
+inline void store_row(vector_view<const float> row, dtype type, std::byte* to, index rows, index i) {
   visit_weights(type, [&]<class T>() {
     if constexpr (block_format<T>) {
-      quantise_row<T>(row.data, row.size, matrix, rows, i);
+      quantise_row<T>(row.data, row.size, to, rows, i);
     } else {
-      std::transform(row.begin(), row.end(), reinterpret_cast<T*>(matrix) + i * row.size, [](float value) {
+      std::transform(row.begin(), row.end(), reinterpret_cast<T*>(to) + i * row.size, [](float value) {
         if constexpr (std::is_same_v<T, f16>) return to_f16(value);
         if constexpr (std::is_same_v<T, bf16>) return to_bf16(value);
         if constexpr (std::is_same_v<T, float>) return value;
