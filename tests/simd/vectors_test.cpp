@@ -240,7 +240,9 @@ TEST(u8x16, is_widened_and_interleaved) {
   const shorts last = stored<shorts>(interleave_last(a, b).widen_signed());
   const shorts low = stored<shorts>(a.widen_unsigned().low_nibbles());
   const shorts high = stored<shorts>(a.widen_unsigned().high_nibbles());
+  const shorts shifted = stored<shorts>(a.widen_unsigned().low_nibbles().times_16());
   for (std::size_t i = 0; i < 16; ++i) {
+    EXPECT_EQ(shifted[i], (from[i] & 15) * 16);
     EXPECT_EQ(first[i], from[i / 2 + i % 2 * 16]);
     EXPECT_EQ(last[i], as_signed(from[8 + i / 2 + i % 2 * 16]));
     EXPECT_EQ(low[i], from[i] & 15);

@@ -103,10 +103,8 @@ void dequantise(const quantised_row<Q>& row, index first, index count, float* to
   assert(first % format_traits<Q>::group == 0 && count % format_traits<Q>::group == 0);
   if constexpr (plane_format<Q>) {
     for (index b = first / block_size; b < (first + count) / block_size; ++b, to += block_size) {
-      std::uint8_t quants[quant_bytes<typename Q::whole>];
       const auto [upper, lower] = row.block(b);
-      Q::merge(upper, lower, quants);
-      Q::whole::widen(quants, to_float(*row.scale(b)), to);
+      Q::whole::widen(Q::merged(upper, lower).data(), to_float(*row.scale(b)), to);
     }
   } else {
     format_traits<Q>::widen(row.data, row.cols(), first, count, to);

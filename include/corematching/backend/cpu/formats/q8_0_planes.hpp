@@ -22,34 +22,49 @@ struct format_kernels<q8_0_planes> {
   using token = whole::token;
   using token_block = whole::token_block;
 
-  /// A block of q8_0.
-  struct merged {
-    alignas(32) std::uint8_t quants[quant_bytes<q8_0>];
-    explicit merged(plane_block from) { q8_0_planes::merge(from.upper, from.lower, quants); }
-  };
+  /// The weights 0..15 and 16..31 of a block, merged_offset too large.
+  static std::array<i16x16, 2> shifted_quants(plane_block block) {
+    const i16x16 upper = u8x16::load(block.upper).widen_unsigned(),
+                 lower = u8x16::load(block.lower).widen_unsigned();
+    return {upper.low_nibbles().times_16() + lower.low_nibbles(),
+            upper.high_nibbles().times_16() + lower.high_nibbles()};
+  }
 
-  /// Of both halves, and of one, whose bits have no sign.
-  static i32x8 times(const token_block& x, plane_block block) { return x.times(merged(block).quants); }
+  /// Of both halves, merged_offset too large, and of one, whose bits have no sign.
+  static i32x8 times(const token_block& x, plane_block block) {
+    const auto [first, last] = shifted_quants(block);
+    return multiply_add_pairs(last, x.last, multiply_add_pairs(first, x.first, i32x8::zero()));
+  }
   static i32x8 times_half(const token_block& x, const std::uint8_t* half) {
     const i16x16 both = u8x16::load(half).widen_unsigned();
     const i32x8 first = multiply_add_pairs(both.low_nibbles(), x.first, i32x8::zero());
     return multiply_add_pairs(both.high_nibbles(), x.last, first);
   }
 
-  static std::array<i16x16, 2> quants(plane_block block) { return whole::quants(merged(block).quants); }
+  static std::array<i16x16, 2> quants(plane_block block) {
+    const i16x16 offset = i16x16::broadcast(q8_0_planes::merged_offset);
+    const auto [first, last] = shifted_quants(block);
+    return {first - offset, last - offset};
+  }
   static std::array<i16x16, 4> quant_pairs(plane_block a, plane_block b) {
-    return whole::quant_pairs(merged(a).quants, merged(b).quants);
+    return whole::quant_pairs(merged(a).data(), merged(b).data());
   }
 #if COREMATCHING_HAS_VNNI
   static u8x32 bytes(plane_block block, std::uint8_t more) {
-    return whole::bytes(merged(block).quants, more);
+    return whole::bytes(merged(block).data(), more);
   }
 #endif
 #if COREMATCHING_HAS_AMX
   static std::array<f32x16, 2> numbers(plane_block block, __m512 scale) {
-    return whole::numbers(merged(block).quants, scale);
+    return whole::numbers(merged(block).data(), scale);
   }
 #endif
+
+ private:
+  /// A block of q8_0.
+  static std::array<std::uint8_t, block_size> merged(plane_block from) {
+    return q8_0_planes::merged(from.upper, from.lower);
+  }
 };
 
 }  // namespace detail

@@ -78,6 +78,7 @@ struct i16x16 {
   /// The lower and the upper four bits of each lane, of which only the lower eight are set.
   i16x16 low_nibbles() const { return {_mm256_and_si256(lanes, _mm256_set1_epi16(15))}; }
   i16x16 high_nibbles() const { return {_mm256_srli_epi16(lanes, 4)}; }
+  i16x16 times_16() const { return {_mm256_slli_epi16(lanes, 4)}; }
 
   friend i16x16 operator-(i16x16 a, i16x16 b) { return {_mm256_sub_epi16(a.lanes, b.lanes)}; }
   /// c[i] + a[2 i] b[2 i] + a[2 i + 1] b[2 i + 1]
