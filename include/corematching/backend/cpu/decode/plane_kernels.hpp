@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <utility>
@@ -17,6 +18,7 @@
 #include "corematching/backend/cpu/formats/all.hpp"
 #include "corematching/backend/cpu/formats/kernels.hpp"
 #include "corematching/backend/cpu/simd/i16x16.hpp"
+#include "corematching/backend/cpu/simd/widest.hpp"
 #include "corematching/core/quantised.hpp"
 
 namespace corematching::cpu {
@@ -47,14 +49,26 @@ struct plane_row {
         upper(reinterpret_cast<const std::uint8_t*>(scales + blocks)),
         lower(reinterpret_cast<const std::uint8_t*>(lower_row.row)) {}
 
-  /// The eight partial sums of block `b` with that of a token.
-  template <planes Which, class TokenBlock>
-  i32x8 times(const TokenBlock& token, index b) const {
+  /// Partial sums of a token's halves with those of block `b`, or with those of wide_blocks blocks from
+  /// there.
+  template <planes Which>
+  i32x8 times(const std::array<i16x16, 2>& token, index b) const {
     const index at = b * Q::half_bytes;
     if constexpr (Which == planes::both)
-      return format_kernels<Q>::times(token, plane_block{upper + at, lower + at});
+      return format_kernels<Q>::times(token, u8x16::load(upper + at).widen_unsigned(),
+                                      u8x16::load(lower + at).widen_unsigned());
     else
-      return format_kernels<Q>::times_half(token, (Which == planes::upper ? upper : lower) + at);
+      return format_kernels<Q>::times_half(
+          token, u8x16::load((Which == planes::upper ? upper : lower) + at).widen_unsigned());
+  }
+  template <planes Which>
+  wide_i32 times_wide(const std::array<wide_i16, 2>& token, index b) const {
+    const index at = b * Q::half_bytes;
+    if constexpr (Which == planes::both)
+      return format_kernels<Q>::times(token, widened_bytes(upper + at), widened_bytes(lower + at));
+    else
+      return format_kernels<Q>::times_half(token,
+                                           widened_bytes((Which == planes::upper ? upper : lower) + at));
   }
 };
 
@@ -78,7 +92,6 @@ template <plane_format Q, planes Which, std::size_t Rows>
 std::array<float, Rows> dot_planes(const plane_streams<Rows>& rows,
                                    const rounded_token<detail::token_quant<Q>>& x, index cols) {
   using namespace detail;
-  using token_block = typename format_kernels<Q>::token_block;
   const plane_layout<Q> layout{1, cols / block_size};
   const index blocks = layout.blocks, whole = blocks / group_blocks * group_blocks;
   if constexpr (Which == planes::lower)  // scales stand in the other plane, where no stream goes past
@@ -89,8 +102,9 @@ std::array<float, Rows> dot_planes(const plane_streams<Rows>& rows,
   }
   (std::make_index_sequence<Rows>());
 
-  std::array<f32x8, Rows> sums, offsets;
-  sums.fill(f32x8::zero());
+  std::array<wide_f32, Rows> sums;
+  std::array<f32x8, Rows> offsets;
+  sums.fill(wide_f32::zero());
   offsets.fill(f32x8::zero());
   for (index b = 0; b < whole; b += group_blocks) {
     prefetch_group<Q, Which>(rows, layout, b / group_blocks);
@@ -101,11 +115,13 @@ std::array<float, Rows> dot_planes(const plane_streams<Rows>& rows,
       (row_scales * token_scales).store(scales[r]);
       offsets[r] = fma(row_scales, token_sums, offsets[r]);
     }
-    for (index j = 0; j < group_blocks; ++j) {
-      const token_block token(x.quants + (b + j) * block_size);
+    // Scales are loaded one by one below: shuffled out of registers, they would hold up what widens quants.
+    std::atomic_signal_fence(std::memory_order_acq_rel);
+    for (index j = 0; j < group_blocks; j += wide_blocks) {
+      const auto token = halves_of_blocks(x.quants + (b + j) * block_size);
       for (std::size_t r = 0; r < Rows; ++r) {
-        const i32x8 sum = parts[r].template times<Which>(token, b + j);
-        sums[r] = fma(sum.to_float(), f32x8::broadcast(scales[r][j]), sums[r]);
+        const wide_i32 sum = parts[r].template times_wide<Which>(token, b + j);
+        sums[r] = fma(sum.to_float(), broadcast_to_blocks(scales[r] + j), sums[r]);
       }
     }
   }
@@ -114,7 +130,8 @@ std::array<float, Rows> dot_planes(const plane_streams<Rows>& rows,
     float sum = sums[r].sum(), offset = offsets[r].sum();
     for (index b = whole; b < blocks; ++b) {
       const float scale = to_float(parts[r].scales[b]);
-      const token_block token(x.quants + b * block_size);
+      const std::int16_t* const quants = x.quants + b * block_size;
+      const std::array token{i16x16::load(quants), i16x16::load(quants + 16)};
       sum += scale * x.scales[b] * parts[r].template times<Which>(token, b).to_float().sum();
       offset += scale * x.sums[b];
     }
