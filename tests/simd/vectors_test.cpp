@@ -359,7 +359,9 @@ TEST(u8x32, adds_without_carry_into_the_next_byte) {
   const bytes from = random_bytes(random);
   const bytes sums = stored<bytes>(u8x32::load(from.data()) + u8x32::broadcast(128));
   const bytes halves = stored<bytes>(u8x32::nibbles(from.data()));
+  const bytes sixteenfold = stored<bytes>(u8x32::nibbles(from.data()).times_16());
   for (std::size_t i = 0; i < 32; ++i) {
+    EXPECT_EQ(sixteenfold[i], 16 * halves[i]);
     EXPECT_EQ(sums[i], (from[i] + 128) % 256);
     EXPECT_EQ(halves[i], i < 16 ? from[i] & 15 : from[i - 16] >> 4);
   }

@@ -47,16 +47,19 @@ struct format_kernels<q8_0_planes> {
     return {first - offset, last - offset};
   }
   static std::array<i16x16, 4> quant_pairs(plane_block a, plane_block b) {
-    return whole::quant_pairs(merged(a).data(), merged(b).data());
+    const auto first = merged(a), second = merged(b);
+    return whole::quant_pairs(first.data(), second.data());
   }
 #if COREMATCHING_HAS_VNNI
   static u8x32 bytes(plane_block block, std::uint8_t more) {
-    return whole::bytes(merged(block).data(), more);
+    return u8x32::nibbles(block.upper).times_16() + u8x32::nibbles(block.lower) +
+           u8x32::broadcast(static_cast<std::uint8_t>(more - q8_0_planes::merged_offset));
   }
 #endif
 #if COREMATCHING_HAS_AMX
   static std::array<f32x16, 2> numbers(plane_block block, __m512 scale) {
-    return whole::numbers(merged(block).data(), scale);
+    const auto quants = merged(block);
+    return whole::numbers(quants.data(), scale);
   }
 #endif
 

@@ -142,6 +142,8 @@ struct u8x32 {
   }
   /// The lower halves of sixteen bytes, then their upper halves.
   static u8x32 nibbles(const std::uint8_t* from) { return {i8x32::nibbles(from).lanes}; }
+  /// Of bytes below 16.
+  u8x32 times_16() const { return {_mm256_slli_epi16(lanes, 4)}; }
   static u8x32 broadcast(std::uint8_t value) { return {_mm256_set1_epi8(static_cast<char>(value))}; }
   void store(std::uint8_t* to) const { _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), lanes); }
   /// Modulo 256.
