@@ -20,6 +20,7 @@
 #include "corematching/model/picture/image_processor.hpp"
 #include "corematching/text/stop_strings.hpp"
 #include "llava/console.hpp"
+#include "llava/decoder_input.hpp"
 #include "llava/dump.hpp"
 #include "llava/loaded_model.hpp"
 #include "llava/options.hpp"
@@ -144,13 +145,17 @@ class conversation {
     const multimodal_prompt& prompt = asked_.prompt;
     const llama<B>& language = model_->language();
     if (sparsity_) {
-      sparsity_->begin_prompt(seq.next_position, prompt.kinds);
+      sparsity_->begin_prompt(seq.next_position, prompt.kinds, prompt.picture_sizes);
       selection_before_ = sparsity_->selection_seconds();
     }
+    std::optional<thinning_config> thinning = options_.thin;
+    if (thinning) thinning->seed = options_.sparsity.seed;
     // Pictures are read once: nothing of them is left to be put into later prompts.
-    const matrix<B> features = std::exchange(features_, {});
-    matrix<B> x = embed_prompt(be_, language, prompt, features.view());
-    if (dumps()) add_to_dump("inputs_embeds", x);
+    decoder_input<B> input =
+        make_decoder_input(be_, language, prompt, std::exchange(features_, {}), seq.next_position, thinning);
+    report_.thinned = input.thinned;
+    report_.prefill_seconds = report_.selection_seconds = input.thinning_seconds;
+    if (dumps()) add_to_dump("inputs_embeds", input.x);
 
     const work_counters before = be_.counters();
     std::vector<float> logits;
@@ -161,9 +166,9 @@ class conversation {
       });
       logits = sparsity_ ? with_prefill_hook(*sparsity_,
                                              [&](auto hook) {
-                                               return prefill_with(seq, x, chain{progress, hook});
+                                               return prefill_with(seq, input, chain{progress, hook});
                                              })
-                         : prefill_with(seq, x, progress);
+                         : prefill_with(seq, input, progress);
     }
     terminal_.clear();
     report_.prefill = be_.counters() - before;
@@ -189,13 +194,15 @@ class conversation {
   }
 
   template <class Hook>
-  std::vector<float> prefill_with(sequence<B>& seq, matrix<B>& x, Hook hook) {
-    const index rows = ffn_rows(x.rows());
+  std::vector<float> prefill_with(sequence<B>& seq, decoder_input<B>& input, Hook hook) {
+    const auto x = input.x.view();
+    const prompt_places places{{input.places.data(), x.rows}, asked_.prompt.size()};
+    const index rows = ffn_rows(x.rows);
     const llama<B>& language = model_->language();
-    if (!dumps()) return language.prefill(be_, seq, x.view(), rows, hook);
+    if (!dumps()) return language.prefill(be_, seq, x, places, rows, hook);
     layer_recording recording;
     std::vector<float> logits =
-        language.prefill(be_, seq, x.view(), rows, chain{record_hook<B>(recording), hook});
+        language.prefill(be_, seq, x, places, rows, chain{record_hook<B>(recording), hook});
     dump_.add(std::move(recording));
     return logits;
   }
@@ -273,11 +280,13 @@ class conversation {
       report_.neurons.push_back(neurons ? neurons->size : report_.all_neurons);
     }
     if (sparsity_) {
-      report_.selection_seconds = sparsity_->selection_seconds() - selection_before_;
+      report_.selection_seconds += sparsity_->selection_seconds() - selection_before_;
       report_.matches = sparsity_->matches();
       report_.silent_layers = sparsity_->silent_layers();
       if (dumps()) dump_.add_decisions(be_, *sparsity_, report_.layers);
     }
+    if (dumps() && report_.thinned)
+      dump_.add("before_decoder.kept_image_positions", report_.thinned->kept_image_positions);
     report_.peak_memory_bytes = peak_memory();
     if (dumps()) dump_.write(options_.dump);
     if (!options_.show_tokens.empty()) show_tokens();
@@ -299,18 +308,23 @@ class conversation {
     return ids;
   }
 
+  // Of the first picture, where there are several.
   void show_tokens() {
     const llava_config& config = model_->multimodal()->config();
     const auto side = static_cast<int>(config.vision.image_size / config.vision.patch_size);
     token_figure figure{seen_.front(), side, side, options_.prompt, report_.answer, {}};
     // Where the class token is a token too, it stands before the patches and has no place in the picture.
     const index first = report_.image_position + config.image_tokens() - config.vision.patches();
-    for (const token_match& match : report_.matches) {
-      token_panel panel{static_cast<int>(match.layer), {}};
-      for (const std::int32_t position : match.kept_image_positions)
-        if (position >= first) panel.kept.push_back(static_cast<std::int32_t>(position - first));
+    const auto add_panel = [&](std::string where, const std::vector<std::int32_t>& kept) {
+      token_panel panel{std::move(where), {}};
+      for (const std::int32_t position : kept)
+        if (position >= first && position < first + config.vision.patches())
+          panel.kept.push_back(static_cast<std::int32_t>(position - first));
       figure.panels.push_back(std::move(panel));
-    }
+    };
+    if (report_.thinned) add_panel("before the decoder", report_.thinned->kept_image_positions);
+    for (const token_match& match : report_.matches)
+      add_panel("layer " + std::to_string(match.layer), match.kept_image_positions);
     write_png(draw_token_figure(figure), options_.show_tokens);
   }
 

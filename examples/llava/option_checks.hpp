@@ -13,6 +13,10 @@ namespace corematching::driver {
 /// `given` says whether the command line has an option.
 void refuse_unread(const options& o, const std::function<bool(const std::string& option)>& given);
 
+/// Throws `error` where image tokens are dropped before the decoder and it is not said how many stay, or not
+/// in a way that can be.
+void check_thinning(const options& o, const std::function<bool(const std::string& option)>& given);
+
 /// Throws `error`, before anything is computed, for an output that could not be written or would destroy what
 /// the run reads.
 void check_outputs(const options& o);

@@ -163,7 +163,7 @@ void add_sparsity(CLI::App& app, options& o) {
       "layers after which tokens are dropped, from 0, as 2,10 or 2-5 (default: 10 of 32)")
       ->group(group);
   add_converted(
-      app, "--keep", [&config](const std::string& t) { set_keep_rule(t, config.keep); },
+      app, "--keep", [&config](const std::string& t) { set_keep_rule(t, "keep", config.keep); },
       "max_distance|strict|top_k:K|ratio:R", "how many image tokens stay (default: max_distance)")
       ->group(group);
   app.add_option("--min-tokens", config.keep.min_tokens, "keep at least so many image tokens")
@@ -174,17 +174,28 @@ void add_sparsity(CLI::App& app, options& o) {
       [&config](const std::string& t) { config.keep.max_tokens = number<index>(t, "max-tokens"); }, "N",
       "keep at most so many image tokens")
       ->group(group);
+  add_choice(app, "--keep-among", config.among, {{"each", kept_among::each}, {"all", kept_among::all}},
+             "whether so many stay of each picture, or of all together")
+      ->group(group);
   add_choice(app, "--criterion", config.criterion,
              {{"overlap", token_criterion::overlap},
+              {"rarity", token_criterion::rarity},
+              {"contrast", token_criterion::contrast},
               {"attention", token_criterion::attention},
               {"projection", token_criterion::projection},
               {"random", token_criterion::random}},
-             "score by which image tokens stay")
+             "score by which image tokens stay: shared neurons (the paper); these weighted by how few image "
+             "tokens have them, or without the image's own core neurons; attention; chance")
       ->group(group);
-  add_choice(
-      app, "--reference", config.reference,
-      {{"sentence", reference_set::sentence}, {"anchor", reference_set::anchor}},
-      "neurons that image tokens are matched with: the sentence's core neurons, or those of one text token")
+  add_choice<std::optional<reference_set>>(app, "--reference", config.reference,
+                                           {{"sentence", reference_set::sentence},
+                                            {"anchor", reference_set::anchor},
+                                            {"question", reference_set::question},
+                                            {"text", reference_set::text}},
+                                           "neurons that image tokens are matched with: the sentence's core "
+                                           "neurons (default of overlap), those of "
+                                           "one text token (of contrast), of the text behind the pictures "
+                                           "(of rarity), or core neurons of text alone")
       ->group(group);
   app.add_option("--anchor", config.anchor, "position of that text token, from the end if negative")
       ->capture_default_str()
@@ -211,7 +222,31 @@ void add_sparsity(CLI::App& app, options& o) {
              {{"original", position_policy::original}, {"contiguous", position_policy::contiguous}},
              "positions of the tokens that stay")
       ->group(group);
-  add_seed(app, "--selection-seed", config.seed, "seed of the criterion random")->group(group);
+  add_seed(app, "--selection-seed", config.seed, "seed of the criterion random, and of --thin random")
+      ->group(group);
+}
+
+void add_thinning(CLI::App& app, options& o) {
+  const std::string group = "Sparsity";
+  const auto thinning = [&o]() -> thinning_config& { return o.thin ? *o.thin : o.thin.emplace(); };
+  add_converted(
+      app, "--thin",
+      [thinning](const std::string& text) {
+        if (text != "duplication" && text != "random")
+          fail("--thin: \"", text, "\" is none of duplication, random");
+        thinning().criterion =
+            text == "random" ? thinning_criterion::random : thinning_criterion::duplication;
+      },
+      "duplication|random",
+      "drop image tokens before the decoder, which every layer is then spared: those that are like others, "
+      "or "
+      "by chance (default: none)")
+      ->group(group);
+  add_converted(
+      app, "--thin-keep",
+      [thinning](const std::string& text) { set_keep_rule(text, "thin-keep", thinning().keep); },
+      "top_k:K|ratio:R", "how many tokens of each picture enter the decoder")
+      ->group(group);
 }
 
 void add_generation(CLI::App& app, options& o) {
@@ -285,6 +320,7 @@ options parse_options(int argc, const char* const* argv) {
   add_input(app, result);
   add_weights(app, result);
   add_sparsity(app, result);
+  add_thinning(app, result);
   add_generation(app, result);
   add_output(app, result);
   try {
@@ -295,7 +331,9 @@ options parse_options(int argc, const char* const* argv) {
       throw CLI::ValidationError(
           "the prompt is empty: give --prompt, --chat, --messages, --raw-prompt or --prompt-ids");
     result.sampling.validate();
-    refuse_unread(result, [&](const std::string& option) { return app.count(option) > 0; });
+    const auto given = [&](const std::string& option) { return app.count(option) > 0; };
+    refuse_unread(result, given);
+    check_thinning(result, given);
     check_outputs(result);
   } catch (const CLI::ParseError& problem) {
     throw usage_exit{app.exit(problem)};

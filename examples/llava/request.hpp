@@ -30,9 +30,14 @@ struct request {
   multimodal_prompt prompt;  // image tokens expanded; empty where the question is yet to come
 };
 
-/// Whether `o` leaves anything out.
+/// Whether `o` leaves anything out in the decoder.
 inline bool is_sparse(const options& o) {
   return o.sparsity.sparse_neurons || o.sparsity.sparse_tokens;
+}
+
+/// Whether `o` drops image tokens, before the decoder or in it.
+inline bool drops_tokens(const options& o) {
+  return o.sparsity.sparse_tokens || o.thin;
 }
 
 /// Reads the small files of the model's directory and the prompt; `say` hears what was assumed. Throws
