@@ -228,7 +228,8 @@ TEST(neuron_policies, join_token_selection_in_one_chain) {
   auto sequence = tiny.model.start(tiny.be, 8);
   auto x = support::embedded(tiny, support::random_ids(std::ssize(kinds), tiny.config.vocab_size, 1));
   without<site::decode_neurons, core_matching<B>::prefill_hook> keep(core_matching<B>::prefill_hook{tokens});
-  tiny.model.prefill(tiny.be, sequence, x.view(), 1000, chain(keep, magnitude_neurons<B>::prefill_hook(neurons)));
+  tiny.model.prefill(tiny.be, sequence, x.view(), 1000,
+                     chain(keep, magnitude_neurons<B>::prefill_hook(neurons)));
   EXPECT_EQ(std::ssize(tokens.matches()), 1);
   EXPECT_EQ(neurons.neurons(0)->size, 30);
 }
