@@ -170,6 +170,16 @@ void choose_tokens(benchmark::State& state) {
   }
 }
 
+/// The same by rarity, with a question of 20 tokens.
+void choose_rare_tokens(benchmark::State& state) {
+  const std::vector<std::int32_t> reference = firing_tokens(row<float>(image_tokens), 20, neurons, neurons);
+  std::vector<std::int64_t> scores(image_tokens);
+  for (auto _ : state) {
+    rarity_scores(sets().bits.data(), image_tokens, words, {reference.data(), neurons}, scores.data());
+    benchmark::DoNotOptimize(core_tokens(vector_view<const std::int64_t>{scores.data(), image_tokens}));
+  }
+}
+
 BENCHMARK(read)->Unit(benchmark::kMillisecond);
 BENCHMARK(activated<float>)->Unit(benchmark::kMillisecond);
 BENCHMARK(activated<f16>)->Unit(benchmark::kMillisecond);
@@ -184,6 +194,7 @@ BENCHMARK(core_neurons_of_layer<float>)->Unit(benchmark::kMillisecond);
 BENCHMARK(core_neurons_of_layer<f16>)->Unit(benchmark::kMillisecond);
 BENCHMARK(choose_neurons)->Unit(benchmark::kMillisecond);
 BENCHMARK(choose_tokens)->Unit(benchmark::kMillisecond);
+BENCHMARK(choose_rare_tokens)->Unit(benchmark::kMillisecond);
 
 }  // namespace
 }  // namespace corematching::select

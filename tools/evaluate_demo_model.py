@@ -156,6 +156,25 @@ def layer_table(layers: Iterable[int]) -> list[Setting]:
     return rows
 
 
+def criteria_table() -> list[Setting]:
+    """Every criterion that looks at neurons or features, by its elbow and at two sizes, beside chance."""
+    tokens = ("--sparsity", "tokens")
+    rules = {
+        "overlap": (*tokens, "--criterion", "overlap"),
+        "rarity": (*tokens, "--criterion", "rarity"),
+        "rarity, anchor": (*tokens, "--criterion", "rarity", "--reference", "anchor"),
+        "contrast": (*tokens, "--criterion", "contrast"),
+        "contrast, text": (*tokens, "--criterion", "contrast", "--reference", "text"),
+    }
+    rows = [Setting(f"{rule}, elbow", options) for rule, options in rules.items()]
+    for kept in ("50", "25"):
+        rows += [Setting(f"{rule}, {kept}", (*options, "--keep", f"top_k:{kept}")) for rule, options in rules.items()]
+        rows.append(Setting(f"duplicates, {kept}", ("--thin", "duplication", "--thin-keep", f"top_k:{kept}")))
+        chance = (*tokens, "--criterion", "random", "--keep", f"top_k:{kept}")
+        rows.append(Setting(f"chance, {kept}", chance, seeds=RANDOM_SEEDS))
+    return rows
+
+
 # ----------------------------------------------------------------------------- engines
 
 
@@ -171,7 +190,8 @@ class Driver:
         if done.returncode:
             raise RuntimeError(f"{' '.join(map(str, command))} {' '.join(options)}: {done.stderr.strip()}")
         said = json.loads(done.stdout)
-        kept = [match["kept_image_tokens"] for match in said["matches"]]
+        dropping = [said["before_decoder"], *said["matches"]]
+        kept = [place["kept_image_tokens"] for place in dropping if place]
         share = np.mean(said["core_neurons"]) / said["neurons_per_layer"]
         return Reply(said["answer"], kept[-1] if kept else None, float(share))
 
@@ -238,7 +258,7 @@ def main() -> None:
     parser.add_argument("--engine", choices=("driver", "transformers"), default="driver")
     parser.add_argument("--driver", type=Path, default=ROOT / "build/release/examples/llava/llava")
     parser.add_argument("--model", type=Path, default=ROOT / "models/demo")
-    parser.add_argument("--table", choices=("dense", "main", "weights", "layers", "all"), default="dense")
+    parser.add_argument("--table", choices=("dense", "main", "weights", "layers", "criteria", "all"), default="dense")
     parser.add_argument("--layers", type=int, nargs="+", default=[0, 1, 2, 3, 4], help="matching layers of the layer table")
     parser.add_argument("--kinds", nargs="+", default=[*scenes.KINDS, "describe"])
     parser.add_argument("--count", type=int, default=100, help="pictures; a question of every kind for each")
@@ -250,7 +270,8 @@ def main() -> None:
 
     tables = {
         "dense": main_table()[:1], "main": main_table(), "weights": weights_table(),
-        "layers": layer_table(args.layers), "all": main_table() + weights_table() + layer_table(args.layers),
+        "layers": layer_table(args.layers), "criteria": criteria_table(),
+        "all": main_table() + weights_table() + layer_table(args.layers) + criteria_table(),
     }
     transformers = args.engine == "transformers"
     if transformers and args.table != "dense":

@@ -20,6 +20,7 @@
 #include "corematching/model/picture/image_processor.hpp"
 #include "corematching/text/stop_strings.hpp"
 #include "llava/console.hpp"
+#include "llava/decoder_input.hpp"
 #include "llava/dump.hpp"
 #include "llava/loaded_model.hpp"
 #include "llava/options.hpp"
@@ -29,6 +30,7 @@
 #include "llava/run.hpp"
 #include "llava/sparse_hooks.hpp"
 #include "llava/stopwatch.hpp"
+#include "llava/token_figure.hpp"
 #include "llava/token_picture.hpp"
 
 namespace corematching::driver {
@@ -139,13 +141,16 @@ class conversation {
     const multimodal_prompt& prompt = asked_.prompt;
     const llama<B>& language = model_->language();
     if (sparsity_) {
-      sparsity_->begin_prompt(seq.next_position, prompt.kinds);
+      sparsity_->begin_prompt(seq.next_position, prompt.kinds, prompt.picture_sizes);
       selection_before_ = sparsity_->selection_seconds();
     }
     // Pictures are read once: nothing of them is left to be put into later prompts.
     const matrix<B> features = std::exchange(features_, {});
-    matrix<B> x = embed_prompt(be_, language, prompt, features.view());
-    if (dumps()) add_to_dump("inputs_embeds", x);
+    decoder_input<B> input =
+        make_decoder_input(be_, language, prompt, features, seq.next_position, thinning_of(options_));
+    report_.thinned = input.thinned;
+    report_.prefill_seconds = report_.selection_seconds = input.thinning_seconds;
+    if (dumps()) add_to_dump("inputs_embeds", input.x);
 
     const work_counters before = be_.counters();
     std::vector<float> logits;
@@ -156,9 +161,9 @@ class conversation {
       });
       logits = sparsity_ ? with_prefill_hook(*sparsity_,
                                              [&](auto hook) {
-                                               return prefill_with(seq, x, chain{progress, hook});
+                                               return prefill_with(seq, input, chain{progress, hook});
                                              })
-                         : prefill_with(seq, x, progress);
+                         : prefill_with(seq, input, progress);
     }
     terminal_.clear();
     report_.prefill = be_.counters() - before;
@@ -171,13 +176,14 @@ class conversation {
   dtype cache_type() const { return cache_type_of<B>(options_, model_->language().weight_type()); }
 
   template <class Hook>
-  std::vector<float> prefill_with(sequence<B>& seq, matrix<B>& x, Hook hook) {
-    const index rows = ffn_rows(options_, x.rows());
+  std::vector<float> prefill_with(sequence<B>& seq, decoder_input<B>& input, Hook hook) {
+    const auto x = input.x.view();
+    const index rows = ffn_rows(options_, x.rows);
     const llama<B>& language = model_->language();
-    if (!dumps()) return language.prefill(be_, seq, x.view(), rows, hook);
+    if (!dumps()) return language.prefill(be_, seq, x, input.where(), rows, hook);
     layer_recording recording;
     std::vector<float> logits =
-        language.prefill(be_, seq, x.view(), rows, chain{record_hook<B>(recording), hook});
+        language.prefill(be_, seq, x, input.where(), rows, chain{record_hook<B>(recording), hook});
     dump_.add(std::move(recording));
     return logits;
   }
@@ -185,8 +191,8 @@ class conversation {
   void decode(std::vector<float> logits, const std::function<void(const std::string&)>& on_text) {
     sequence<B>& seq = *seq_;
     sampling_options sampling = options_.sampling;
-    sampling.vocabulary_limit = answer_ids();
-    sampling.never = no_answers();
+    sampling.vocabulary_limit = answer_ids(asked_);
+    sampling.never = no_answers(asked_);
     sampling.seed += turn_++;  // or all answers would be drawn alike
     sampler choose(sampling);
     const answer_stops stops = stops_of(options_, asked_);
@@ -254,45 +260,19 @@ class conversation {
       report_.neurons.push_back(neurons ? neurons->size : report_.all_neurons);
     }
     if (sparsity_) {
-      report_.selection_seconds = sparsity_->selection_seconds() - selection_before_;
+      report_.selection_seconds += sparsity_->selection_seconds() - selection_before_;
       report_.matches = sparsity_->matches();
       report_.silent_layers = sparsity_->silent_layers();
       if (dumps()) dump_.add_decisions(be_, *sparsity_, report_.layers);
     }
+    if (dumps() && report_.thinned)
+      dump_.add("before_decoder.kept_image_positions", report_.thinned->kept_image_positions);
     report_.peak_memory_bytes = peak_memory();
     if (dumps()) dump_.write(options_.dump);
-    if (!options_.show_tokens.empty()) show_tokens();
-  }
-
-  // Ids from here on have no token: the vocabulary was padded with their rows.
-  index answer_ids() const {
-    const index rows = model_->language().config().vocab_size;
-    return asked_.words ? std::min<index>(rows, asked_.words->size()) : rows;
-  }
-
-  // What stands for a picture or fills batches is nothing to say, unless it is what ends answers.
-  std::vector<std::int32_t> no_answers() const {
-    std::vector<std::int32_t> ids;
-    const llama_config& config = model_->language().config();
-    if (model_->multimodal()) ids.push_back(model_->multimodal()->config().image_token_index);
-    if (config.pad_token_id && !std::ranges::count(config.eos_token_ids, *config.pad_token_id))
-      ids.push_back(*config.pad_token_id);
-    return ids;
-  }
-
-  void show_tokens() {
-    const llava_config& config = model_->multimodal()->config();
-    const auto side = static_cast<int>(config.vision.image_size / config.vision.patch_size);
-    token_figure figure{seen_.front(), side, side, options_.prompt, report_.answer, {}};
-    // Where the class token is a token too, it stands before the patches and has no place in the picture.
-    const index first = report_.image_position + config.image_tokens() - config.vision.patches();
-    for (const token_match& match : report_.matches) {
-      token_panel panel{static_cast<int>(match.layer), {}};
-      for (const std::int32_t position : match.kept_image_positions)
-        if (position >= first) panel.kept.push_back(static_cast<std::int32_t>(position - first));
-      figure.panels.push_back(std::move(panel));
-    }
-    write_png(draw_token_figure(figure), options_.show_tokens);
+    if (!options_.show_tokens.empty())
+      write_png(draw_token_figure(
+                    figure_of(report_, model_->multimodal()->config(), seen_.front(), options_.prompt)),
+                options_.show_tokens);
   }
 
   bool dumps() const { return !options_.dump.empty(); }

@@ -12,6 +12,7 @@
 #include "corematching/hooks/core_matching.hpp"
 #include "corematching/hooks/record.hpp"
 #include "corematching/io/safetensors_writer.hpp"
+#include "corematching/nn/transfer.hpp"
 
 namespace corematching::driver {
 
@@ -40,10 +41,7 @@ class dump {
   void add_decisions(B& be, const core_matching<B>& state, index layers) {
     for (index layer = 0; layer < layers; ++layer) {
       const auto neurons = state.core_neurons(layer);
-      if (neurons.empty()) continue;
-      std::vector<std::int32_t> host(static_cast<std::size_t>(neurons.size));
-      be.download(vector_view<std::int32_t>{host.data(), neurons.size}, neurons);
-      add(layer_name(layer) + "core_neurons", std::move(host));
+      if (!neurons.empty()) add(layer_name(layer) + "core_neurons", host_values(be, neurons));
     }
     for (const token_match& match : state.matches())
       add(layer_name(match.layer) + "kept_positions", match.kept_positions);

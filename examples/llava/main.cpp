@@ -5,7 +5,6 @@
 #include <cstdio>
 #include <exception>
 #include <iostream>
-#include <iterator>
 #include <new>
 #include <optional>
 #include <string>
@@ -17,6 +16,7 @@
 #include "llava/measure/run.hpp"
 #include "llava/pack_command.hpp"
 #include "llava/run.hpp"
+#include "llava/sparse_hooks.hpp"
 
 namespace {
 
@@ -66,8 +66,7 @@ class tokens_left {
  public:
   void add(const run_report& report) {
     total_ += report.image_tokens;
-    left_ = report.matches.empty() ? left_ + report.image_tokens
-                                   : std::ssize(report.matches.back().kept_image_positions);
+    left_ += report.image_tokens_left();
   }
   std::string text() const {
     return std::to_string(left_) + " of " + std::to_string(total_) +
@@ -109,7 +108,7 @@ int run_program(int argc, char** argv) {
                [&](const run_report& report) {
                  print_answer(o, report, answer, terminal);
                  seen.add(report);
-                 if (o.chat && o.sparsity.sparse_tokens) terminal.notice(seen.text());
+                 if (o.chat && drops_tokens(o)) terminal.notice(seen.text());
                }});
   if (!std::cout) {
     std::cerr << "llava: the answer could not be written to standard output\n";

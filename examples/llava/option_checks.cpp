@@ -53,30 +53,38 @@ void refuse_unread(const std::vector<unread_options>& rules, const given_options
 
 void refuse_unread(const options& o, const given_options& given) {
   const core_matching_config& s = o.sparsity;
-  const bool overlap = s.criterion == token_criterion::overlap;
-  const bool anchor = s.reference == reference_set::anchor;
-  const bool core_neurons = s.sparse_neurons || (s.sparse_tokens && overlap && !anchor);
+  const bool sentence = s.sparse_neurons || s.is_matched_with(reference_set::sentence);
+  const bool core_neurons = sentence || (s.sparse_tokens && s.criterion == token_criterion::contrast);
+  const bool by_chance = (s.sparse_tokens && s.criterion == token_criterion::random) ||
+                         (o.thin && o.thin->criterion == thinning_criterion::random);
+  const char* const none = "with --sparsity none, which is the default";
   const std::vector<unread_options> rules{
       {!s.sparse_tokens && !s.sparse_neurons,
-       {"--rho", "--beta", "--match-layers", "--keep", "--min-tokens", "--max-tokens", "--criterion",
-        "--reference", "--anchor", "--count-over", "--core-count", "--neuron-layers", "--pruning",
-        "--positions", "--selection-seed"},
-       "with --sparsity none, which is the default"},
+       {"--rho", "--beta", "--match-layers", "--keep", "--keep-among", "--min-tokens", "--max-tokens",
+        "--criterion", "--reference", "--anchor", "--count-over", "--core-count", "--neuron-layers",
+        "--pruning", "--positions"},
+       none},
+      {!s.sparse_tokens && !s.sparse_neurons && !by_chance, {"--selection-seed"}, none},
       {!s.sparse_tokens,
-       {"--match-layers", "--keep", "--min-tokens", "--max-tokens", "--criterion", "--reference", "--anchor",
-        "--pruning", "--positions", "--selection-seed"},
+       {"--match-layers", "--keep", "--keep-among", "--min-tokens", "--max-tokens", "--criterion",
+        "--reference", "--anchor", "--pruning", "--positions"},
        "where --sparsity drops no tokens"},
       {!s.sparse_neurons, {"--neuron-layers"}, "where --sparsity leaves no neurons out"},
       {!core_neurons,
-       {"--rho", "--beta", "--count-over", "--core-count"},
+       {"--rho", "--beta", "--core-count"},
        "where --sparsity leaves no neurons out and tokens are not matched with core neurons"},
-      {!overlap, {"--reference", "--anchor"}, "without --criterion overlap"},
-      {!anchor, {"--anchor"}, "without --reference anchor"},
-      {s.criterion != token_criterion::random, {"--selection-seed"}, "without --criterion random"},
+      {!sentence,
+       {"--count-over"},
+       "where --sparsity leaves no neurons out and tokens are not matched with the sentence's core neurons"},
+      {!s.matches_neurons(), {"--reference", "--anchor"}, "with a --criterion that looks at no neurons"},
+      {!s.is_matched_with(reference_set::anchor), {"--anchor"}, "without --reference anchor"},
       {o.image.empty() && o.messages.empty(),
-       {"--image-fit", "--show-tokens", "--keep", "--min-tokens", "--max-tokens", "--anchor", "--pruning",
-        "--positions", "--selection-seed", "--match-layers", "--criterion", "--reference"},
+       {"--image-fit", "--show-tokens", "--keep", "--keep-among", "--min-tokens", "--max-tokens", "--anchor",
+        "--pruning", "--positions", "--selection-seed", "--match-layers", "--criterion", "--reference",
+        "--thin", "--thin-keep"},
        "without --image"},
+      {!by_chance, {"--selection-seed"}, "where nothing is left out by chance"},
+      {!given("--thin"), {"--thin-keep"}, "without --thin"},
       {o.sampling.temperature == 0, {"--top-k", "--top-p", "--seed"}, "at --temperature 0"},
       {!o.prompt_ids.empty(), {"--system", "--chat-template"}, "with --prompt-ids"},
       {!o.raw_prompt.empty(), {"--system", "--chat-template"}, "with --raw-prompt"},
@@ -84,6 +92,12 @@ void refuse_unread(const options& o, const given_options& given) {
       {o.chat, {"--dump", "--show-tokens"}, "with --chat"},
       {o.device.what == device_choice::kind::cuda, {"--threads"}, "with --device cuda"}};
   refuse_unread(rules, given);
+}
+
+void check_thinning(const options& o, const given_options& given) {
+  if (!o.thin) return;
+  if (!given("--thin-keep")) fail("--thin: needs --thin-keep, which says how many image tokens stay");
+  blame("--thin-keep", [&] { o.thin->validate(); });
 }
 
 void check_outputs(const options& o) {
@@ -111,6 +125,7 @@ void check_sparsity(const core_matching_config& config, index layers, index neur
   add("--rho", &all::rho);
   add("--neuron-layers", &all::neuron_layers_begin, &all::neuron_layers_end);
   add("--match-layers", &all::match_layers);
+  add("--reference", &all::criterion, &all::reference);
   add("--positions", &all::positions, &all::pruning);
   const auto add_keep = [&](const char* option, auto... members) {
     ((so_far.keep.*members = config.keep.*members), ...);

@@ -27,6 +27,10 @@ void refuse_unread(const std::vector<unread_options>& rules, const given_options
 /// The same by the rules of a run that `o` describes, whose options say which others are not needed.
 void refuse_unread(const options& o, const given_options& given);
 
+/// Throws `error` where image tokens are dropped before the decoder and it is not said how many stay, or not
+/// in a way that can be.
+void check_thinning(const options& o, const given_options& given);
+
 /// Throws `error`, before anything is computed, for an output of option `name` that could not be written or
 /// would destroy what the run reads; an empty name is none.
 void check_output(const options& o, const std::filesystem::path& output, const char* name);

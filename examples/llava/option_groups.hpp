@@ -17,8 +17,11 @@ void add_prompt_format(CLI::App& app, options& o);
 /// --weights, --packed, --memory-limit
 void add_weights(CLI::App& app, options& o);
 
-/// What is left out: --sparsity and whatever it brings.
+/// What is left out in the decoder: --sparsity and whatever it brings.
 void add_sparsity(CLI::App& app, options& o);
+
+/// What is left out before it: --thin, --thin-keep
+void add_thinning(CLI::App& app, options& o);
 
 /// --kv-cache, --device, --threads
 void add_computing(CLI::App& app, options& o);

@@ -58,8 +58,8 @@ inline std::vector<index> layer_list(std::string_view text) {
   return layers;
 }
 
-/// "max_distance", "strict", "top_k:K" or "ratio:R".
-inline void set_keep_rule(std::string_view text, select::keep_options& keep) {
+/// "max_distance", "strict", "top_k:K" or "ratio:R", the value of `option`.
+inline void set_keep_rule(std::string_view text, const std::string& option, select::keep_options& keep) {
   using select::keep_rule;
   const auto colon = text.find(':');
   const std::string_view name = text.substr(0, colon);
@@ -71,12 +71,12 @@ inline void set_keep_rule(std::string_view text, select::keep_options& keep) {
     keep.strict = true;
   } else if (name == "top_k") {
     keep.rule = keep_rule::top_k;
-    keep.count = number<index>(value, "keep top_k");
+    keep.count = number<index>(value, (option + " top_k").c_str());
   } else if (name == "ratio") {
     keep.rule = keep_rule::ratio;
-    keep.ratio = number<double>(value, "keep ratio");
+    keep.ratio = number<double>(value, (option + " ratio").c_str());
   } else {
-    fail("--keep: \"", text, "\" is none of max_distance, strict, top_k:K, ratio:R");
+    fail("--", option, ": \"", text, "\" is none of max_distance, strict, top_k:K, ratio:R");
   }
 }
 

@@ -2,16 +2,12 @@
 #include "llava/options.hpp"
 
 #include <CLI/CLI.hpp>
-#include <algorithm>
-#include <cstdint>
-#include <map>
+#include <optional>
 #include <string>
-#include <string_view>
-#include <vector>
 
-#include "corematching/chat/formats.hpp"
 #include "corematching/core/error.hpp"
 #include "corematching/core/version.hpp"
+#include "llava/converted_option.hpp"
 #include "llava/file_option.hpp"
 #include "llava/option_checks.hpp"
 #include "llava/option_groups.hpp"
@@ -25,100 +21,7 @@ std::string version() {
          std::to_string(COREMATCHING_VERSION_PATCH);
 }
 
-/// An option whose value is one of the names in `names`.
-template <class Value>
-CLI::Option* add_choice(CLI::App& app, const std::string& name, Value& value,
-                        std::map<std::string, Value> names, const std::string& help) {
-  const Value initial = value;
-  std::string shown;
-  std::string list;
-  for (const auto& [text, meaning] : names) {
-    list += (list.empty() ? "" : "|") + text;
-    if (meaning == initial) shown = text;
-  }
-  return app
-      .add_option_function<std::string>(
-          name,
-          [&value, names, name, list](const std::string& text) {
-            const auto found = names.find(text);
-            if (found == names.end()) throw CLI::ValidationError(name, "\"" + text + "\" is none of " + list);
-            value = found->second;
-          },
-          help)
-      ->type_name(list)
-      ->default_str(shown);
-}
-
-/// Runs `convert` when the option is given; its errors become usage errors.
-template <class Convert>
-CLI::Option* add_converted(CLI::App& app, const std::string& name, Convert convert, const std::string& type,
-                           const std::string& help) {
-  return app
-      .add_option_function<std::string>(
-          name,
-          [convert](const std::string& text) {
-            try {
-              convert(text);
-            } catch (const error& problem) {
-              throw CLI::ValidationError(problem.what());
-            }
-          },
-          help)
-      ->type_name(type);
-}
-
-// CLI11 would take -1 for 2^64 - 1.
-CLI::Option* add_seed(CLI::App& app, const std::string& name, std::uint64_t& seed, const std::string& help) {
-  return add_converted(
-             app, name,
-             [&seed, stem = name.substr(2)](const std::string& text) {
-               seed = number<std::uint64_t>(text, stem.c_str());
-             },
-             "N", help)
-      ->default_str(std::to_string(seed));
-}
-
 }  // namespace
-
-void add_model(CLI::App& app, options& o) {
-  add_file(app, "--model", o.model, "directory of the checkpoint, as Hugging Face lays it out")
-      ->required()
-      ->type_name("DIR");
-}
-
-void add_prompt_format(CLI::App& app, options& o) {
-  app.add_option("--system", o.system, "text in front of the prompt")->type_name("TEXT");
-  app.add_option("--chat-template", o.chat_template,
-                 "the model's chat format: " + chat::format_names() + " (default: what its files say)")
-      ->type_name("NAME");
-  add_converted(
-      app, "--image-fit",
-      [&o](const std::string& text) {
-        if (text != "crop" && text != "pad") fail("--image-fit: \"", text, "\" is none of crop, pad");
-        o.fit = text == "pad" ? image_fit::pad : image_fit::crop;
-      },
-      "crop|pad",
-      "cut the picture to a square, or pad it to one first (default: what the model's files say)");
-}
-
-void add_weights(CLI::App& app, options& o) {
-  const std::string group = "Weights";
-  add_converted(
-      app, "--weights", [&o](const std::string& text) { o.weights.type = weights_type(text); },
-      weights_types(),
-      "type of the language model's matrices: from a packed file, or converted while loading (default: as "
-      "stored)")
-      ->group(group);
-  add_file(app, "--packed", o.weights.packed,
-           "packed file to take them from (default: the model's own, if any)")
-      ->type_name("FILE")
-      ->group(group);
-  add_converted(
-      app, "--memory-limit",
-      [&o](const std::string& text) { o.weights.memory_limit = byte_count(text, "memory-limit"); },
-      "N[K|M|G]", "hold at most so many bytes of the language model's weights, of a packed file")
-      ->group(group);
-}
 
 void add_sparsity(CLI::App& app, options& o) {
   using namespace corematching;
@@ -145,7 +48,7 @@ void add_sparsity(CLI::App& app, options& o) {
       "layers after which tokens are dropped, from 0, as 2,10 or 2-5 (default: 10 of 32)")
       ->group(group);
   add_converted(
-      app, "--keep", [&config](const std::string& t) { set_keep_rule(t, config.keep); },
+      app, "--keep", [&config](const std::string& t) { set_keep_rule(t, "keep", config.keep); },
       "max_distance|strict|top_k:K|ratio:R", "how many image tokens stay (default: max_distance)")
       ->group(group);
   app.add_option("--min-tokens", config.keep.min_tokens, "keep at least so many image tokens")
@@ -156,17 +59,28 @@ void add_sparsity(CLI::App& app, options& o) {
       [&config](const std::string& t) { config.keep.max_tokens = number<index>(t, "max-tokens"); }, "N",
       "keep at most so many image tokens")
       ->group(group);
+  add_choice(app, "--keep-among", config.among, {{"each", kept_among::each}, {"all", kept_among::all}},
+             "whether so many stay of each picture, or of all together")
+      ->group(group);
   add_choice(app, "--criterion", config.criterion,
              {{"overlap", token_criterion::overlap},
+              {"rarity", token_criterion::rarity},
+              {"contrast", token_criterion::contrast},
               {"attention", token_criterion::attention},
               {"projection", token_criterion::projection},
               {"random", token_criterion::random}},
-             "score by which image tokens stay")
+             "score by which image tokens stay: shared neurons (the paper); these weighted by how few image "
+             "tokens have them, or without the image's own core neurons; attention; chance")
       ->group(group);
-  add_choice(
-      app, "--reference", config.reference,
-      {{"sentence", reference_set::sentence}, {"anchor", reference_set::anchor}},
-      "neurons that image tokens are matched with: the sentence's core neurons, or those of one text token")
+  add_choice<std::optional<reference_set>>(app, "--reference", config.reference,
+                                           {{"sentence", reference_set::sentence},
+                                            {"anchor", reference_set::anchor},
+                                            {"question", reference_set::question},
+                                            {"text", reference_set::text}},
+                                           "neurons that image tokens are matched with: the sentence's core "
+                                           "neurons (default of overlap), those of "
+                                           "one text token (of contrast), of the text behind the pictures "
+                                           "(of rarity), or core neurons of text alone")
       ->group(group);
   app.add_option("--anchor", config.anchor, "position of that text token, from the end if negative")
       ->capture_default_str()
@@ -193,25 +107,30 @@ void add_sparsity(CLI::App& app, options& o) {
              {{"original", position_policy::original}, {"contiguous", position_policy::contiguous}},
              "positions of the tokens that stay")
       ->group(group);
-  add_seed(app, "--selection-seed", config.seed, "seed of the criterion random")->group(group);
+  add_seed(app, "--selection-seed", config.seed, "seed of the criterion random, and of --thin random")
+      ->group(group);
 }
 
-void add_computing(CLI::App& app, options& o) {
-  const std::string group = "Computing";
-  add_choice<std::optional<dtype>>(
-      app, "--kv-cache", o.cache_type, {{"f32", dtype::f32}, {"f16", dtype::f16}, {"bf16", dtype::bf16}},
-      "how keys and values are stored (otherwise f16 beside weights in blocks, f32 beside others)")
+void add_thinning(CLI::App& app, options& o) {
+  const std::string group = "Sparsity";
+  const auto thinning = [&o]() -> thinning_config& { return o.thin ? *o.thin : o.thin.emplace(); };
+  add_converted(
+      app, "--thin",
+      [thinning](const std::string& text) {
+        if (text != "duplication" && text != "random")
+          fail("--thin: \"", text, "\" is none of duplication, random");
+        thinning().criterion =
+            text == "random" ? thinning_criterion::random : thinning_criterion::duplication;
+      },
+      "duplication|random",
+      "drop image tokens before the decoder, which every layer is then spared: those that are like others, "
+      "or "
+      "by chance (default: none)")
       ->group(group);
   add_converted(
-      app, "--device", [&o](const std::string& text) { o.device = chosen_device(text); },
-      "cpu|eigen|cuda|cuda:N",
-      "what computes: the CPU, by its own kernels or by Eigen alone (slow, to compare with), or a CUDA "
-      "device "
-      "by its number (default: cpu)")
-      ->group(group);
-  app.add_option("--threads", o.threads, "threads of the CPU to work on (0: as many as may run at once)")
-      ->capture_default_str()
-      ->check(CLI::Range(0, 1024))
+      app, "--thin-keep",
+      [thinning](const std::string& text) { set_keep_rule(text, "thin-keep", thinning().keep); },
+      "top_k:K|ratio:R", "how many tokens of each picture enter the decoder")
       ->group(group);
 }
 
@@ -283,28 +202,23 @@ void add_output(CLI::App& app, options& o) {
 
 }  // namespace
 
-void refuse_empty_values(const CLI::App& app) {
-  for (const CLI::Option* option : app.get_options()) {
-    const std::string name = option->get_name();
-    if (name == "--prompt" || name == "--raw-prompt" || name == "--system") continue;
-    if (std::ranges::count(option->results(), "") > 0) throw CLI::ValidationError(name, "its value is empty");
-  }
-}
-
 options parse_sparsity(const std::string& text, options base) {
   CLI::App app;
   app.set_help_flag();
   add_sparsity(app, base);
+  add_thinning(app, base);
   try {
     app.parse(text);
     refuse_empty_values(app);
   } catch (const CLI::ParseError& problem) {
     fail(problem.what());
   }
-  refuse_unread(base, [&](const std::string& option) {
+  const auto given = [&](const std::string& option) {
     const CLI::Option* known = app.get_option_no_throw(option);
     return known != nullptr && known->count() > 0;
-  });
+  };
+  refuse_unread(base, given);
+  check_thinning(base, given);
   return base;
 }
 
@@ -319,6 +233,7 @@ options parse_options(int argc, const char* const* argv) {
   add_input(app, result);
   add_weights(app, result);
   add_sparsity(app, result);
+  add_thinning(app, result);
   add_generation(app, result);
   add_output(app, result);
   try {
@@ -329,7 +244,9 @@ options parse_options(int argc, const char* const* argv) {
       throw CLI::ValidationError(
           "the prompt is empty: give --prompt, --chat, --messages, --raw-prompt or --prompt-ids");
     result.sampling.validate();
-    refuse_unread(result, [&](const std::string& option) { return app.count(option) > 0; });
+    const auto given = [&](const std::string& option) { return app.count(option) > 0; };
+    refuse_unread(result, given);
+    check_thinning(result, given);
     check_outputs(result);
   } catch (const CLI::ParseError& problem) {
     throw usage_exit{app.exit(problem)};

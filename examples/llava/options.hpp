@@ -11,6 +11,7 @@
 #include "corematching/core/dtype.hpp"
 #include "corematching/hooks/core_matching_config.hpp"
 #include "corematching/model/generation/sampling.hpp"
+#include "corematching/model/llava/thinning.hpp"
 #include "corematching/model/picture/image_processor.hpp"
 
 namespace corematching::driver {
@@ -44,6 +45,7 @@ struct options {
 
   // The library's default leaves out what the paper does; which models stand that, their users must find out.
   core_matching_config sparsity{.sparse_neurons = false, .sparse_tokens = false};
+  std::optional<thinning_config> thin;  // of pictures, before the decoder; nothing: all tokens enter it
   sampling_options sampling;
   index max_new_tokens = 256;
   std::vector<std::string> stops;  // texts that end the answer

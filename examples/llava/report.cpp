@@ -12,6 +12,7 @@
 #include <string>
 #include <string_view>
 #include <system_error>
+#include <utility>
 
 #include "llava/figures.hpp"
 
@@ -24,14 +25,45 @@ json work_json(const work_counters& work) {
   return {{"flops", work.flops}, {"weight_bytes", work.weight_bytes}, {"kv_bytes_read", work.kv_bytes}};
 }
 
+json bend_json(const select::score_bend& bend) {
+  return {{"rank", bend.rank}, {"score", bend.score}, {"distance", bend.distance}};
+}
+
+/// The shape of the sorted scores of each group, from which the elbow is read.
+json groups_json(const token_match& match) {
+  json list = json::array();
+  for (const token_group& group : match.groups) {
+    json shown{{"image_tokens", group.image_tokens}, {"kept", group.kept}};
+    if (group.profile) {
+      const select::score_profile& profile = *group.profile;
+      shown["scores"] = {{"first", profile.first},
+                         {"last", profile.last},
+                         {"elbow", profile.elbow ? json(*profile.elbow) : json(nullptr)},
+                         {"above", bend_json(profile.above)},
+                         {"below", bend_json(profile.below)}};
+    }
+    list.push_back(std::move(shown));
+  }
+  return list;
+}
+
 json matches_json(const run_report& report) {
   json list = json::array();
   for (const token_match& match : report.matches)
     list.push_back({{"layer", match.layer},
                     {"image_tokens", match.image_tokens},
                     {"kept_image_tokens", match.kept_image_positions.size()},
-                    {"kept_image_positions", match.kept_image_positions}});
+                    {"kept_image_positions", match.kept_image_positions},
+                    {"groups", groups_json(match)}});
   return list;
+}
+
+json thinned_json(const run_report& report) {
+  if (!report.thinned) return nullptr;
+  return {{"criterion", report.thinned->criterion},
+          {"image_tokens", report.thinned->image_tokens},
+          {"kept_image_tokens", report.thinned->kept_image_positions.size()},
+          {"kept_image_positions", report.thinned->kept_image_positions}};
 }
 
 void row(std::ostream& out, const char* name, const std::string& value, const std::string& remark = "") {
@@ -58,6 +90,9 @@ void work_rows(std::ostream& out, const char* name, const work_counters& work, c
 void kept_rows(std::ostream& out, const run_report& report) {
   row(out, "prompt tokens", std::to_string(report.prompt_tokens),
       std::to_string(report.image_tokens) + " of the image");
+  if (report.thinned)
+    row(out, "kept before the decoder", std::to_string(report.thinned->kept_image_positions.size()),
+        "of " + std::to_string(report.thinned->image_tokens) + " image tokens");
   for (const token_match& match : report.matches)
     row(out, ("kept after layer " + std::to_string(match.layer)).c_str(),
         std::to_string(match.kept_image_positions.size()),
@@ -104,6 +139,7 @@ void print_json(const run_report& r, std::ostream& out) {
       {"prompt_tokens", r.prompt_tokens},
       {"image_tokens", r.image_tokens},
       {"image_position", r.image_position},
+      {"before_decoder", thinned_json(r)},
       {"matches", matches_json(r)},
       {"core_neurons", r.neurons},
       {"neurons_per_layer", r.all_neurons},

@@ -3,6 +3,8 @@
 #pragma once
 
 #include <cstdint>
+#include <iterator>
+#include <optional>
 #include <ostream>
 #include <string>
 #include <vector>
@@ -12,6 +14,13 @@
 #include "corematching/hooks/core_matching.hpp"
 
 namespace corematching::driver {
+
+/// What of the pictures entered the decoder where some of their tokens were dropped before.
+struct thinned_tokens {
+  std::string criterion;
+  index image_tokens = 0;                          // that there were
+  std::vector<std::int32_t> kept_image_positions;  // original
+};
 
 struct run_report {
   std::string answer;
@@ -26,7 +35,8 @@ struct run_report {
   index context = 0;        // positions that prompt and answer may use
   index prompt_tokens = 0;  // image tokens included
   index image_tokens = 0;
-  index image_position = 0;          // of the first image token
+  index image_position = 0;  // of the first image token
+  std::optional<thinned_tokens> thinned;
   std::vector<token_match> matches;  // one for each matching layer
   std::vector<index> neurons;        // by layer: neurons that decoding computes
   std::vector<index> silent_layers;  // layers in which no token has core neurons
@@ -46,6 +56,12 @@ struct run_report {
   std::uint64_t held_weight_bytes = 0;  // of the language model, most at once
   std::uint64_t streamed_bytes = 0;     // of weights read from a file while decoding
   std::uint64_t peak_memory_bytes = 0;
+
+  /// Image tokens of the prompt that later ones see.
+  index image_tokens_left() const {
+    if (!matches.empty()) return std::ssize(matches.back().kept_image_positions);
+    return thinned ? std::ssize(thinned->kept_image_positions) : image_tokens;
+  }
 
   /// Steps that decoding computed: the first token comes from prefill.
   index decode_steps = 0;

@@ -2,6 +2,7 @@
 #include "llava/request.hpp"
 
 #include <algorithm>
+#include <cstddef>
 #include <filesystem>
 #include <system_error>
 #include <utility>
@@ -81,6 +82,7 @@ multimodal_prompt expanded(const options& o, const request& r, const std::vector
   for (const std::int32_t id : ids)
     if (id != image_token) r.config.text().require_known({&id, 1});
   multimodal_prompt prompt = expand_images(ids, image_token, are_expanded ? 1 : tokens_per_image);
+  prompt.picture_sizes.assign(static_cast<std::size_t>(pictures), tokens_per_image);
   const index context = context_of(o, r);
   require(position + prompt.size() <= context, "the prompt of ", prompt.size(), " tokens",
           position > 0 ? " behind " + std::to_string(position) + " others" : "",
@@ -133,8 +135,6 @@ request read_request(const options& o, const notice& say) {
   } else if (!o.image.empty()) {
     r.pictures = {{.path = o.image.string()}};
   }
-  require(r.pictures.size() <= 1 || !o.sparsity.sparse_tokens,
-          "--sparsity: image tokens of one picture can be dropped, and there are ", r.pictures.size());
   const auto shown = std::ssize(r.pictures);
   if (!o.prompt_ids.empty())
     r.prompt = expanded(o, r, parse_ids(o.prompt_ids), shown, 0);
@@ -179,7 +179,7 @@ multimodal_prompt further_question(const options& o, const request& r, const std
 }
 
 index context_of(const options& o, const request& r) {
-  const bool drops = o.sparsity.sparse_tokens && !r.pictures.empty();
+  const bool drops = drops_tokens(o) && !r.pictures.empty();
   return drops ? r.config.text().context_when_dropping() : r.config.text().context();
 }
 
@@ -199,6 +199,20 @@ answer_stops stops_of(const options& o, const request& r) {
       stops.texts.push_back(end.text);
   }
   return stops;
+}
+
+index answer_ids(const request& r) {
+  const index rows = r.config.text().vocab_size;
+  return r.words ? std::min<index>(rows, r.words->size()) : rows;
+}
+
+std::vector<std::int32_t> no_answers(const request& r) {
+  std::vector<std::int32_t> ids;
+  const llama_config& config = r.config.text();
+  if (r.config.llava() != nullptr) ids.push_back(r.config.llava()->image_token_index);
+  if (config.pad_token_id && !std::ranges::count(config.eos_token_ids, *config.pad_token_id))
+    ids.push_back(*config.pad_token_id);
+  return ids;
 }
 
 image_processor_options image_options(const options& o, const model_config& config) {

@@ -69,6 +69,13 @@ struct answer_stops {
 };
 answer_stops stops_of(const options& o, const request& r);
 
+/// How many ids may be answered: those from there on have no token, since the vocabulary was padded with
+/// their rows.
+index answer_ids(const request& r);
+
+/// Ids that are nothing to say: what stands for a picture or fills batches, unless it is what ends answers.
+std::vector<std::int32_t> no_answers(const request& r);
+
 /// A picture as the model will see it: decoded, resized, and cut or padded to a square. Throws `error` where
 /// there is none to be had.
 picture read_seen_picture(const options& o, const model_config& config, const chat::picture& from);

@@ -151,8 +151,8 @@ class figure_painter {
     const int tokens = figure_.grid_width * figure_.grid_height;
     if (panel == 0) return wrap("what the model sees: " + std::to_string(tokens) + " tokens", view_.width);
     const token_panel& shown = figure_.panels[static_cast<std::size_t>(panel - 1)];
-    return wrap("layer " + std::to_string(shown.layer) + ": " + std::to_string(shown.kept.size()) + " of " +
-                    std::to_string(tokens) + " tokens kept",
+    return wrap(shown.where + ": " + std::to_string(shown.kept.size()) + " of " + std::to_string(tokens) +
+                    " tokens kept",
                 view_.width);
   }
 
@@ -167,8 +167,8 @@ class figure_painter {
     const int tokens = figure_.grid_width * figure_.grid_height;
     std::vector<bool> kept(static_cast<std::size_t>(tokens));
     for (const std::int32_t token : panel.kept) {
-      require(token >= 0 && token < tokens, "image token ", token, " of layer ", panel.layer,
-              " is outside of the ", figure_.grid_width, " x ", figure_.grid_height, " patches");
+      require(token >= 0 && token < tokens, "image token ", token, " of ", panel.where, " is outside of the ",
+              figure_.grid_width, " x ", figure_.grid_height, " patches");
       kept[static_cast<std::size_t>(token)] = true;
     }
     return kept;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A figure of which image tokens were kept: the picture as the model saw it, then one panel for each matching
-// layer, in which the patches of dropped tokens are greyed out.
+// A figure of which image tokens were kept: the picture as the model saw it, then one panel for each place
+// where tokens were dropped, with the patches of those that were gone by then greyed out.
 #pragma once
 
 #include <cstdint>
@@ -12,7 +12,7 @@
 namespace corematching::driver {
 
 struct token_panel {
-  int layer = 0;
+  std::string where{};             // as "layer 10"
   std::vector<std::int32_t> kept;  // numbers of image tokens, row by row from the top left patch
 };
 

@@ -68,6 +68,13 @@ int main() {
       cm::select::core_tokens(activation.data(), image_tokens, neurons, /*stride=*/neurons,
                               {core.data(), static_cast<cm::index>(core.size())}, options);
 
+  // Or, with no core neurons at all: by how rare the neurons are that a token shares with the question.
+  const std::vector<std::int32_t> question = cm::select::firing_tokens(
+      activation.data() + image_tokens * neurons, text_tokens, neurons, /*stride=*/neurons);
+  const std::vector<std::int32_t> rare =
+      cm::select::rare_tokens(activation.data(), image_tokens, /*stride=*/neurons,
+                              {question.data(), static_cast<cm::index>(question.size())}, options);
+
   int of_subject = 0;
   for (const std::int32_t n : core) of_subject += is_of_subject(n) ? 1 : 0;
   int on_subject = 0;
@@ -76,7 +83,9 @@ int main() {
   std::cout << "core neurons: " << core.size() << " of " << neurons << ", " << of_subject
             << " of them of the subject\n"
             << "kept tokens:  " << kept.size() << " of " << image_tokens << ", " << on_subject
-            << " of the subject's 64\n";
-  const bool as_expected = core.size() == 102 && of_subject == 102 && kept.size() == 64 && on_subject == 64;
+            << " of the subject's 64\n"
+            << "by rarity:    " << (rare == kept ? "the same\n" : "others\n");
+  const bool as_expected =
+      core.size() == 102 && of_subject == 102 && kept.size() == 64 && on_subject == 64 && rare == kept;
   return as_expected ? 0 : 1;
 }

@@ -15,9 +15,14 @@
 #include "corematching/core/error.hpp"
 #include "corematching/core/view.hpp"
 #include "corematching/select/bitset.hpp"
+#include "corematching/select/contrast.hpp"
 #include "corematching/select/core_neurons.hpp"
 #include "corematching/select/core_tokens.hpp"
+#include "corematching/select/farthest_first.hpp"
 #include "corematching/select/max_distance.hpp"
+#include "corematching/select/random_scores.hpp"
+#include "corematching/select/rarity.hpp"
+#include "corematching/select/score_profile.hpp"
 
 namespace corematching::select {
 inline namespace COREMATCHING_CPU_ISA {
@@ -73,6 +78,43 @@ std::vector<std::int32_t> core_tokens(const T* activation, index tokens, index n
     overlap(bits.data(), 1, words, core_bits.data(), words, &scores[static_cast<std::size_t>(x)]);
   }
   return core_tokens(vector_view<const std::int32_t>{scores.data(), tokens}, options);
+}
+
+namespace detail {
+
+/// Γ of every row, one behind the other.
+template <class T>
+std::vector<word> activated_sets(const T* activation, index tokens, index neurons, index stride) {
+  const index words = words_for(neurons);
+  std::vector<word> sets(static_cast<std::size_t>(tokens * words));
+  std::vector<std::int32_t> sizes(static_cast<std::size_t>(tokens));
+  activated_neurons(activation, tokens, neurons, stride, sets.data(), words, sizes.data());
+  return sets;
+}
+
+}  // namespace detail
+
+/// c_n of the tokens of `activation` [tokens, neurons], such as those of a question: how many of them
+/// activate each neuron. Throws where an activation is NaN or infinite.
+template <class T>
+std::vector<std::int32_t> firing_tokens(const T* activation, index tokens, index neurons, index stride) {
+  const std::vector<word> sets = detail::activated_sets(activation, tokens, neurons, stride);
+  std::vector<std::int32_t> counts(static_cast<std::size_t>(neurons));
+  count_firing_tokens(sets.data(), tokens, words_for(neurons), neurons, counts.data());
+  return counts;
+}
+
+/// Which rows of `activation` [tokens, neurons], all of them image tokens of one picture, stay: those that
+/// activate most of the neurons of `reference` (c_n of every neuron, at least 0), the rarer the better.
+/// Ascending row numbers. Throws as core_tokens() does.
+template <class T>
+std::vector<std::int32_t> rare_tokens(const T* activation, index tokens, index stride,
+                                      vector_view<const std::int32_t> reference,
+                                      const keep_options& options = {}) {
+  const std::vector<word> sets = detail::activated_sets(activation, tokens, reference.size, stride);
+  std::vector<std::int64_t> scores(static_cast<std::size_t>(tokens));
+  rarity_scores(sets.data(), tokens, words_for(reference.size), reference, scores.data());
+  return core_tokens(vector_view<const std::int64_t>{scores.data(), tokens}, options);
 }
 
 }  // namespace COREMATCHING_CPU_ISA

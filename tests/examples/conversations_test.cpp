@@ -169,7 +169,40 @@ TEST(llava_conversations, show_several_pictures) {
   const auto result = answer_to(messages, {"--json"});
   ASSERT_EQ(result.exit_code, 0) << result.err;
   EXPECT_EQ(io::json::parse(result.out).at("image_tokens"), 200);
-  expect_refused(answer_to(messages, {"--sparsity", "tokens"}), {"--sparsity", "2"});
+}
+
+TEST(llava_conversations, keep_tokens_of_each_of_several_pictures_or_of_all) {
+  io::json content = shown("How many objects are there?");
+  content.insert(content.begin(), content.at(0));
+  const io::json messages{{{"role", "user"}, {"content", content}}};
+  for (const char* criterion : {"overlap", "rarity", "contrast", "attention"})
+    for (const char* among : {"each", "all"}) {
+      const auto result = answer_to(messages, {"--json", "--sparsity", "tokens", "--criterion", criterion,
+                                               "--keep", "top_k:30", "--keep-among", among});
+      ASSERT_EQ(result.exit_code, 0) << result.err;
+      const io::json match = io::json::parse(result.out).at("matches").at(0);
+      const bool each = among == std::string("each");
+      EXPECT_EQ(match.at("image_tokens"), 200);
+      EXPECT_EQ(match.at("kept_image_tokens"), each ? 60 : 30) << criterion;
+      ASSERT_EQ(match.at("groups").size(), each ? 2u : 1u);
+      for (const io::json& group : match.at("groups")) {
+        EXPECT_EQ(group.at("image_tokens"), each ? 100 : 200);
+        EXPECT_EQ(group.at("kept"), 30);
+        EXPECT_GE(group.at("scores").at("first"), group.at("scores").at("last"));
+      }
+    }
+  const auto thinned = answer_to(messages, {"--json", "--thin", "duplication", "--thin-keep", "top_k:20"});
+  ASSERT_EQ(thinned.exit_code, 0) << thinned.err;
+  EXPECT_EQ(io::json::parse(thinned.out).at("before_decoder").at("kept_image_tokens"), 40);
+}
+
+TEST(llava_conversations, say_how_much_was_left_before_the_decoder) {
+  const auto result = chat(std::string(first) + "\n" + second + "\n",
+                           {"--thin", "random", "--thin-keep", "top_k:40", "--max-new-tokens", "8"});
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  const std::string line = "40 of 100 image tokens are left for further questions\n";
+  EXPECT_NE(result.err.find(line), std::string::npos) << result.err;
+  EXPECT_NE(result.err.find(line), result.err.rfind(line)) << "after both questions";
 }
 
 TEST(llava_conversations, fail_where_questions_cannot_be_read) {

@@ -159,6 +159,62 @@ TEST(llava, dumps_what_it_computed) {
   EXPECT_EQ(dump.at("logits").shape, (std::vector<std::int64_t>{4, 256}));
 }
 
+TEST(llava, drops_tokens_before_the_decoder_and_in_it) {
+  const support::temporary_directory directory;
+  const auto file = directory.path() / "tokens.png", dumped = directory.path() / "dump.safetensors";
+  const auto result = ask(data("tiny_mha"), picture_path(),
+                          {"--json", "--stats", "--thin", "duplication", "--thin-keep", "ratio:0.6",
+                           "--sparsity", "tokens", "--match-layers", "1", "--criterion", "rarity", "--keep",
+                           "top_k:4", "--show-tokens", file.string(), "--dump", dumped.string()});
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  const io::json object = io::json::parse(result.out);
+  EXPECT_EQ(object.at("prompt_tokens"), 12 + 25);
+  const io::json& before = object.at("before_decoder");
+  EXPECT_EQ(before.at("criterion"), "duplication");
+  EXPECT_EQ(before.at("image_tokens"), 25);
+  EXPECT_EQ(before.at("kept_image_tokens"), 15);
+  const auto entered = before.at("kept_image_positions").get<std::vector<int>>();
+  const io::json match = object.at("matches").at(0);
+  EXPECT_EQ(match.at("image_tokens"), 15) << "the layer chooses among the rest";
+  const auto kept = match.at("kept_image_positions").get<std::vector<int>>();
+  EXPECT_EQ(kept.size(), 4u);
+  EXPECT_TRUE(std::ranges::includes(entered, kept));
+  EXPECT_EQ(object.at("kv_cache_bytes"), 2 * 4 * 64 * 4 * (12 + 4 + 3));
+  EXPECT_EQ(object.at("dense_kv_cache_bytes"), 2 * 4 * 64 * 4 * (12 + 25 + 3));
+  EXPECT_NE(result.err.find("kept before the decoder"), std::string::npos) << result.err;
+  EXPECT_GT(fs::file_size(file), 1000u);
+  const auto dump = io::checkpoint::open(dumped);
+  EXPECT_EQ(dump.at("before_decoder.kept_image_positions").shape, std::vector<std::int64_t>{15});
+  EXPECT_EQ(dump.at("inputs_embeds").shape, (std::vector<std::int64_t>{12 + 15, 64}));
+  EXPECT_EQ(dump.at("layers.0.output").shape, (std::vector<std::int64_t>{12 + 15, 64}));
+}
+
+TEST(llava, answers_as_before_where_every_token_enters_the_decoder) {
+  const auto whole = ask(data("tiny_mha"), picture_path(), {"--json"});
+  const auto all =
+      ask(data("tiny_mha"), picture_path(), {"--json", "--thin", "duplication", "--thin-keep", "ratio:1"});
+  ASSERT_EQ(all.exit_code, 0) << all.err;
+  const io::json a = io::json::parse(all.out), b = io::json::parse(whole.out);
+  for (const char* key : {"generated_ids", "prefill", "kv_cache_bytes"}) EXPECT_EQ(a.at(key), b.at(key));
+  EXPECT_EQ(b.at("before_decoder"), nullptr);
+}
+
+TEST(llava, shows_where_the_elbow_of_the_scores_is) {
+  const auto result = ask(data("tiny_mha"), picture_path(),
+                          {"--json", "--sparsity", "tokens", "--match-layers", "1", "--criterion", "rarity"});
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  const io::json match = io::json::parse(result.out).at("matches").at(0);
+  const io::json& group = match.at("groups").at(0);
+  EXPECT_EQ(group.at("kept"), match.at("kept_image_tokens"));
+  const io::json& scores = group.at("scores");
+  const auto elbow = scores.at("elbow").get<int>();
+  EXPECT_LT(elbow, group.at("kept").get<int>());
+  const char* side = scores.at("above").at("rank") == elbow ? "above" : "below";
+  EXPECT_EQ(scores.at(side).at("rank"), elbow);
+  EXPECT_GE(scores.at(side).at("distance"),
+            scores.at(side == std::string("above") ? "below" : "above").at("distance"));
+}
+
 TEST(llava, draws_the_tokens_it_kept) {
   const support::temporary_directory directory;
   const auto file = directory.path() / "tokens.png";

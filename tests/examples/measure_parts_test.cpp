@@ -120,6 +120,36 @@ TEST(measure_options, refuse_configurations_by_name) {
   expect_parts(refusal({"a: --sparsity both --keep ratio:0.5"}), "--config \"a\": --keep: is not read");
 }
 
+TEST(measure_options, read_what_drops_tokens_before_the_decoder) {
+  const auto of = [](const std::string& options) {
+    return parse_measure({"--questions", "q", "--config", "a: " + options});
+  };
+  const auto o = of("--thin duplication --thin-keep top_k:25");
+  const options& how = o.configurations.at(0).how;
+  ASSERT_TRUE(how.thin);
+  EXPECT_EQ(how.thin->keep.count, 25);
+  EXPECT_FALSE(how.sparsity.sparse_neurons || how.sparsity.sparse_tokens);
+  const auto refusal = [&](const std::string& options) { return error_text([&] { of(options); }); };
+  expect_parts(refusal("--thin duplication"), "--config \"a\": --thin: needs --thin-keep");
+  expect_parts(refusal("--thin random --thin-keep strict"), "--config \"a\": --thin-keep: ", "max_distance");
+  expect_parts(refusal("--thin-keep top_k:25"), "--config \"a\": --thin-keep: is not read without --thin");
+  expect_parts(error_text([] {
+                 parse_measure({"--text", "t", "--config", "a: --thin random --thin-keep top_k:25"});
+               }),
+               "--config \"a\": --thin: is not read");
+}
+
+TEST(measure_options, drop_no_tokens_where_each_layer_is_measured_alone) {
+  const auto all = with_single_layers(
+      parse_measure({"--questions", "q", "--config", "a: --sparsity both --thin random --thin-keep top_k:25"})
+          .configurations,
+      3);
+  ASSERT_EQ(all.size(), 1u + 3u);
+  EXPECT_TRUE(all[0].how.thin && all[0].how.sparsity.sparse_tokens);
+  for (std::size_t i = 1; i < all.size(); ++i)
+    EXPECT_FALSE(all[i].how.thin || all[i].how.sparsity.sparse_tokens);
+}
+
 TEST(measure_options, refuse_what_goes_unread) {
   const auto refusal = [](const arguments& more) { return error_text([&] { parse_measure(more); }); };
   expect_parts(refusal({"--text", "t", "--system", "s"}), "--system: is not read with --text");

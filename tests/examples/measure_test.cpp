@@ -111,6 +111,87 @@ TEST_F(llava_measure, agrees_with_transformers_on_questions_about_pictures) {
   EXPECT_EQ(report.at("runs").at(0).at("answers"), 6);
 }
 
+/// What the driver answered, and the logits by which it chose each token.
+struct given_answer {
+  std::string text;
+  std::vector<float> logits;  // [tokens, vocabulary]
+  index tokens = 0, kept_image_tokens = 0;
+
+  double surprise() const {
+    const auto vocabulary = logits.size() / static_cast<std::size_t>(tokens);
+    double sum = 0;
+    for (auto rest = std::span(logits); !rest.empty(); rest = rest.subspan(vocabulary)) {
+      const corematching::driver::prediction chosen(rest.first(vocabulary));
+      sum += chosen.surprise(chosen.likeliest());
+    }
+    return sum;
+  }
+};
+
+given_answer answer_with(const fs::path& picture, const std::string& question, const arguments& options) {
+  const support::temporary_directory directory;
+  const fs::path dumped = directory.path() / "dump.safetensors";
+  arguments all{"--model", demo().string(), "--image",       picture.string(), "--prompt",
+                question,  "--dump",        dumped.string(), "--json"};
+  all.insert(all.end(), options.begin(), options.end());
+  const auto result = test::driver::llava(all, "64");
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  if (result.exit_code != 0) return {};
+  const io::json object = io::json::parse(result.out);
+  EXPECT_EQ(object.at("finished"), "stop") << "what ends the answer is foretold, too";
+  const auto dump = io::checkpoint::open(dumped);
+  const io::tensor& logits = dump.at("logits");
+  const std::span<const float> values(reinterpret_cast<const float*>(logits.bytes.data()),
+                                      logits.bytes.size() / sizeof(float));
+  const io::json& matches = object.at("matches");
+  const io::json& last = matches.empty() ? object.at("before_decoder") : matches.back();
+  return {
+      object.at("answer"), {values.begin(), values.end()}, logits.shape.at(0), last.at("kept_image_tokens")};
+}
+
+TEST_F(llava_measure, foretells_an_answer_as_it_is_given) {
+  const fs::path picture = demo() / "pictures" / "scene_1.png";
+  const std::string question = "Describe the image.";
+  for (const arguments& options : std::vector<arguments>{
+           {"--sparsity", "tokens", "--match-layers", "1", "--criterion", "rarity", "--keep", "top_k:25"},
+           {"--sparsity", "both", "--match-layers", "1", "--criterion", "contrast", "--keep", "top_k:25"},
+           {"--thin", "duplication", "--thin-keep", "top_k:25"},
+           {"--thin", "random", "--selection-seed", "3", "--thin-keep", "ratio:0.5", "--sparsity", "both",
+            "--criterion", "rarity", "--keep", "top_k:25"}}) {
+    std::string line;
+    for (const std::string& option : options) line += (line.empty() ? "" : " ") + option;
+    SCOPED_TRACE(line);
+    const given_answer given = answer_with(picture, question, options);
+    ASSERT_GT(given.tokens, 10);
+    const io::json asked{{"image", picture.string()}, {"question", question}, {"answer", given.text}};
+    const io::json report = figures({"--questions", directory.write("asked.jsonl", asked.dump()).string(),
+                                     "--config", "measured: " + line});
+    const io::json& run = report.at("runs").at(1);
+    EXPECT_EQ(run.at("tokens"), given.tokens);
+    EXPECT_EQ(run.at("exact_answers"), 1);
+    EXPECT_EQ(run.at("image_tokens"), 100);
+    EXPECT_EQ(run.at("kept_image_tokens"), 25);
+    EXPECT_EQ(run.at("kept_image_tokens"), given.kept_image_tokens);
+    // The logits are the same ones.
+    EXPECT_NEAR(std::log(run.at("perplexity").get<double>()),
+                given.surprise() / static_cast<double>(given.tokens), 1e-9);
+    EXPECT_GT(run.at("kl_divergence"), 0);
+    EXPECT_LT(run.at("kv_bytes_read_per_token"), report.at("runs").at(0).at("kv_bytes_read_per_token"));
+  }
+}
+
+TEST_F(llava_measure, drops_nothing_of_pictures_before_the_decoder_where_there_are_none) {
+  const fs::path asked =
+      directory.write("asked.jsonl", R"({"question": "Is there a star?", "answer": "Yes, there is."})");
+  const io::json report =
+      figures({"--questions", asked.string(), "--config", "some: --thin duplication --thin-keep top_k:25"});
+  const io::json &dense = report.at("runs").at(0), &some = report.at("runs").at(1);
+  EXPECT_EQ(some.at("kl_divergence"), 0.0);
+  for (const char* key : {"perplexity", "weight_bytes_per_token", "kv_bytes_read_per_token", "exact_answers",
+                          "kept_image_tokens"})
+    EXPECT_EQ(some.at(key), dense.at(key)) << key;
+}
+
 TEST_F(llava_measure, foretells_as_prefills_of_every_length_do) {
   const std::string line = "Where is the white star? It is at the bottom right.\n";
   const io::json report = figures(

@@ -5,9 +5,11 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "llava/option_checks.hpp"
 #include "support/error_text.hpp"
 
 namespace corematching::driver {
@@ -131,6 +133,7 @@ TEST(options, of_sparsity_are_refused_by_default_and_say_what_they_need) {
                                                         {"--keep", "strict"},
                                                         {"--min-tokens", "2"},
                                                         {"--max-tokens", "2"},
+                                                        {"--keep-among", "all"},
                                                         {"--criterion", "overlap"},
                                                         {"--reference", "anchor"},
                                                         {"--anchor", "-2"},
@@ -147,14 +150,22 @@ TEST(options, of_sparsity_are_refused_by_default_and_say_what_they_need) {
 TEST(options, of_core_neurons_are_refused_where_nothing_needs_core_neurons) {
   for (const arguments& option : std::vector<arguments>{
            {"--rho", "0.3"}, {"--beta", "0.3"}, {"--count-over", "text"}, {"--core-count", "mean_count"}})
-    expect_reading(option, {{seen({}), true},
-                            {unseen({}), true},
-                            {seen({"--sparsity", "neurons"}), true},
-                            {seen({"--sparsity", "tokens"}), true},
-                            {seen({"--criterion", "attention"}), true},
-                            {seen({"--sparsity", "none"}), false},
-                            {seen({"--sparsity", "tokens", "--criterion", "attention"}), false},
-                            {seen({"--sparsity", "tokens", "--reference", "anchor"}), false}});
+    expect_reading(
+        option, {{seen({}), true},
+                 {unseen({}), true},
+                 {seen({"--sparsity", "neurons"}), true},
+                 {seen({"--sparsity", "tokens"}), true},
+                 {seen({"--criterion", "attention"}), true},
+                 {seen({"--criterion", "rarity"}), true},
+                 {seen({"--sparsity", "none"}), false},
+                 {seen({"--sparsity", "tokens", "--criterion", "attention"}), false},
+                 {seen({"--sparsity", "tokens", "--criterion", "rarity"}), false},
+                 {seen({"--sparsity", "tokens", "--criterion", "rarity", "--reference", "sentence"}), true},
+                 {seen({"--sparsity", "tokens", "--reference", "anchor"}), false}});
+  const arguments contrast = seen({"--sparsity", "tokens", "--criterion", "contrast"});
+  expect_reading({"--beta", "0.3"}, {{contrast, true}});
+  expect_reading({"--rho", "0.3"}, {{contrast, true}});
+  expect_reading({"--count-over", "text"}, {{contrast, false}});
   expect_reading({"--neuron-layers", "0:2"}, {{seen({}), true},
                                               {seen({"--sparsity", "neurons"}), true},
                                               {seen({"--sparsity", "tokens"}), false},
@@ -165,6 +176,7 @@ TEST(options, of_core_tokens_are_refused_where_no_tokens_are_dropped) {
   for (const arguments& option : std::vector<arguments>{{"--keep", "top_k:3"},
                                                         {"--min-tokens", "2"},
                                                         {"--max-tokens", "2"},
+                                                        {"--keep-among", "all"},
                                                         {"--pruning", "everywhere"},
                                                         {"--positions", "original"}})
     expect_reading(option, {{seen({}), true},
@@ -190,6 +202,10 @@ TEST(options, of_one_criterion_are_refused_with_another) {
                                                {seen({"--criterion", "projection"}), false},
                                                {seen({"--sparsity", "neurons"}), false}});
   expect_reading({"--anchor", "-2"}, {{seen({"--reference", "anchor"}), true},
+                                      {seen({"--criterion", "contrast"}), true},
+                                      {seen({"--criterion", "contrast", "--reference", "text"}), false},
+                                      {seen({"--criterion", "rarity"}), false},
+                                      {seen({"--criterion", "rarity", "--reference", "anchor"}), true},
                                       {seen({}), false},
                                       {unseen({"--reference", "anchor"}), false},
                                       {seen({"--sparsity", "none"}), false}});
@@ -197,6 +213,52 @@ TEST(options, of_one_criterion_are_refused_with_another) {
                                              {seen({}), false},
                                              {unseen({"--criterion", "random"}), false},
                                              {seen({"--sparsity", "none"}), false}});
+}
+
+TEST(options, choose_criteria_and_what_they_are_matched_with) {
+  const auto of = [](const arguments& more) { return parse(seen(more)).sparsity; };
+  EXPECT_EQ(of({}).criterion, token_criterion::overlap);
+  EXPECT_EQ(of({}).reference, std::nullopt);
+  EXPECT_EQ(of({}).among, kept_among::each);
+  EXPECT_EQ(of({"--criterion", "rarity"}).matched_with(), reference_set::question);
+  EXPECT_EQ(of({"--criterion", "contrast", "--reference", "text"}).matched_with(), reference_set::text);
+  EXPECT_EQ(of({"--keep-among", "all"}).among, kept_among::all);
+  support::expect_parts(usage_error({"--criterion", "rare"}), "--criterion", "rare", "overlap", "contrast");
+  support::expect_parts(support::error_text([&] {
+                          check_sparsity(of({"--criterion", "rarity", "--reference", "text"}), 4, 10);
+                        }),
+                        "--reference: ", "rarity", "text");
+}
+
+TEST(options, of_dropping_before_the_decoder_say_what_and_how_much) {
+  EXPECT_FALSE(parse(with_picture).thin);
+  const auto half = parse(with_picture, {"--thin", "duplication", "--thin-keep", "ratio:0.5"}).thin;
+  ASSERT_TRUE(half);
+  EXPECT_EQ(half->criterion, thinning_criterion::duplication);
+  EXPECT_EQ(half->keep.rule, select::keep_rule::ratio);
+  EXPECT_EQ(half->keep.ratio, 0.5);
+  const arguments by_chance{"--thin", "random", "--thin-keep", "top_k:9"};
+  EXPECT_EQ(parse(with_picture, by_chance).thin->criterion, thinning_criterion::random);
+  EXPECT_EQ(parse(with_picture, by_chance).thin->keep.count, 9);
+  EXPECT_FALSE(parse(with_picture, by_chance).sparsity.sparse_tokens) << "no layer drops any";
+
+  const auto refusal = [](const arguments& more) {
+    return support::error_text([&] { parse(with_picture, more); });
+  };
+  support::expect_parts(refusal({"--thin", "random"}), "--thin: ", "--thin-keep");
+  support::expect_parts(refusal({"--thin-keep", "top_k:9"}), "--thin-keep: is not read ", "--thin");
+  for (const char* elbow : {"max_distance", "strict"})
+    support::expect_parts(refusal({"--thin", "random", "--thin-keep", elbow}),
+                          "--thin-keep: ", "max_distance", "before the decoder");
+  support::expect_parts(refusal({"--thin", "random", "--thin-keep", "top_k:0"}), "--thin-keep: ", "top_k");
+  support::expect_parts(usage_error({"--thin", "overlap"}), "--thin: ", "overlap", "duplication");
+  support::expect_parts(usage_error({"--thin", "random", "--thin-keep", "half"}), "--thin-keep: ", "half");
+  support::expect_parts(usage_error({"--thin", "random", "--thin-keep", "top_k:x"}), "--thin-keep top_k: ");
+  expect_reading({"--thin", "random", "--thin-keep", "top_k:2"}, {{with_picture, true}, {unseen({}), false}});
+  expect_reading(
+      {"--selection-seed", "3"},
+      {{{"--prompt", "Why?", "--image", "p.png", "--thin", "random", "--thin-keep", "top_k:2"}, true},
+       {seen({"--thin", "duplication", "--thin-keep", "top_k:2"}), false}});
 }
 
 TEST(options, of_drawing_are_refused_where_the_likeliest_token_is_taken) {

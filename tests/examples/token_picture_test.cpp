@@ -21,7 +21,7 @@ token_figure example() {
   figure.grid_width = figure.grid_height = 4;
   figure.question = "What colour is it?";
   figure.answer = "It is red.";
-  figure.panels = {{.layer = 2, .kept = {5, 6}}};
+  figure.panels = {{.where = "layer 2", .kept = {5, 6}}};
   return figure;
 }
 

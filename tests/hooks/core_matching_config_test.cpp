@@ -88,6 +88,33 @@ TEST(core_matching_config, refuses_contiguous_positions_where_dropped_tokens_sta
   EXPECT_NO_THROW((core_matching_config{.positions = position_policy::contiguous}.validate(32, 100)));
 }
 
+TEST(core_matching_config, matches_with_what_suits_the_criterion_unless_told_otherwise) {
+  using enum token_criterion;
+  using enum reference_set;
+  EXPECT_EQ(core_matching_config{.criterion = overlap}.matched_with(), sentence);
+  EXPECT_EQ(core_matching_config{.criterion = rarity}.matched_with(), question);
+  EXPECT_EQ(core_matching_config{.criterion = contrast}.matched_with(), anchor);
+  EXPECT_EQ((core_matching_config{.criterion = rarity, .reference = sentence}.matched_with()), sentence);
+  EXPECT_FALSE(core_matching_config{.criterion = attention}.is_matched_with(sentence));
+  EXPECT_FALSE((core_matching_config{.sparse_tokens = false}.is_matched_with(sentence)));
+}
+
+TEST(core_matching_config, refuses_references_that_the_criterion_does_not_have) {
+  using enum token_criterion;
+  using enum reference_set;
+  expect_parts(refusal({.criterion = overlap, .reference = question}), "overlap", "question");
+  expect_parts(refusal({.criterion = overlap, .reference = text}), "overlap", "text");
+  expect_parts(refusal({.criterion = rarity, .reference = text}), "rarity", "text");
+  expect_parts(refusal({.criterion = contrast, .reference = sentence}), "contrast", "sentence");
+  expect_parts(refusal({.criterion = contrast, .reference = question}), "contrast", "question");
+  for (const token_criterion any : {overlap, rarity, contrast})
+    EXPECT_NO_THROW((core_matching_config{.criterion = any, .reference = anchor}.validate(32, 100)));
+  EXPECT_NO_THROW((core_matching_config{.criterion = rarity, .reference = sentence}.validate(32, 100)));
+  EXPECT_NO_THROW((core_matching_config{.criterion = contrast, .reference = text}.validate(32, 100)));
+  EXPECT_NO_THROW((core_matching_config{.criterion = random, .reference = text}.validate(32, 100)))
+      << "which does not read it";
+}
+
 TEST(core_matching_config, refuses_keep_options_out_of_range) {
   expect_parts(refusal({.keep = {.rule = select::keep_rule::top_k, .count = 0}}), "top_k");
   expect_parts(refusal({.keep = {.rule = select::keep_rule::ratio, .ratio = 0}}), "ratio");

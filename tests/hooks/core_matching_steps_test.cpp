@@ -120,8 +120,9 @@ TEST_F(core_matching_selects, never_an_empty_set_never_a_dropped_token_and_alway
   for (const auto& keep :
        {select::keep_options{}, select::keep_options{.rule = select::keep_rule::top_k, .count = 1},
         select::keep_options{.rule = select::keep_rule::ratio, .ratio = 0.7}})
-    for (const token_criterion criterion : {token_criterion::overlap, token_criterion::attention,
-                                            token_criterion::projection, token_criterion::random}) {
+    for (const token_criterion criterion :
+         {token_criterion::overlap, token_criterion::rarity, token_criterion::contrast,
+          token_criterion::attention, token_criterion::projection, token_criterion::random}) {
       const recorded_run run(model, {.match_layers = {0, 1, 2, 3}, .criterion = criterion, .keep = keep});
       indices before = rows_between(0, question_size - 1);
       ASSERT_EQ(run.state.matches().size(), 4u);

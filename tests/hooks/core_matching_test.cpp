@@ -119,8 +119,45 @@ TEST_F(core_matching_runs, with_contiguous_positions_see_the_survivors_side_by_s
 
 TEST_F(core_matching_runs, prune_with_every_criterion) {
   for (const token_criterion criterion :
-       {token_criterion::attention, token_criterion::projection, token_criterion::random})
+       {token_criterion::rarity, token_criterion::contrast, token_criterion::attention,
+        token_criterion::projection, token_criterion::random})
     expect_twin({.match_layers = {1}, .criterion = criterion, .keep = keep_five});
+}
+
+TEST_F(core_matching_runs, without_tokens_that_never_entered_mask_them_in_every_layer) {
+  const std::vector<std::int32_t> left_out{3, 5, 6, 9, 14};
+  for (const bool tokens : {false, true})
+    for (const pruning_mode mode :
+         {pruning_mode::everywhere, pruning_mode::later_layers, pruning_mode::zero_in_place}) {
+      SCOPED_TRACE(testing::Message() << tokens << static_cast<int>(mode));
+      talk t(model, {.sparse_tokens = tokens,
+                     .match_layers = {1},
+                     .criterion = token_criterion::rarity,
+                     .keep = keep_five,
+                     .pruning = mode});
+      const work_counters before = model.be.counters();
+      const auto logits = t.prompt(question, 1, 1000, left_out);
+      EXPECT_EQ(model.be.counters() - before, t.formula());
+      support::expect_logits(logits, t.expected(), error);
+      EXPECT_EQ(t.alive_in(0), question_size - 5);
+      EXPECT_EQ(t.sequence.next_position, question_size) << "those behind them keep their positions";
+      for (const token_match& match : t.state.matches())
+        for (const std::int32_t position : left_out)
+          EXPECT_FALSE(std::ranges::binary_search(match.kept_positions, position));
+      expect_steps(t, {5, 17});
+      expect_prompt(t, "tttt", 3);
+    }
+}
+
+TEST_F(core_matching_runs, without_tokens_that_never_entered_give_no_memory_to_them) {
+  const auto row_bytes =
+      2 * static_cast<std::size_t>(model.config.kv_heads * model.config.head_dim) * sizeof(float);
+  talk t(model, {.sparse_tokens = false}, 0);
+  t.prompt(question, 1, 1000, {4, 5});
+  for (index layer = 0; layer < model.config.layers; ++layer) {
+    EXPECT_EQ(t.sequence.cache[layer].length(), question_size - 2);
+    EXPECT_EQ(t.sequence.cache[layer].bytes(), static_cast<std::size_t>(question_size - 2) * row_bytes);
+  }
 }
 
 TEST_F(core_matching_runs, go_on_with_a_second_prompt_behind_dropped_tokens) {

@@ -75,6 +75,12 @@ TEST(eigen_oracle, chooses_counts_and_computes_the_same_with_core_neurons_and_co
   expect_the_same({.match_layers = {0, 2}, .keep = {.rule = select::keep_rule::top_k, .count = 5}});
 }
 
+TEST(eigen_oracle, chooses_the_same_tokens_by_rarity_and_by_contrast) {
+  expect_the_same({.match_layers = {1}, .criterion = token_criterion::rarity});
+  for (const reference_set with : {reference_set::anchor, reference_set::text})
+    expect_the_same({.match_layers = {0, 2}, .criterion = token_criterion::contrast, .reference = with});
+}
+
 TEST(eigen_oracle, chooses_the_same_tokens_by_attention) {
   expect_the_same({.match_layers = {1},
                    .criterion = token_criterion::attention,

@@ -51,10 +51,10 @@ struct attention_spy {
 /// One prompt with everything recorded that a selection may look at.
 struct recorded_run {
   recorded_run(tiny_model& model, const core_matching_config& config, index ffn_rows = 1000,
-               const char* letters = question)
+               const char* letters = question, const std::vector<index>& picture_sizes = {})
       : be(model.be), state(model.be, config, model.config.layers, shape_of(model.config)) {
     const auto kinds = support::kinds_of(letters);
-    state.begin_prompt(0, kinds);
+    state.begin_prompt(0, kinds, picture_sizes);
     auto sequence = model.model.start(model.be, 0);
     auto x = support::embedded(model, support::random_ids(std::ssize(kinds), model.config.vocab_size, 1));
     const index match = state.config().match_layers.empty() ? 0 : state.config().match_layers.front();

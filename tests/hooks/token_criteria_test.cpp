@@ -6,7 +6,6 @@
 #include <cmath>
 #include <cstdint>
 #include <map>
-#include <set>
 #include <vector>
 
 #include "hooks/recorded_run.hpp"
@@ -57,14 +56,6 @@ TEST_F(core_matching_selects, image_tokens_by_their_projection_on_the_attention_
     scores.push_back(dot / std::sqrt(square));
   }
   EXPECT_EQ(run.state.matches().at(0).kept_image_positions, run.defined_image_positions(scores));
-}
-
-TEST(random_score, of_another_seed_is_another_draw_and_no_permutation_of_the_first) {
-  std::set<std::int32_t> scores;
-  constexpr int seeds = 8, places = 64;
-  for (std::uint64_t seed = 0; seed < seeds; ++seed)
-    for (std::int32_t place = 0; place < places; ++place) scores.insert(detail::random_score(seed, 1, place));
-  EXPECT_EQ(scores.size(), static_cast<std::size_t>(seeds * places));
 }
 
 TEST_F(core_matching_selects, random_tokens_by_seed_alone) {

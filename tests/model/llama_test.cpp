@@ -140,6 +140,36 @@ TEST_F(llamas, drop_no_tokens_beyond_their_window) {
   expect_parts(error_text([&] { prompt(too_long, 51); }), "51", "window of 50");
 }
 
+TEST_F(llamas, enter_no_tokens_beyond_their_window_where_others_were_left_out) {
+  llama_config config = support::tiny_config();
+  config.sliding_window = 50;
+  tiny windowed(config);
+  const auto prompt = [&](index tokens) {
+    auto seq = windowed.model.start(windowed.be, 8);
+    const std::vector<std::int32_t> places{0, 7, static_cast<std::int32_t>(tokens) - 1};
+    auto x = support::embedded(windowed, ids_list(3, 1));
+    windowed.model.prefill(windowed.be, seq, x.view(), {{places.data(), 3}, tokens}, 3);
+  };
+  EXPECT_NO_THROW(prompt(50));
+  expect_parts(error_text([&] { prompt(51); }), "51", "window of 50");
+}
+
+TEST_F(llamas, refuse_places_that_rows_of_a_prompt_cannot_have) {
+  const auto refusal = [&](const std::vector<std::int32_t>& places, index tokens) {
+    auto seq = model.model.start(model.be, 0);
+    auto x = support::embedded(model, ids_list{1, 2, 3});
+    const prompt_places where{{places.data(), std::ssize(places)}, tokens};
+    const std::string said = error_text([&] { model.model.prefill(model.be, seq, x.view(), where, 3); });
+    EXPECT_EQ(seq.cache.bytes(), 0u) << "nothing was done";
+    return said;
+  };
+  expect_parts(refusal({0, 4}, 5), "2 rows", "3 rows");
+  expect_parts(refusal({0, 2, 2}, 3), "ascend");
+  expect_parts(refusal({-1, 2, 3}, 4), "from 0");
+  expect_parts(refusal({0, 1, 2}, 5), "5 tokens", "place 2", "end");
+  expect_parts(refusal({0, 1, 200}, 201), "201 tokens", "context of 200");
+}
+
 TEST_F(llamas, refuse_ids_outside_the_vocabulary_and_empty_prompts) {
   auto sequence = model.model.start(model.be, 0);
   for (const std::int32_t id : {-1, 61}) {
@@ -353,6 +383,7 @@ TEST(multimodal_prompt, expands_each_image_token_into_its_rows) {
   EXPECT_EQ(prompt.ids, (ids_list{5, 32, 32, 32, 6, 32, 32, 32, 32, 32, 32}));
   EXPECT_EQ(prompt.size(), 11);
   EXPECT_EQ(prompt.image_tokens(), 9);
+  EXPECT_EQ(prompt.picture_sizes, (std::vector<index>{3, 3, 3}));
   for (std::size_t i = 0; i < prompt.ids.size(); ++i)
     EXPECT_EQ(prompt.kinds[i] == token_kind::image, prompt.ids[i] == 32);
   EXPECT_EQ(expand_images(ids_list{}, 32, 3).size(), 0);

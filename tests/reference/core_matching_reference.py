@@ -17,7 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from margins import Margins, assert_robust, assert_scores_robust
-from selection import Options, activated, core_neurons, keep_tokens, overlaps, random_scores, token_core_counts
+from selection import (
+    Options, activated, core_neurons, keep_tokens, overlaps, random_scores, rarities, token_core_counts
+)
 
 
 @dataclass
@@ -139,11 +141,12 @@ class Run:
         self.caches: list[LayerCache] = []
         self.trace = Trace()
 
-    def prefill(self, embeddings: Tensor, is_image: np.ndarray) -> Tensor:
+    def prefill(self, embeddings: Tensor, is_image: np.ndarray, enters: np.ndarray) -> Tensor:
         """Logits after the prompt [vocabulary]; the FFN of the prompt is always dense."""
         self.prompt_tokens = len(embeddings)
-        tokens = Tokens(np.arange(self.prompt_tokens), is_image, torch.arange(self.prompt_tokens))
-        x = embeddings
+        whole = Tokens(np.arange(self.prompt_tokens), is_image, torch.arange(self.prompt_tokens))
+        tokens = whole.select(np.flatnonzero(enters))
+        x = embeddings[torch.from_numpy(enters)]
         for layer, module in enumerate(self.decoder.layers):
             query, key, value = self.decoder.project(layer, rms_norm(x, module.input_layernorm))
             self.caches.append(LayerCache(key.clone(), value.clone(), tokens.rotary.clone()))
@@ -186,34 +189,47 @@ class Run:
         """Select the layer's core neurons; at a matching layer, the mask of the tokens that go on."""
         options = self.options
         matching = options.drops_tokens and layer in options.match_layers and tokens.is_image.any()
-        by_overlap = matching and options.criterion == "overlap"
-        needs_core = options.neuron_sparse(layer) or (by_overlap and options.reference == "sentence")
+        by_neurons = matching and options.criterion in ("overlap", "rarity", "contrast")
+        needs_core = options.neuron_sparse(layer) or (by_neurons and options.reference == "sentence")
         masks = {"all": np.ones(len(tokens), dtype=bool), "image": tokens.is_image, "text": ~tokens.is_image}
         counted = masks[options.count_over]
 
         def decide(a: np.ndarray) -> tuple[np.ndarray | None, np.ndarray | None]:
             core = core_neurons(a, counted, options) if needs_core else None
-            return core, keep_tokens(self._overlaps(a, core, tokens), options) if by_overlap else None
+            return core, keep_tokens(self._neuron_scores(a, core, tokens), options) if by_neurons else None
 
         core, kept_image = decide(activation)
         if core is not None:
             self.trace.core_neurons[layer] = core
-        if self.shake and (needs_core or by_overlap):
+        if self.shake and (needs_core or by_neurons):
             assert_robust(gate, up, decide, self.shake, f"layer {layer}")
             self.trace.margins.see_signs(gate, up)
             self.trace.margins.see_core_cut(activation, token_core_counts(activation, counted, options))
         if not matching:
             return None
-        scores = self._overlaps(activation, core, tokens) if by_overlap else self._other_scores(layer, tokens, weights)
+        scores = self._neuron_scores(activation, core, tokens) if by_neurons else self._other_scores(layer, tokens, weights)
         return self._kept_rows(layer, tokens, scores)
 
-    def _overlaps(self, activation: np.ndarray, core: np.ndarray | None, tokens: Tokens) -> np.ndarray:
-        reference = np.zeros(activation.shape[1], dtype=bool)
+    def _neuron_scores(self, activation: np.ndarray, core: np.ndarray | None, tokens: Tokens) -> np.ndarray:
+        reference, image = self._reference(activation, core, tokens), activation[tokens.is_image]
+        if self.options.criterion == "rarity":
+            return rarities(image, reference)
+        if self.options.criterion == "contrast":
+            reference[core_neurons(activation, tokens.is_image, self.options)] = 0
+        return overlaps(image, reference > 0)
+
+    def _reference(self, activation: np.ndarray, core: np.ndarray | None, tokens: Tokens) -> np.ndarray:
+        """How many tokens of the reference have each neuron; 1 for each one of a set."""
         if self.options.reference == "anchor":
-            reference = activated(activation)[self._anchor_row(tokens)]
-        else:
-            reference[core] = True
-        return overlaps(activation[tokens.is_image], reference)
+            return activated(activation)[self._anchor_row(tokens)].astype(np.int64)
+        if self.options.reference == "question":
+            behind = np.arange(len(tokens)) > np.flatnonzero(tokens.is_image)[-1]
+            return activated(activation)[behind].sum(axis=0)
+        if self.options.reference == "text":
+            core = core_neurons(activation, ~tokens.is_image, self.options)
+        counts = np.zeros(activation.shape[1], dtype=np.int64)
+        counts[core] = 1
+        return counts
 
     def _anchor_row(self, tokens: Tokens) -> int:
         """The anchor is a position in the whole prompt; it names a text token, which is never dropped."""
@@ -265,16 +281,18 @@ def generate(
     decoder: Decoder,
     embeddings: Tensor,
     is_image: np.ndarray,
+    enters: np.ndarray,
     options: Options,
     steps: int,
     banned_from: int | None = None,
     stop: int | None = None,
     shake: float | None = None,
 ) -> Trace:
-    """Prefill and greedy decode. Ids from `banned_from` on are never picked; `stop` ends the answer and belongs to it."""
+    """Prefill and greedy decode. Tokens outside the mask `enters` never take part. Ids from `banned_from` on are never
+    picked; `stop` ends the answer and belongs to it."""
     assert options.pruning == "everywhere" or options.positions == "original"
     run = Run(decoder, options, shake)
-    logits = run.prefill(embeddings, is_image)
+    logits = run.prefill(embeddings, is_image, enters)
     while True:
         run.trace.logits.append(logits)
         run.trace.generated.append(int(logits[:banned_from].argmax()))

@@ -85,7 +85,7 @@ def _model() -> LlamaForCausalLM:
 
 def _run(model: nn.Module, shake: float | None = None) -> Trace:
     x = torch.from_numpy(STREAMS["input"].values()).to(model.lm_head.weight.dtype)
-    return generate(Decoder(model), x, np.zeros(TOKENS, dtype=bool), OPTIONS, steps=1, shake=shake)
+    return generate(Decoder(model), x, np.zeros(TOKENS, dtype=bool), np.ones(TOKENS, dtype=bool), OPTIONS, steps=1, shake=shake)
 
 
 @torch.no_grad()

@@ -44,10 +44,11 @@ class _SilentNeurons:
 class _Plan:
     """What each layer sees of the prompt in prefill and in decode, and at which rotary positions."""
 
-    def __init__(self, trace: Trace, options: Options, layers: int, tokens: int) -> None:
+    def __init__(self, trace: Trace, options: Options, layers: int, enters: np.ndarray) -> None:
         self.prefill_columns: list[np.ndarray] = []
         self.prefill_positions: list[Tensor] = []
-        alive, position = np.ones(tokens, dtype=bool), torch.arange(tokens)
+        tokens = len(enters)
+        alive, position = enters, torch.arange(tokens)
         for layer in range(layers):
             self.prefill_columns.append(alive)
             self.prefill_positions.append(position)
@@ -80,10 +81,10 @@ def _finish_prefill(text: nn.Module, cache: DynamicCache, plan: _Plan, trace: Tr
 
 
 @torch.no_grad()
-def masked_logits(model: nn.Module, embeddings: Tensor, trace: Trace, options: Options) -> Tensor:
+def masked_logits(model: nn.Module, embeddings: Tensor, enters: np.ndarray, trace: Trace, options: Options) -> Tensor:
     """Logits [steps, vocabulary] of the run in `trace` (its decisions and its ids) without shrinking anything."""
     text = getattr(model.model, "language_model", model.model)
-    plan = _Plan(trace, options, len(text.layers), len(embeddings))
+    plan = _Plan(trace, options, len(text.layers), enters)
     silent = _SilentNeurons(text.layers, trace, options)
     cache = DynamicCache()  # of all tokens: the mask says what a window hides
     window = getattr(text.config, "sliding_window", None) if text.config.model_type == "mistral" else None

@@ -52,7 +52,7 @@ class Item:
 def foretold(decoder: Decoder, item: Item, options: Options) -> tuple[Tensor, int]:
     """Logarithms of what is foretold of each scored token [tokens, vocabulary], and how many image tokens were kept."""
     run = Run(decoder, options, SHAKE)
-    logits = [run.prefill(item.prompt.embeddings, item.prompt.is_image)]
+    logits = [run.prefill(item.prompt.embeddings, item.prompt.is_image, item.prompt.enters())]
     logits += [run.decode(token) for token in item.scored[:-1]]
     text_tokens = int((~item.prompt.is_image).sum())
     kept = [len(positions) for positions in run.trace.kept_positions.values()] or [len(item.prompt.ids)]

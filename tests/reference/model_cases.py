@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from selection import Options, default_match_layer
+from selection import Options, Thinning, default_match_layer
 
 IMAGE_TOKEN = 250
 VOCABULARY = 256
@@ -24,6 +24,7 @@ class RunSpec:
     full: bool = False
     picture: int = 0
     prompt: int = 0
+    thinning: Thinning | None = None
 
 
 @dataclass(frozen=True)
@@ -118,6 +119,18 @@ def _mha_runs() -> tuple[RunSpec, ...]:
         RunSpec("ratio", _tokens(layers, keep="ratio", keep_ratio=0.3, **two)),
         RunSpec("min_tokens", _tokens(layers, strict=True, min_tokens=21)),
         RunSpec("max_tokens", _tokens(layers, max_tokens=4)),
+        RunSpec("rarity", _options(layers, criterion="rarity", reference="question")),
+        RunSpec("rarity_anchor", _tokens(layers, criterion="rarity", reference="anchor", **two)),
+        RunSpec("rarity_sentence", _tokens(layers, criterion="rarity", reference="sentence", keep="ratio", keep_ratio=0.4)),
+        RunSpec("contrast_anchor", _options(layers, criterion="contrast", reference="anchor")),
+        RunSpec("contrast_text", _tokens(layers, criterion="contrast", reference="text", **two)),
+        RunSpec("thinned", DENSE, thinning=Thinning(keep_count=9)),
+        RunSpec(
+            "thinned_rarity",
+            _options(layers, criterion="rarity", reference="question"),
+            thinning=Thinning(keep="ratio", keep_ratio=0.6),
+        ),
+        RunSpec("thinned_random", _tokens(layers, **two), thinning=Thinning("random", keep_count=12, seed=3)),
         RunSpec("attention", _options(layers, criterion="attention")),
         RunSpec("attention_top_k", _tokens(layers, criterion="attention", keep="top_k", keep_count=6, match_layers=(2,))),
         RunSpec("projection", _options(layers, criterion="projection")),
@@ -145,6 +158,8 @@ def _gqa_runs() -> tuple[RunSpec, ...]:
         RunSpec("both", _options(layers), full=True),
         RunSpec("contiguous", _tokens(layers, positions="contiguous", match_layers=(0, 2))),
         RunSpec("later_layers", _tokens(layers, pruning="later_layers")),
+        RunSpec("rarity", _options(layers, criterion="rarity", reference="question", match_layers=(1, 2))),
+        RunSpec("contrast", _tokens(layers, criterion="contrast", reference="text")),
         RunSpec("attention", _tokens(layers, criterion="attention")),
         RunSpec("projection", _tokens(layers, criterion="projection")),
         RunSpec("zero_in_place", _options(layers, pruning="zero_in_place", match_layers=(1, 2))),

@@ -17,10 +17,11 @@ import checkpoints
 import storage
 from core_matching_reference import Decoder, Trace, generate
 from masked_reference import masked_logits
+from margins import TRIALS
 from model_cases import IMAGE_TOKEN, MODEL_CASES, STEPS, ModelCase, RunSpec, prompt_ids
 from pictures import scene
 from preprocess_reference import huggingface_pixel_values
-from selection import Options
+from selection import Options, Thinning, thinned
 
 SHAKE = 1e-5  # of the root mean square of a row; float32 stays below a few 1e-6
 MAX_FLOAT32_ERROR = 2e-5  # of logits and layer outputs against float64, relative to their largest value
@@ -35,6 +36,20 @@ class Prompt:
     embeddings: Tensor
     pixel_values: Tensor | None = None
     image_features: Tensor | None = None
+    thinning: Thinning | None = None
+
+    def enters(self) -> np.ndarray:
+        """Mask of the tokens that enter the decoder, which must not hang on a rounding."""
+        mask = np.ones(len(self.ids), dtype=bool)
+        if self.thinning is None:
+            return mask
+        features, positions = self.image_features.double().numpy(), np.flatnonzero(self.is_image)
+        mask[self.is_image] = thinned(features, positions, self.thinning)
+        rng = np.random.default_rng(0)
+        for _ in range(TRIALS):
+            shaken = features * (1 + SHAKE * rng.standard_normal(features.shape))
+            assert np.array_equal(mask[self.is_image], thinned(shaken, positions, self.thinning)), "choose another seed"
+        return mask
 
 
 def embed(model: nn.Module, ids: list[int], image_token: int | None, pixels: np.ndarray | None) -> Prompt:
@@ -90,6 +105,8 @@ def trace_tensors(prompt: Prompt, exact: Trace, single: Trace, full: bool) -> di
         if prompt.pixel_values is not None:
             tensors |= {"pixel_values": prompt.pixel_values, "image_features": prompt.image_features}
     arrays = {name: tensor.numpy().astype(np.float32) for name, tensor in tensors.items()}
+    if prompt.thinning is not None:
+        arrays["before_decoder.kept_positions"] = np.flatnonzero(prompt.enters()).astype(np.int32)
     arrays |= {f"layers.{layer}.core_neurons": c.astype(np.int32) for layer, c in exact.core_neurons.items()}
     arrays |= {f"layers.{layer}.kept_positions": k.astype(np.int32) for layer, k in exact.kept_positions.items()}
     return arrays
@@ -122,18 +139,23 @@ def verified_run(
     image_token: int | None = None,
     stop: int | None = None,
     shake: float = SHAKE,
+    thinning: Thinning | None = None,
 ) -> Verified:
     prompts = [embed(model, ids, image_token, pixels) for model in (double, single)]
+    for prompt in prompts:
+        prompt.thinning = thinning
+    enters = prompts[0].enters()
+    assert np.array_equal(enters, prompts[1].enters()), "float32: other tokens enter the decoder"
     traces = [
-        generate(Decoder(model), prompt.embeddings, prompt.is_image, options, steps, image_token, stop, check)
+        generate(Decoder(model), prompt.embeddings, prompt.is_image, enters, options, steps, image_token, stop, check)
         for model, prompt, check in zip((double, single), prompts, (shake, None))
     ]
     assert_same_decisions(*traces)
     error = max(relative_error(a, b) for a, b in zip(traces[1].logits, traces[0].logits))
     assert error < MAX_FLOAT32_ERROR, error
-    if options.sparsity == "none":
+    if options.sparsity == "none" and thinning is None:
         assert_dense_is_transformers(single, prompts[1], traces[1], steps)
-    masked = masked_logits(single, prompts[1].embeddings, traces[1], options)
+    masked = masked_logits(single, prompts[1].embeddings, enters, traces[1], options)
     assert relative_error(masked, torch.stack(traces[1].logits)) < MAX_FLOAT32_ERROR, "shrinking is not masking"
     return Verified(prompts[0], *traces, error)
 
@@ -158,12 +180,15 @@ class _Model:
 
     def run(self, spec: RunSpec) -> dict[str, Any]:
         ids, image_token = prompt_ids(self.case, spec.prompt), IMAGE_TOKEN if self.files else None
-        run = verified_run(self.single, self.double, ids, self.pixels(spec), spec.options, STEPS, image_token)
+        pixels = self.pixels(spec)
+        run = verified_run(self.single, self.double, ids, pixels, spec.options, STEPS, image_token, thinning=spec.thinning)
         assert checkpoints.EOS not in run.exact.generated, "the answer ends early"
         file = f"{spec.name}.safetensors"
         storage.write_tensors(self.directory / file, trace_tensors(run.prompt, run.exact, run.single, spec.full))
         entry = {"name": spec.name, "file": file, "picture": self.files[spec.picture] if self.files else None}
         entry |= {"prompt_ids": ids, "options": options_json(spec.options), "full": spec.full}
+        if spec.thinning is not None:
+            entry["thinning"] = asdict(spec.thinning)
         return entry | run.json()
 
 

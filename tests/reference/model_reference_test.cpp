@@ -8,14 +8,17 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <numeric>
 #include <optional>
 #include <ostream>
 #include <set>
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
+#include "corematching/model/llava/thinning.hpp"
 #include "corematching/select.hpp"
 #include "support/conversation.hpp"
 #include "support/reference_model.hpp"
@@ -128,12 +131,26 @@ void expect_decisions(B& be, const core_matching<B>& state, compared_run& run, i
   EXPECT_EQ(matches, state.matches().size());
 }
 
+/// What enters the decoder: of a run that drops image tokens before it, not all.
+thinned_prompt<B> entering(reference_model& m, compared_run& run, const multimodal_prompt& prompt,
+                           matrix<B> features) {
+  if (const auto config = run.thinning()) {
+    thinned_prompt<B> left = thin(m.be, prompt, features.view(), 0, *config);
+    EXPECT_EQ(left.places, run.expected<std::int32_t>("before_decoder.kept_positions"));
+    return left;
+  }
+  std::vector<std::int32_t> places(static_cast<std::size_t>(prompt.size()));
+  std::iota(places.begin(), places.end(), 0);
+  return {prompt, std::move(places), std::move(features)};
+}
+
 /// Prefills and decodes greedily for as many steps as are stored; returns the logits of all steps.
 std::vector<float> run_again(reference_model& m, compared_run& run, std::vector<std::int32_t>& generated) {
   const llama<B>& language = m.language();
-  const matrix<B> features = image_features(m, run);
   const multimodal_prompt prompt = m.prompt(run);
-  matrix<B> x = embed_prompt(m.be, language, prompt, features.view());
+  const thinned_prompt<B> entered = entering(m, run, prompt, image_features(m, run));
+  matrix<B> x = embed_prompt(m.be, language, entered.prompt, entered.image_features.view());
+  const prompt_places places{{entered.places.data(), x.rows()}, prompt.size()};
   std::vector<float> embedded;
   download_values(m.be, x.view(), embedded);
   expect_near(embedded, run, "inputs_embeds");
@@ -146,11 +163,12 @@ std::vector<float> run_again(reference_model& m, compared_run& run, std::vector<
     state.emplace(m.be, run.config(), language.config().layers, shape_of(language.config()));
     state->begin_prompt(0, prompt.kinds);
     logits = with_prefill_hook(*state, [&](auto hook) {
-      return language.prefill(m.be, seq, x.view(), prompt.size(), chain{record_hook<B>(recording), hook});
+      return language.prefill(m.be, seq, x.view(), places, prompt.size(),
+                              chain{record_hook<B>(recording), hook});
     });
     expect_decisions(m.be, *state, run, language.config().layers, recording);
   } else {
-    logits = language.prefill(m.be, seq, x.view(), prompt.size(), record_hook<B>(recording));
+    logits = language.prefill(m.be, seq, x.view(), places, prompt.size(), record_hook<B>(recording));
   }
   expect_layers(recording, run);
 

@@ -147,7 +147,7 @@ class Answer:
 
 @torch.no_grad()
 def walked(run: PolicyRun, prompt: Prompt, banned_from: int | None) -> Answer:
-    logits = [run.prefill(prompt.embeddings, prompt.is_image)]
+    logits = [run.prefill(prompt.embeddings, prompt.is_image, prompt.enters())]
     ids = [int(logits[0][:banned_from].argmax())]
     while len(ids) < STEPS:
         logits.append(run.decode(ids[-1]))

@@ -19,8 +19,10 @@ class Options:
     rho: float = 0.2
     beta: float = 0.4
     match_layers: tuple[int, ...] = ()
-    criterion: str = "overlap"  # overlap | attention | projection | random
-    reference: str = "sentence"  # sentence: the layer's core neurons | anchor: one token's activated neurons
+    criterion: str = "overlap"  # overlap | rarity | contrast | attention | projection | random
+    # sentence: the layer's core neurons | anchor: one token's activated neurons | question: those of every token behind the
+    # image | text: core neurons counted over text alone
+    reference: str = "sentence"
     anchor: int = -5
     count_over: str = "all"  # all | text | image
     core_count: str = "per_token"  # per_token | mean_count
@@ -43,6 +45,17 @@ class Options:
     def neuron_sparse(self, layer: int) -> bool:
         begin, end = self.neuron_layers or (0, layer + 1)
         return self.sparsity in ("neurons", "both") and begin <= layer < end
+
+
+@dataclass(frozen=True)
+class Thinning:
+    """Which image tokens enter the decoder; the field names are those of reference.json."""
+
+    criterion: str = "duplication"  # duplication | random
+    keep: str = "top_k"  # top_k | ratio
+    keep_count: int | None = None
+    keep_ratio: float | None = None
+    seed: int = 0
 
 
 def default_match_layer(layers: int) -> int:
@@ -88,6 +101,13 @@ def overlaps(activation: np.ndarray, reference: np.ndarray) -> np.ndarray:
     return (activated(activation) & reference).sum(axis=1)
 
 
+def rarities(activation: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """m(x) = sum over n in Gamma(x) of c_n round(256 log2(T / max(1, i_n))) of image tokens, `reference` holding c_n."""
+    fires = activated(activation)
+    weights = np.round(256 * np.log2(len(fires) / np.maximum(1, fires.sum(axis=0)))).astype(np.int64)
+    return fires.astype(np.int64) @ (reference.astype(np.int64) * weights)
+
+
 def splitmix64(x: int) -> int:
     x = (x + 0x9E3779B97F4A7C15) & MASK64
     x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & MASK64
@@ -96,7 +116,28 @@ def splitmix64(x: int) -> int:
 
 
 def random_scores(seed: int, layer: int, positions: np.ndarray) -> np.ndarray:
-    return np.array([splitmix64(splitmix64(seed) ^ ((layer << 32) | int(p))) >> 33 for p in positions], dtype=np.int64)
+    return np.array([splitmix64(splitmix64(seed) ^ ((layer << 32 & MASK64) | int(p))) >> 33 for p in positions], dtype=np.int64)
+
+
+def farthest_first(features: np.ndarray, count: int) -> np.ndarray:
+    """Bool mask of `count` rows: the one nearest their mean by cosine, then always the one least like those chosen."""
+    unit = features / np.linalg.norm(features, axis=1, keepdims=True)
+    chosen = [int(np.argmax(unit @ features.mean(axis=0)))]
+    while len(chosen) < min(count, len(features)):
+        likeness = (unit @ unit[chosen].T).max(axis=1)
+        likeness[chosen] = np.inf
+        chosen.append(int(np.argmin(likeness)))
+    mask = np.zeros(len(features), dtype=bool)
+    mask[chosen] = True
+    return mask
+
+
+def thinned(features: np.ndarray, positions: np.ndarray, thinning: Thinning) -> np.ndarray:
+    """Bool mask of the image tokens with these features, at these positions, that enter the decoder."""
+    share = Options(keep=thinning.keep, keep_count=thinning.keep_count, keep_ratio=thinning.keep_ratio)
+    if thinning.criterion == "random":
+        return keep_tokens(random_scores(thinning.seed, -1, positions), share)
+    return farthest_first(features, int(keep_tokens(np.zeros(len(features)), share).sum()))
 
 
 def by_rank(scores: np.ndarray) -> np.ndarray:

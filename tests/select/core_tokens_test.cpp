@@ -50,7 +50,7 @@ class core_tokens_by : public testing::Test {
     return scores;
   }
 };
-using score_types = testing::Types<std::int32_t, float, double>;
+using score_types = testing::Types<std::int32_t, std::int64_t, float, double>;
 TYPED_TEST_SUITE(core_tokens_by, score_types);
 
 TYPED_TEST(core_tokens_by, any_rule_keeps_what_sorting_and_measuring_gives) {
@@ -153,6 +153,27 @@ TEST(core_tokens, nan_is_an_error_for_every_rule_and_infinity_for_distances) {
   EXPECT_EQ(test::message_of([&] { kept(infinite); }),
             "score of token 2 is infinite, which max_distance cannot measure");
   EXPECT_EQ(kept(infinite, {.rule = keep_rule::top_k}), indices{2});
+}
+
+TEST(core_tokens, scores_of_64_bits_are_measured_exactly_or_refused) {
+  // In binary64 all of them are 2^59.
+  constexpr std::int64_t high = std::int64_t{1} << 59;
+  EXPECT_EQ(kept(std::vector<std::int64_t>{high + 4, high + 1, high, high}), (indices{0, 1}));
+  EXPECT_EQ(test::message_of([&] {
+              kept(std::vector<std::int64_t>{high * 8 - 1, 0, 3});
+            }),
+            "scores of 3 tokens from 4611686018427387903 to 0 lie too far apart to be measured");
+  EXPECT_EQ(kept(std::vector<std::int64_t>{high * 8 - 1, 0, 3}, {.rule = keep_rule::top_k}), indices{0});
+}
+
+TEST(core_tokens, a_share_or_a_number_is_known_before_the_scores) {
+  std::mt19937 random(45);
+  for (int round = 0; round < 300; ++round) {
+    keep_options options = random_options(random);
+    if (options.rule == keep_rule::max_distance) options.rule = keep_rule::ratio;
+    const std::vector<std::int32_t> scores(static_cast<std::size_t>(1 + test::below(60, random)));
+    ASSERT_EQ(kept_count(options, std::ssize(scores)), std::ssize(kept(scores, options)));
+  }
 }
 
 TEST(core_tokens, options_out_of_range_are_named) {

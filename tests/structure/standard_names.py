@@ -7,7 +7,7 @@ import re
 NAMES_OF = {
     "algorithm": "adjacent_find all_of any_of clamp copy copy_n count count_if equal fill fill_n find find_if find_if_not lower_bound make_heap max "
                  "max_element min min_element minmax mismatch none_of nth_element partition_point pop_heap push_heap remove_if reverse rotate "
-                 "search sort stable_sort transform unique upper_bound partial_sort copy_if generate binary_search",
+                 "search sort stable_sort transform unique upper_bound partial_sort copy_if generate binary_search set_difference",
     "array": "array",
     "atomic": "atomic atomic_flag atomic_ref atomic_signal_fence atomic_thread_fence memory_order_acq_rel "
               "memory_order_acquire memory_order_relaxed memory_order_release memory_order_seq_cst",

@@ -41,17 +41,28 @@ class conversation {
         state(tiny.be, std::move(config), tiny.config.layers, corematching::shape_of(tiny.config)),
         sequence(tiny.model.start(tiny.be, headroom)) {}
 
-  /// Logits after a prompt of these kinds, whose ids follow from `seed`.
-  std::vector<float> prompt(std::string_view letters, unsigned seed = 1, index ffn_rows = 1000) {
+  /// Logits after a prompt of these kinds, whose ids follow from `seed`; tokens at the places `left_out` do
+  /// not enter the decoder.
+  std::vector<float> prompt(std::string_view letters, unsigned seed = 1, index ffn_rows = 1000,
+                            const std::vector<std::int32_t>& left_out = {}) {
     const token_kinds kinds = kinds_of(letters);
     const auto ids = random_ids(std::ssize(kinds), tiny_.config.vocab_size, seed);
     const std::int32_t first = sequence.next_position;
     state.begin_prompt(first, kinds);
-    auto x = embedded(tiny_, ids);
+    std::vector<std::int32_t> places, entering;
+    for (std::int32_t place = 0; place < std::ssize(ids); ++place) {
+      if (std::ranges::count(left_out, place) > 0) continue;
+      places.push_back(place);
+      entering.push_back(ids[static_cast<std::size_t>(place)]);
+    }
+    auto x = embedded(tiny_, entering);
+    const corematching::prompt_places where{{places.data(), std::ssize(places)}, std::ssize(ids)};
     const auto logits = corematching::with_prefill_hook(state, [&](auto&& hook) {
-      return tiny_.model.prefill(tiny_.be, sequence, x.view(), ffn_rows, hook);
+      return tiny_.model.prefill(tiny_.be, sequence, x.view(), where, ffn_rows, hook);
     });
-    for (std::size_t i = 0; i < ids.size(); ++i) remember(ids[i], first + static_cast<std::int32_t>(i));
+    for (std::int32_t place = 0; place < std::ssize(ids); ++place)
+      remember(ids[static_cast<std::size_t>(place)], first + place,
+               std::ranges::binary_search(places, place));
     ++pass_;
     return logits;
   }
@@ -99,17 +110,18 @@ class conversation {
   }
 
  private:
-  static constexpr index after_all_layers = std::numeric_limits<index>::max();
+  static constexpr index after_all_layers = std::numeric_limits<index>::max(), never_entered = -1;
 
   struct token {
     std::int32_t id;
     int pass;                            // the call of the model that computed it
-    std::vector<index> dropped_at;       // matching layers that did not keep it
+    std::vector<index> dropped_at;       // matching layers that did not keep it; never_entered before all
     std::vector<twin::neurons> neurons;  // computed in each layer; empty in a prompt, which computes all
   };
 
-  void remember(std::int32_t id, std::int32_t position) {
+  void remember(std::int32_t id, std::int32_t position, bool entered) {
     token t{id, pass_, {}, {}};
+    if (!entered) t.dropped_at.push_back(never_entered);
     for (const auto& match : state.matches())
       if (!std::ranges::binary_search(match.kept_positions, position)) t.dropped_at.push_back(match.layer);
     tokens_.push_back(std::move(t));
@@ -118,6 +130,7 @@ class conversation {
   bool zeroes() const { return state.config().pruning == corematching::pruning_mode::zero_in_place; }
   // Whether `layer` of the token's own pass has it.
   bool lives(const token& t, index layer) const {
+    if (!t.dropped_at.empty() && t.dropped_at.front() == never_entered) return false;
     return zeroes() || t.dropped_at.empty() || t.dropped_at.front() >= layer;
   }
   // Whether the layer's cache has it in later passes.

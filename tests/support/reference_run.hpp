@@ -6,6 +6,7 @@
 #include <cstring>
 #include <filesystem>
 #include <map>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -14,6 +15,7 @@
 #include "corematching/io/json.hpp"
 #include "corematching/io/mapped_file.hpp"
 #include "corematching/io/safetensors.hpp"
+#include "corematching/model/llava/thinning.hpp"
 
 namespace corematching::test {
 
@@ -36,11 +38,16 @@ inline core_matching_config config_of(const io::json& o) {
   config.seed = o.at("seed");
   config.criterion = named<token_criterion>(o, "criterion",
                                             {{"overlap", token_criterion::overlap},
+                                             {"rarity", token_criterion::rarity},
+                                             {"contrast", token_criterion::contrast},
                                              {"attention", token_criterion::attention},
                                              {"projection", token_criterion::projection},
                                              {"random", token_criterion::random}});
-  config.reference = named<reference_set>(
-      o, "reference", {{"sentence", reference_set::sentence}, {"anchor", reference_set::anchor}});
+  config.reference = named<reference_set>(o, "reference",
+                                          {{"sentence", reference_set::sentence},
+                                           {"anchor", reference_set::anchor},
+                                           {"question", reference_set::question},
+                                           {"text", reference_set::text}});
   config.count_over = named<counted_tokens>(
       o, "count_over",
       {{"all", counted_tokens::all}, {"text", counted_tokens::text}, {"image", counted_tokens::image}});
@@ -68,6 +75,20 @@ inline core_matching_config config_of(const io::json& o) {
   return config;
 }
 
+/// How a stored run drops image tokens before the decoder.
+inline thinning_config thinning_of(const io::json& o) {
+  using select::keep_rule;
+  thinning_config config;
+  config.criterion = named<thinning_criterion>(
+      o, "criterion",
+      {{"duplication", thinning_criterion::duplication}, {"random", thinning_criterion::random}});
+  config.keep.rule = named<keep_rule>(o, "keep", {{"top_k", keep_rule::top_k}, {"ratio", keep_rule::ratio}});
+  if (!o.at("keep_count").is_null()) config.keep.count = o.at("keep_count");
+  if (!o.at("keep_ratio").is_null()) config.keep.ratio = o.at("keep_ratio");
+  config.seed = o.at("seed");
+  return config;
+}
+
 class reference_run {
  public:
   reference_run(std::filesystem::path directory, io::json description)
@@ -81,6 +102,10 @@ class reference_run {
   bool pads() const { return description_.at("options").at("image_fit") == "pad"; }
   bool is_sparse() const { return description_.at("options").at("sparsity") != "none"; }
   core_matching_config config() const { return config_of(description_.at("options")); }
+  std::optional<thinning_config> thinning() const {
+    if (!description_.contains("thinning")) return std::nullopt;
+    return thinning_of(description_.at("thinning"));
+  }
   std::vector<std::int32_t> prompt_ids() const { return description_.at("prompt_ids"); }
   std::vector<std::int32_t> generated_ids() const { return description_.at("generated_ids"); }
 

@@ -20,6 +20,7 @@
 #include "corematching/model/llava/multimodal_prompt.hpp"
 #include "corematching/model/picture/image_processor.hpp"
 #include "llava/console.hpp"
+#include "llava/decoder_input.hpp"
 #include "llava/loaded_model.hpp"
 #include "llava/measure/prediction.hpp"
 #include "llava/measure/run.hpp"
@@ -71,7 +72,7 @@ class measurement {
   }
 
   static bool drops_tokens(const scored_item& item, const configuration& one) {
-    return one.how.sparsity.sparse_tokens && item.prompt.image_tokens() > 0;
+    return driver::drops_tokens(one.how) && item.prompt.image_tokens() > 0;
   }
 
   // The tokens of the item's picture.
@@ -91,31 +92,44 @@ class measurement {
       const configuration& one = plan_.configurations[i];
       if (drops_tokens(item, one)) continue;
       states[i] = started(item, one);
-      hook.add(*states[i]);
+      if (states[i]) hook.add(*states[i]);
       rows = std::max(rows, ffn_rows(one.how, item.prompt.size()));
     }
     sequence<B> seq = empty_sequence(item);
-    const std::vector<float> first = read(seq, item, rows, hook);
+    decoder_input<B> input = entering(item, std::nullopt);
+    const std::vector<float> first = read(seq, input, rows, hook);
     runs.front() = measured_densely(seq, item, first);
     for (std::size_t i = 0; i < states.size(); ++i) {
-      if (!states[i]) continue;
+      if (drops_tokens(item, plan_.configurations[i])) continue;
       seq.take_back(std::ssize(item.scored) - 1);
-      runs[1 + i] = compared(seq, item, first, *states[i]);
+      runs[1 + i] = compared(seq, item, first, states[i].get(), item.prompt.image_tokens());
     }
   }
 
   tally measured_alone(const scored_item& item, const configuration& one) {
     const auto state = started(item, one);
     sequence<B> seq = empty_sequence(item);
-    const std::vector<float> first = with_prefill_hook(
-        *state, [&](auto hook) { return read(seq, item, ffn_rows(one.how, item.prompt.size()), hook); });
-    return compared(seq, item, first, *state);
+    decoder_input<B> input = entering(item, thinning_of(one.how));
+    const index rows = ffn_rows(one.how, input.x.rows());
+    const std::vector<float> first =
+        state ? with_prefill_hook(*state, [&](auto hook) { return read(seq, input, rows, hook); })
+              : read(seq, input, rows, no_hook{});
+    const index entered =
+        input.thinned ? std::ssize(input.thinned->kept_image_positions) : item.prompt.image_tokens();
+    return compared(seq, item, first, state.get(), entered);
   }
 
+  // Null where the decoder leaves nothing out.
   std::unique_ptr<core_matching<B>> started(const scored_item& item, const configuration& one) {
-    auto state = std::make_unique<core_matching<B>>(*sparsity_of(be_, one.how, language().config()));
-    state->begin_prompt(0, item.prompt.kinds);
+    auto sparsity = sparsity_of(be_, one.how, language().config());
+    if (!sparsity) return nullptr;
+    auto state = std::make_unique<core_matching<B>>(std::move(*sparsity));
+    state->begin_prompt(0, item.prompt.kinds, item.prompt.picture_sizes);
     return state;
+  }
+
+  decoder_input<B> entering(const scored_item& item, const std::optional<thinning_config>& thinning) {
+    return make_decoder_input(be_, language(), item.prompt, features_, 0, thinning);
   }
 
   sequence<B> empty_sequence(const scored_item& item) {
@@ -125,9 +139,8 @@ class measurement {
 
   // Logits behind the prompt.
   template <class Hook>
-  std::vector<float> read(sequence<B>& seq, const scored_item& item, index rows, Hook&& hook) {
-    matrix<B> x = embed_prompt(be_, language(), item.prompt, std::as_const(features_).view());
-    return language().prefill(be_, seq, x.view(), rows, hook);
+  std::vector<float> read(sequence<B>& seq, decoder_input<B>& input, index rows, Hook&& hook) {
+    return language().prefill(be_, seq, input.x.view(), input.where(), rows, hook);
   }
 
   // `first` are the logits behind the prompt.
@@ -146,18 +159,19 @@ class measurement {
     return sums;
   }
 
-  // Beside the dense run of the same item.
+  // Beside the dense run of the same item; of its image tokens `entered` were not dropped before the decoder.
   tally compared(sequence<B>& seq, const scored_item& item, const std::vector<float>& first,
-                 const core_matching<B>& state) {
+                 const core_matching<B>* state, index entered) {
     const auto compare = [this](index i, const prediction& now, tally& sums) {
       const prediction& dense = dense_[static_cast<std::size_t>(i)];
       sums.divergence += dense.divergence_to(now);
       sums.agreed += now.likeliest() == dense.likeliest();
     };
     tally sums =
-        with_decode_hook(&state, [&](const auto& hook) { return decoded(seq, item, first, hook, compare); });
-    const auto& matches = state.matches();
-    sums.kept_image_tokens = matches.empty() ? sums.image_tokens : matches.back().kept_image_positions.size();
+        with_decode_hook(state, [&](const auto& hook) { return decoded(seq, item, first, hook, compare); });
+    const bool matched = state != nullptr && !state->matches().empty();
+    sums.kept_image_tokens =
+        matched ? state->matches().back().kept_image_positions.size() : static_cast<std::uint64_t>(entered);
     return sums;
   }
 

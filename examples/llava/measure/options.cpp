@@ -13,6 +13,7 @@
 #include "llava/file_option.hpp"
 #include "llava/option_checks.hpp"
 #include "llava/option_groups.hpp"
+#include "llava/sparse_hooks.hpp"
 
 namespace corematching::driver {
 namespace {
@@ -88,7 +89,7 @@ configuration parse_configuration(const std::string& given, const options& base)
   const std::string where = "--config \"" + name + "\": ";
   try {
     configuration made{name, text, parse_sparsity(text, base), {}};
-    require(made.how.sparsity.sparse_neurons || made.how.sparsity.sparse_tokens,
+    require(is_sparse(made.how) || made.how.thin,
             "--sparsity: nothing is left out, and the dense run is measured anyway");
     return made;
   } catch (const error& problem) {
@@ -146,6 +147,7 @@ std::vector<configuration> with_single_layers(const std::vector<configuration>& 
       configuration& one = all.emplace_back(whole);
       one.layer = layer;
       one.how.sparsity.sparse_tokens = false;
+      one.how.thin.reset();
       one.how.sparsity.neuron_layers_begin = layer;
       one.how.sparsity.neuron_layers_end = layer + 1;
     }

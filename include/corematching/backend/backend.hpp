@@ -180,17 +180,18 @@ concept cache_operations = requires(B& be, typename V::cached cached, typename V
 
 // What core neurons and core tokens are found with (the rules themselves live in select/).
 template <class B, class V = backend_types<B>>
-concept selection_operations = requires(B& be, typename V::in x, typename V::words bits,
-                                        typename V::counts counts,
-                                        vector_view<const std::uint64_t, typename B::space> set, double rho,
-                                        std::optional<typename V::ids> rows,
-                                        vector_view<const std::int32_t, typename B::space> frequency,
-                                        core_count rule, double beta) {
+concept selection_operations = requires(
+    B& be, typename V::in x, typename V::words bits, typename V::counts counts,
+    vector_view<const std::uint64_t, typename B::space> set, double rho, std::optional<typename V::ids> rows,
+    vector_view<const std::int32_t, typename B::space> frequency, core_count rule, double beta,
+    vector_view<std::uint64_t, typename B::space> placed, vector_view<std::uint64_t> host) {
   be.activated_neurons(bits, counts, x);                      // Γ of every row, and its size
   be.count_core_neurons(counts, x, counts, rho, rule, rows);  // f(n) += rows x with n in C_rho(x)
   { be.core_neurons(frequency, beta).indices() } -> std::convertible_to<typename V::ids>;
   { be.core_neurons(frequency, beta).bits() } -> std::convertible_to<decltype(set)>;
   be.overlap(counts, bits, set);  // m(x) = |Γ(x) ∩ set|
+  be.upload(placed, host);
+  be.download(host, placed);
 };
 
 // What other rules than the paper's need: weights of attention to choose tokens by, and the released code's

@@ -2,18 +2,22 @@
 // CoreMatching (arXiv 2505.19235) as two hooks over one decoder: while the prompt is prefilled, one observes
 // FFN activations, finds each layer's core neurons, and keeps core tokens at the matching layers; while the
 // answer is decoded, the other asks for the core neurons alone. Their shared state belongs to one sequence.
-// What they do is in core_matching_steps.hpp; options that are there for comparison have headers of their
-// own: token_criteria.hpp, core_matching_attention.hpp, released_code.hpp.
+// What they do is in core_matching_steps.hpp, how image tokens are scored in core_matching_scores.hpp;
+// options that are there for comparison have headers of their own: token_criteria.hpp,
+// core_matching_attention.hpp, released_code.hpp.
 #pragma once
 
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <map>
+#include <optional>
 #include <span>
 #include <utility>
 #include <vector>
 
 #include "corematching/hooks/core_matching_config.hpp"
+#include "corematching/hooks/kept_tokens.hpp"
 #include "corematching/hooks/prompt_tokens.hpp"
 #include "corematching/nn/hook.hpp"
 #include "corematching/nn/scratch.hpp"
@@ -27,6 +31,7 @@ struct token_match {
   std::vector<std::int32_t> kept_positions;        // original positions of all tokens that go on
   std::vector<std::int32_t> kept_image_positions;  // the image tokens among them
   index image_tokens = 0;                          // that were alive before
+  std::vector<token_group> groups = {};            // one for each picture, or one for all of them
 };
 
 template <selecting_backend B>
@@ -45,15 +50,25 @@ class core_matching {
     config_.validate(layers, shape.intermediate_size);
     frequency_.reserve(static_cast<std::size_t>(layers));
     const std::vector<std::int32_t> zeros(static_cast<std::size_t>(shape.intermediate_size), 0);
+    const auto all_zero = [&] {
+      auto frequency = be.template allocate<std::int32_t>(shape.intermediate_size);
+      be.upload(frequency.view(), {zeros.data(), std::ssize(zeros)});
+      return frequency;
+    };
     for (index layer = 0; layer < layers; ++layer) {
-      frequency_.push_back(be.template allocate<std::int32_t>(shape.intermediate_size));
-      be.upload(frequency_.back().view(), {zeros.data(), std::ssize(zeros)});
+      frequency_.push_back(all_zero());
+      if (!contrasts_at(layer)) continue;
+      contrast_[layer].emplace(token_kind::image, all_zero());
+      if (config_.is_matched_with(reference_set::text))
+        contrast_[layer].emplace(token_kind::text, all_zero());
     }
   }
 
   /// Announces a prompt: `kinds` of its tokens, the first of which stands at original position
-  /// `first_position`. Frequencies of earlier prompts of the same sequence go on counting.
-  void begin_prompt(std::int32_t first_position, std::span<const token_kind> kinds);
+  /// `first_position`, and how many image tokens each of its pictures has (nothing: all are of one).
+  /// Frequencies of earlier prompts of the same sequence go on counting.
+  void begin_prompt(std::int32_t first_position, std::span<const token_kind> kinds,
+                    std::span<const index> picture_sizes = {});
 
   const core_matching_config& config() const { return config_; }
   /// One entry for each matching layer that saw image tokens of the current prompt.
@@ -89,36 +104,50 @@ class core_matching {
   };
 
   using activation_view = matrix_view<const float, space>;
+  using set_view = vector_view<const std::uint64_t, space>;  // neurons, as bits
+  using set_rows = matrix_view<const std::uint64_t, space>;
+  using frequencies = typename B::template buffer<std::int32_t>;
 
   bool matches_at(index layer) const { return config_.matches_at(layer, layers_); }
-  bool matches_core_neurons_at(index layer) const { return matches_at(layer) && config_.matches_sentence(); }
+  bool matches_core_neurons_at(index layer) const {
+    return matches_at(layer) && config_.is_matched_with(reference_set::sentence);
+  }
+  bool contrasts_at(index layer) const {
+    return matches_at(layer) && config_.criterion == token_criterion::contrast;
+  }
   bool needs_core_neurons(index layer) const {
     return config_.decodes_sparsely(layer, layers_) || matches_core_neurons_at(layer);
   }
   bool needs_activated_neurons(index layer) const {
-    return needs_core_neurons(layer) || (matches_at(layer) && config_.matches_anchor());
+    return needs_core_neurons(layer) || (matches_at(layer) && config_.matches_neurons());
   }
 
   void observe(const layer_context<B>& at, activation_view activation);
   void observe(const layer_context<B>& at, const attention_inputs<B>& in);
   token_selection keep(const layer_context<B>& at);
   void count_core_neurons(const layer_context<B>& at, activation_view activation,
-                          vector_view<std::int32_t, space> activated);
+                          vector_view<std::int32_t, space> activated, std::optional<token_kind> counted,
+                          frequencies& frequency);
   void choose_core_neurons(index layer, B& be);
   void find_silent_layers();
-  std::vector<std::int32_t> best_rows(const layer_context<B>& at,
-                                      const std::vector<std::int32_t>& image_rows);
+  detail::kept_images best_rows(const layer_context<B>& at, std::vector<prompt_tokens::rows> pictures);
+  set_rows activated_sets(const layer_context<B>& at) const;
+  std::vector<std::int32_t> overlap_scores(const layer_context<B>& at, set_view reference);
   std::vector<std::int32_t> overlap_scores(const layer_context<B>& at);
-  void keep_rows(const layer_context<B>& at, const std::vector<std::int32_t>& image_rows,
-                 const std::vector<std::int32_t>& best);
+  std::vector<std::int32_t> contrast_scores(const layer_context<B>& at);
+  std::vector<std::int64_t> rarity_scores(const layer_context<B>& at,
+                                          const std::vector<prompt_tokens::rows>& pictures);
+  std::vector<std::int32_t> reference_counts(const layer_context<B>& at, std::span<const std::uint64_t> sets);
+  void keep_rows(const layer_context<B>& at, detail::kept_images best);
   token_selection prune(const layer_context<B>& at);
 
   core_matching_config config_;
   index layers_;
   decoder_shape shape_;
 
-  std::vector<typename B::template buffer<std::int32_t>> frequency_;  // f(n) of each layer
-  std::vector<neuron_set> sets_;                                      // C_ρ^β of each layer
+  std::vector<frequencies> frequency_;                           // f(n) of each layer
+  std::vector<neuron_set> sets_;                                 // C_ρ^β of each layer
+  std::map<index, std::map<token_kind, frequencies>> contrast_;  // f(n) over image or text, where contrasted
 
   prompt_tokens tokens_;                                 // of the current prompt
   std::vector<token_match> matches_;                     // of its matching layers
@@ -168,4 +197,5 @@ class core_matching<B>::decode_hook {
 }  // namespace corematching
 
 #include "corematching/hooks/core_matching_attention.hpp"
+#include "corematching/hooks/core_matching_scores.hpp"
 #include "corematching/hooks/core_matching_steps.hpp"

@@ -4,9 +4,11 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <optional>
+#include <string_view>
 #include <vector>
 
 #include "corematching/core/core_count.hpp"
@@ -20,13 +22,19 @@ namespace corematching {
 /// Whose activations are counted in f(n).
 enum class counted_tokens : std::uint8_t { all, text, image };
 
-/// What the neurons of an image token are matched with: the sentence's core neurons (the paper), or Γ of one
-/// text token (the authors' released code).
-enum class reference_set : std::uint8_t { sentence, anchor };
+/// What the neurons of an image token are matched with: the sentence's core neurons (the paper); Γ of one
+/// text token (the authors' released code); Γ of every text token behind the last picture; or the core
+/// neurons counted over text alone.
+enum class reference_set : std::uint8_t { sentence, anchor, question, text };
 
-/// By which score image tokens are kept: shared neurons (CoreMatching); the attention that the last prompt
-/// token pays (FastV); the projection of the weighted value on the attention output; or chance.
-enum class token_criterion : std::uint8_t { overlap, attention, projection, random };
+/// By which score image tokens are kept: shared neurons (CoreMatching); these weighted by how few image
+/// tokens have them (select/rarity.hpp), or without those that are core neurons of the image
+/// (select/contrast.hpp); the attention that the last prompt token pays (FastV); the projection of the
+/// weighted value on the attention output; or chance.
+enum class token_criterion : std::uint8_t { overlap, rarity, contrast, attention, projection, random };
+
+/// Among which image tokens the rule keeps some: those of each picture for itself, or all of a prompt's.
+enum class kept_among : std::uint8_t { each, all };
 
 /// What happens to a dropped token: it goes everywhere; its cache entries stay in the layers up to the
 /// matching one (FastV); or nothing but the matching layer's keys and values is set to zero (the released
@@ -35,6 +43,16 @@ enum class pruning_mode : std::uint8_t { everywhere, later_layers, zero_in_place
 
 /// Positions of kept tokens after a matching layer: their own, or 0, 1, ...
 enum class position_policy : std::uint8_t { original, contiguous };
+
+/// As options of programs name them.
+constexpr std::string_view name_of(reference_set set) {
+  constexpr std::string_view names[] = {"sentence", "anchor", "question", "text"};
+  return names[static_cast<std::size_t>(set)];
+}
+constexpr std::string_view name_of(token_criterion criterion) {
+  constexpr std::string_view names[] = {"overlap", "rarity", "contrast", "attention", "projection", "random"};
+  return names[static_cast<std::size_t>(criterion)];
+}
 
 struct core_matching_config {
   bool sparse_neurons = true;  // decode with core neurons only
@@ -49,9 +67,10 @@ struct core_matching_config {
 
   std::vector<index> match_layers = {};  // empty: one, at round(10 L / 32)
   token_criterion criterion = token_criterion::overlap;
-  reference_set reference = reference_set::sentence;
+  std::optional<reference_set> reference = {};  // nothing: see matched_with()
   index anchor = -5;  // position of the anchor token, counted from the end of the prompt if negative
   select::keep_options keep = {};
+  kept_among among = kept_among::each;
   pruning_mode pruning = pruning_mode::everywhere;
   position_policy positions = position_policy::original;
   std::uint64_t seed = 0;  // of the criterion `random`
@@ -71,15 +90,26 @@ struct core_matching_config {
             "matching layers must ascend");
     require(positions == position_policy::original || pruning == pruning_mode::everywhere,
             "contiguous positions need pruning everywhere: other modes leave dropped tokens in some caches");
+    require(!reference || !matches_neurons() || can_match(*reference), "the criterion ", name_of(criterion),
+            " is not matched with the reference ", name_of(*reference));
     keep.validate();
   }
 
-  /// Whether the neurons of image tokens are matched with core neurons of the sentence, or with the anchor's.
-  bool matches_sentence() const {
-    return sparse_tokens && criterion == token_criterion::overlap && reference == reference_set::sentence;
+  /// Whether the criterion looks at neurons, and so has a reference.
+  bool matches_neurons() const {
+    return criterion == token_criterion::overlap || criterion == token_criterion::rarity ||
+           criterion == token_criterion::contrast;
   }
-  bool matches_anchor() const {
-    return sparse_tokens && criterion == token_criterion::overlap && reference == reference_set::anchor;
+  /// What such a criterion matches with: what was chosen, or else the sentence for overlap, the question for
+  /// rarity, and the anchor for contrast.
+  reference_set matched_with() const {
+    if (reference) return *reference;
+    if (criterion == token_criterion::rarity) return reference_set::question;
+    return criterion == token_criterion::contrast ? reference_set::anchor : reference_set::sentence;
+  }
+  /// Whether tokens are dropped by what they share with this reference.
+  bool is_matched_with(reference_set with) const {
+    return sparse_tokens && matches_neurons() && matched_with() == with;
   }
   /// The kind of the tokens that are counted in f(n); nothing: all are.
   std::optional<token_kind> counted_kind() const {
@@ -101,6 +131,18 @@ struct core_matching_config {
 
   /// Layer 10 of 32, as in the paper's figures, in proportion.
   static index default_match_layer(index layers) { return (20 * layers + 32) / 64; }
+
+ private:
+  // Whether that is a reference of the criterion.
+  bool can_match(reference_set with) const {
+    switch (with) {
+      case reference_set::sentence: return criterion != token_criterion::contrast;
+      case reference_set::anchor: return true;
+      case reference_set::question: return criterion == token_criterion::rarity;
+      case reference_set::text: return criterion == token_criterion::contrast;
+    }
+    return false;
+  }
 };
 
 }  // namespace corematching

@@ -8,36 +8,22 @@
 #include <cstdint>
 #include <optional>
 #include <span>
-#include <type_traits>
 #include <utility>
 #include <vector>
 
 #include "corematching/hooks/core_matching.hpp"
+#include "corematching/hooks/kept_tokens.hpp"
+#include "corematching/hooks/naming_layer.hpp"
 #include "corematching/hooks/released_code.hpp"
-#include "corematching/hooks/token_criteria.hpp"
 #include "corematching/select/bitset.hpp"
-#include "corematching/select/core_tokens.hpp"
+#include "corematching/select/random_scores.hpp"
 
 namespace corematching {
 
-namespace detail {
-
-/// What `body` returns; its errors say which layer they are about. A backend that queues its work may find
-/// out in a later step that activations are not finite.
-template <class Body>
-decltype(auto) naming_layer(index layer, Body&& body) {
-  try {
-    return body();
-  } catch (const error& problem) {
-    fail("layer ", layer, ": ", problem.what());
-  }
-}
-
-}  // namespace detail
-
 template <selecting_backend B>
-void core_matching<B>::begin_prompt(std::int32_t first_position, std::span<const token_kind> kinds) {
-  prompt_tokens tokens(first_position, kinds);
+void core_matching<B>::begin_prompt(std::int32_t first_position, std::span<const token_kind> kinds,
+                                    std::span<const index> picture_sizes) {
+  prompt_tokens tokens(first_position, kinds, picture_sizes);
   require(tokens.size() > 0, "the prompt is empty");
   require(!config_.sparse_tokens || kinds.back() == token_kind::text,
           "the prompt ends with an image token, which may be dropped; the answer must follow text");
@@ -63,20 +49,25 @@ void core_matching<B>::observe(const layer_context<B>& at, activation_view activ
                                                words};
   const vector_view<std::int32_t, space> activated{activated_.data() + at.first_row, activation.rows};
   detail::naming_layer(at.layer, [&] { at.be.activated_neurons(bits, activated, activation); });
-  if (needs_core_neurons(at.layer)) count_core_neurons(at, activation, activated);
+  if (needs_core_neurons(at.layer))
+    count_core_neurons(at, activation, activated, config_.counted_kind(),
+                       frequency_[static_cast<std::size_t>(at.layer)]);
+  if (contrasts_at(at.layer))
+    for (auto& [kind, frequency] : contrast_.at(at.layer))
+      count_core_neurons(at, activation, activated, kind, frequency);
 }
 
 template <selecting_backend B>
 void core_matching<B>::count_core_neurons(const layer_context<B>& at, activation_view activation,
-                                          vector_view<std::int32_t, space> activated) {
+                                          vector_view<std::int32_t, space> activated,
+                                          std::optional<token_kind> counted, frequencies& frequency) {
   detail::require_whole_prompt(config_.count, activation.rows, at.positions.size);
-  const auto frequency = frequency_[static_cast<std::size_t>(at.layer)].view();
-  const std::optional<token_kind> counted = config_.counted_kind();
-  if (!counted) return at.be.count_core_neurons(frequency, activation, activated, config_.rho, config_.count);
+  const auto sums = frequency.view();
+  if (!counted) return at.be.count_core_neurons(sums, activation, activated, config_.rho, config_.count);
   const std::vector<std::int32_t> rows =
       tokens_.rows_of(*counted, {at.positions.data + at.first_row, activation.rows});
   const auto placed = device_indices(at.be, {rows.data(), std::ssize(rows)});
-  at.be.count_core_neurons(frequency, activation, activated, config_.rho, config_.count,
+  at.be.count_core_neurons(sums, activation, activated, config_.rho, config_.count,
                            index_view<space>(placed.view()));
 }
 
@@ -88,9 +79,11 @@ token_selection core_matching<B>::keep(const layer_context<B>& at) {
   if (at.layer + 1 == layers_) find_silent_layers();
   if (!matches_at(at.layer)) return {};
   if (matches_core_neurons_at(at.layer) && core_neurons(at.layer).empty()) return {};
-  const std::vector<std::int32_t> image_rows = tokens_.rows_of(token_kind::image, at.positions);
-  if (image_rows.empty()) return {};
-  keep_rows(at, image_rows, best_rows(at, image_rows));
+  std::vector<prompt_tokens::rows> pictures = tokens_.rows_of_pictures(at.positions);
+  if (pictures.empty()) return {};
+  detail::kept_images best = best_rows(at, std::move(pictures));
+  if (best.rows.empty()) return {};  // there was nothing to match with
+  keep_rows(at, std::move(best));
   return prune(at);
 }
 
@@ -116,53 +109,34 @@ auto core_matching<B>::core_neurons(index layer) const -> index_view<space> {
   return detail::naming_layer(layer, [&] { return sets_[static_cast<std::size_t>(layer)].indices(); });
 }
 
-// Those of the image tokens that the rule keeps, ascending.
+// Those of the image tokens that the rule keeps.
 template <selecting_backend B>
-std::vector<std::int32_t> core_matching<B>::best_rows(const layer_context<B>& at,
-                                                      const std::vector<std::int32_t>& image_rows) {
-  const auto best_by = [&](const auto& scores) {  // of all rows
-    auto of_images = scores;
-    of_images.clear();
-    for (const std::int32_t row : image_rows) of_images.push_back(scores[static_cast<std::size_t>(row)]);
-    using score = typename std::decay_t<decltype(scores)>::value_type;
-    std::vector<std::int32_t> best =
-        select::core_tokens(vector_view<const score>{of_images.data(), std::ssize(of_images)}, config_.keep);
-    for (std::int32_t& place : best) place = image_rows[static_cast<std::size_t>(place)];
-    return best;
+detail::kept_images core_matching<B>::best_rows(const layer_context<B>& at,
+                                                std::vector<prompt_tokens::rows> pictures) {
+  const auto best_by = [&](const auto& scores) -> detail::kept_images {  // of all rows
+    if (scores.empty()) return {};
+    return detail::keep_best(scores, std::move(pictures), config_.keep, config_.among);
   };
-  if (config_.criterion == token_criterion::overlap) return best_by(overlap_scores(at));
-  if (config_.criterion == token_criterion::random)
-    return best_by(detail::random_scores(config_.seed, at.layer, at.positions));
-  return best_by(attention_scores_);
-}
-
-// m(x) = |Γ(x) ∩ C_ρ^β| of every row.
-template <selecting_backend B>
-std::vector<std::int32_t> core_matching<B>::overlap_scores(const layer_context<B>& at) {
-  const index rows = at.positions.size, words = select::words_for(shape_.intermediate_size);
-  const matrix_view<const std::uint64_t, space> bits{bits_.data(), rows, words, words};
-  const auto reference =
-      config_.matches_sentence()
-          ? vector_view<const std::uint64_t, space>(sets_[static_cast<std::size_t>(at.layer)].bits())
-          : bits.row(detail::anchor_row(config_, tokens_, at.positions));
-  auto placed = at.be.template allocate<std::int32_t>(rows);
-  at.be.overlap(placed.view(), bits, reference);
-  std::vector<std::int32_t> scores(static_cast<std::size_t>(rows));
-  detail::naming_layer(at.layer, [&] {
-    at.be.download(vector_view<std::int32_t>{scores.data(), rows}, placed.view());
-  });
-  return scores;
+  switch (config_.criterion) {
+    case token_criterion::overlap: return best_by(overlap_scores(at));
+    case token_criterion::rarity: return best_by(rarity_scores(at, pictures));
+    case token_criterion::contrast: return best_by(contrast_scores(at));
+    case token_criterion::random: return best_by(select::random_scores(config_.seed, at.layer, at.positions));
+    case token_criterion::attention:
+    case token_criterion::projection: return best_by(attention_scores_);
+  }
+  return {};
 }
 
 // kept_rows_: all text, and the `best` of the image tokens.
 template <selecting_backend B>
-void core_matching<B>::keep_rows(const layer_context<B>& at, const std::vector<std::int32_t>& image_rows,
-                                 const std::vector<std::int32_t>& best) {
-  token_match match{at.layer, {}, {}, std::ssize(image_rows)};
+void core_matching<B>::keep_rows(const layer_context<B>& at, detail::kept_images best) {
+  token_match match{at.layer, {}, {}, 0, std::move(best.groups)};
+  for (const token_group& group : match.groups) match.image_tokens += group.image_tokens;
   kept_rows_.clear();
   for (index row = 0; row < at.positions.size; ++row) {
     const bool image = tokens_.kind_of(at.positions[row]) == token_kind::image;
-    if (image && !std::ranges::binary_search(best, row)) continue;
+    if (image && !std::ranges::binary_search(best.rows, row)) continue;
     kept_rows_.push_back(static_cast<std::int32_t>(row));
     match.kept_positions.push_back(at.positions[row]);
     if (image) match.kept_image_positions.push_back(at.positions[row]);

@@ -26,7 +26,7 @@ inline void require_whole_prompt(core_count count, index rows, index alive) {
 /// core neurons of the sentence. Throws `error` unless the anchor is a text token of the prompt, where there
 /// are image tokens to match with it.
 inline void check_anchor(const core_matching_config& config, const prompt_tokens& tokens) {
-  if (!config.matches_anchor() || !tokens.has(token_kind::image)) return;
+  if (!config.is_matched_with(reference_set::anchor) || !tokens.has(token_kind::image)) return;
   const index place = tokens.place(config.anchor);
   require(place >= 0 && place < tokens.size(), "anchor token ", config.anchor, " lies outside the prompt of ",
           tokens.size(), " tokens");

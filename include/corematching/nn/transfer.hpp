@@ -5,6 +5,7 @@
 #include <cassert>
 #include <cstddef>
 #include <cstdint>
+#include <type_traits>
 #include <vector>
 
 #include "corematching/backend/backend.hpp"
@@ -17,6 +18,14 @@ auto device_indices(B& be, index_view<> from) {
   auto placed = be.template allocate<std::int32_t>(from.size);
   be.upload(placed.view(), from);
   return placed;
+}
+
+/// A vector of the backend's memory in the host's.
+template <backend B, class T>
+std::vector<std::remove_const_t<T>> host_values(B& be, vector_view<T, typename B::space> from) {
+  std::vector<std::remove_const_t<T>> values(static_cast<std::size_t>(from.size));
+  be.download(vector_view<std::remove_const_t<T>>{values.data(), from.size}, from);
+  return values;
 }
 
 /// to = from, `from` holding rows * cols values, row by row; the rows of `to` lie without gaps.

@@ -52,6 +52,18 @@ struct keep_options {
 inline namespace COREMATCHING_CPU_ISA {
 namespace detail {
 
+/// How many of `tokens` tokens top_k or ratio keep, before min_tokens and max_tokens.
+inline index kept_share(const keep_options& options, index tokens) {
+  if (options.rule == keep_rule::top_k) return options.count;
+  return std::max(index{1}, static_cast<index>(std::floor(options.ratio * static_cast<double>(tokens))));
+}
+
+/// `wanted` between min_tokens and max_tokens, of `tokens` tokens.
+inline index bounded(index wanted, const keep_options& options, index tokens) {
+  const index most = std::min(options.max_tokens.value_or(tokens), tokens);
+  return std::clamp(wanted, std::min(options.min_tokens, tokens), most);
+}
+
 /// Asks the bit pattern, since -ffast-math would fold std::isnan to false.
 inline bool is_nan(double value) {
   return (std::bit_cast<std::uint64_t>(value) & 0x7fffffffffffffffu) > 0x7ff0000000000000u;
@@ -75,11 +87,7 @@ void check_scores(vector_view<const Score> scores, keep_rule rule) {
 /// How many of the scores, sorted in descending order, the rule keeps, before min_tokens and max_tokens.
 template <class Score>
 index kept_by_rule(vector_view<const Score> descending, const keep_options& options) {
-  if (options.rule == keep_rule::top_k) return options.count;
-  if (options.rule == keep_rule::ratio) {
-    return std::max(index{1},
-                    static_cast<index>(std::floor(options.ratio * static_cast<double>(descending.size))));
-  }
+  if (options.rule != keep_rule::max_distance) return kept_share(options, descending.size);
   const std::optional<Score> threshold = elbow_threshold(descending);
   if (!threshold) return descending.size;
   const auto keeps = [&](Score score) { return options.strict ? score > *threshold : score >= *threshold; };
@@ -87,6 +95,13 @@ index kept_by_rule(vector_view<const Score> descending, const keep_options& opti
 }
 
 }  // namespace detail
+
+/// How many of `tokens` tokens top_k or ratio keep, whatever their scores. Throws where an option is out of
+/// range.
+inline index kept_count(const keep_options& options, index tokens) {
+  options.validate();
+  return detail::bounded(detail::kept_share(options, tokens), options, tokens);
+}
 
 /// m(x) = |Γ(x) ∩ C| into scores[tokens], for each token row of `bits` (rows `bits_stride` words apart) and
 /// the set `core`, both of `words` words.
@@ -115,9 +130,7 @@ std::vector<std::int32_t> core_tokens(vector_view<const Score> scores, const kee
 
   const index wanted =
       detail::kept_by_rule(vector_view<const Score>{descending.data(), scores.size}, options);
-  const index most = std::min(options.max_tokens.value_or(scores.size), scores.size);
-  const index least = std::min(options.min_tokens, scores.size);
-  kept.resize(static_cast<std::size_t>(std::clamp(wanted, least, most)));
+  kept.resize(static_cast<std::size_t>(detail::bounded(wanted, options, scores.size)));
   std::sort(kept.begin(), kept.end());
   return kept;
 }

@@ -4,7 +4,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <numeric>
 #include <utility>
 #include <vector>
 
@@ -27,12 +26,14 @@ struct alive_tokens {
   using space = typename B::space;
   using view = matrix_view<float, space>;
 
-  alive_tokens(B& be, index tokens, std::int32_t start)
-      : original(static_cast<std::size_t>(tokens)),
-        placed(be.template allocate<std::int32_t>(tokens)),
+  /// Of a prompt of `tokens` tokens, the first of which stands at `start`: those at `places`, ascending, of
+  /// which the last one is the prompt's.
+  alive_tokens(B& be, index tokens, std::int32_t start, index_view<> places)
+      : original(places.begin(), places.end()),
+        placed(be.template allocate<std::int32_t>(places.size)),
         first(start),
         end(start + static_cast<std::int32_t>(tokens)) {
-    std::iota(original.begin(), original.end(), start);
+    for (std::int32_t& position : original) position += start;
     rotary = original;
     place(be);
   }

@@ -3,10 +3,13 @@
 // what belongs to one conversation is a `sequence`.
 #pragma once
 
+#include <algorithm>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
+#include <numeric>
 #include <span>
 #include <string>
 #include <utility>
@@ -25,6 +28,21 @@
 #include "corematching/nn/without.hpp"
 
 namespace corematching {
+
+/// Where the rows of a prompt stand that has `tokens` tokens: ascending, the last one at its end.
+struct prompt_places {
+  index_view<> rows;
+  index tokens = 0;
+
+  /// Throws `error` where these are no places of `count` rows.
+  void validate(index count) const {
+    require(rows.size == count && count > 0, "places of ", rows.size, " rows are given for ", count, " rows");
+    require(rows[0] >= 0 && std::ranges::adjacent_find(rows, std::greater_equal{}) == rows.end(),
+            "places of a prompt's rows must ascend from 0 or more");
+    require(rows[count - 1] == tokens - 1, "the last row of a prompt of ", tokens, " tokens stands at place ",
+            rows[count - 1], ", not at its end");
+  }
+};
 
 template <backend B>
 class llama {
@@ -88,11 +106,23 @@ class llama {
   /// holds a part of the prompt and is of no further use.
   template <hook_of<B> H = no_hook>
   std::vector<float> prefill(B& be, sequence<B>& seq, view x, index ffn_rows, H&& hook = {}) const {
+    std::vector<std::int32_t> places(static_cast<std::size_t>(x.rows));
+    std::iota(places.begin(), places.end(), 0);
+    return prefill(be, seq, x, {{places.data(), x.rows}, x.rows}, ffn_rows, hook);
+  }
+
+  /// The same for a prompt of which x has but some tokens; the others never were, except that the tokens
+  /// behind them keep their positions.
+  template <hook_of<B> H = no_hook>
+  std::vector<float> prefill(B& be, sequence<B>& seq, view x, const prompt_places& places, index ffn_rows,
+                             H&& hook = {}) const {
     require(x.rows > 0, "the prompt is empty");
-    require_room(seq, x.rows);
+    places.validate(x.rows);
+    require_room(seq, places.tokens);
     scratch<B> s(be, shape_of(config_), x.rows, ffn_rows);
     layers_->begin_prompt(seq.subsets);
-    detail::alive_tokens alive(be, x.rows, seq.next_position);
+    detail::alive_tokens alive(be, places.tokens, seq.next_position, places.rows);
+    if (x.rows < places.tokens) require_dropping(alive.end);
     for (index i = 0; i < config_.layers; ++i) {
       layer_context<B> at{be, i, {alive.original.data(), x.rows}, seq.cache[i]};
       const token_selection kept =

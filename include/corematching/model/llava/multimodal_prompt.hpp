@@ -16,6 +16,7 @@ namespace corematching {
 struct multimodal_prompt {
   std::vector<std::int32_t> ids;  // of an image row: the image token's
   std::vector<token_kind> kinds;
+  std::vector<index> picture_sizes = {};  // image rows of each picture, in their order
 
   index size() const { return std::ssize(ids); }
   index image_tokens() const { return std::ranges::count(kinds, token_kind::image); }
@@ -30,6 +31,7 @@ inline multimodal_prompt expand_images(std::span<const std::int32_t> ids, std::i
     const auto rows = static_cast<std::size_t>(image ? tokens_per_image : 1);
     prompt.ids.insert(prompt.ids.end(), rows, id);
     prompt.kinds.insert(prompt.kinds.end(), rows, image ? token_kind::image : token_kind::text);
+    if (image) prompt.picture_sizes.push_back(tokens_per_image);
   }
   return prompt;
 }
