@@ -13,6 +13,7 @@
 #include "llava/file_option.hpp"
 #include "llava/option_checks.hpp"
 #include "llava/option_groups.hpp"
+#include "llava/sparse_settings.hpp"
 
 namespace corematching::driver {
 namespace {
@@ -148,6 +149,8 @@ std::vector<configuration> with_single_layers(const std::vector<configuration>& 
       one.how.sparsity.sparse_tokens = false;
       one.how.sparsity.neuron_layers_begin = layer;
       one.how.sparsity.neuron_layers_end = layer + 1;
+      one.how.sparsity.beta = shares_of(whole.how).of(layer, layers);
+      one.how.neurons.beta_of_layer.clear();
     }
   }
   return all;
