@@ -83,6 +83,7 @@ inline void set_keep_rule(std::string_view text, select::keep_options& keep) {
 
 /// "B", of every layer, or "B,B,...", one of each.
 inline void set_beta(std::string_view text, options& o) {
+  if (text.empty()) fail("--beta: its value is empty");
   std::vector<double> betas;
   for (std::string_view rest = text; betas.empty() || !rest.empty();) {
     const std::string_view item = rest.substr(0, rest.find(','));
