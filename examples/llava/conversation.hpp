@@ -10,7 +10,6 @@
 #include <vector>
 
 #include "corematching/hooks/chain.hpp"
-#include "corematching/hooks/core_matching.hpp"
 #include "corematching/hooks/progress.hpp"
 #include "corematching/hooks/record.hpp"
 #include "corematching/model/generation/generate.hpp"
@@ -29,13 +28,14 @@
 #include "llava/request.hpp"
 #include "llava/run.hpp"
 #include "llava/sparse_hooks.hpp"
+#include "llava/sparse_settings.hpp"
 #include "llava/stopwatch.hpp"
 #include "llava/token_figure.hpp"
 #include "llava/token_picture.hpp"
 
 namespace corematching::driver {
 
-template <backend B>
+template <sparse_backend B>
 class conversation {
  public:
   conversation(B& be, const options& o, console& terminal) : be_(be), options_(o), terminal_(terminal) {}
@@ -109,7 +109,12 @@ class conversation {
     constant_.weights = name_of(model_->language().weight_type());
     constant_.computed_by = be_.describe();
     constant_.has_text = asked_.words != nullptr;
-    sparsity_ = sparsity_of(be_, options_, config);
+    constant_.policy = policy_name(options_);
+    constant_.statistic = statistic_name(options_);
+    constant_.betas = betas_of(options_, config.layers);
+    constant_.is_streamed = options_.weights.memory_limit.has_value();
+    if (is_sparse(options_)) sparsity_.emplace(be_, options_, config);
+    constant_.chooses_for_each_token = sparsity_ && sparsity_->chooses_for_each_token();
   }
 
   // The tokens of all pictures, one after the other.
@@ -231,6 +236,8 @@ class conversation {
     report_.decode = be_.counters() - before;
     report_.decode_steps = seq.next_position - first;
     report_.streamed_bytes = model_->language().streamed_weight_bytes() - streamed;
+    report_.ffn_bytes = report_.decode.weight_bytes - static_cast<std::uint64_t>(report_.decode_steps) *
+                                                          bytes_beside_ffn(model_->language());
     const index vocabulary = model_->language().config().vocab_size;
     const index rows = std::ssize(all_logits) / vocabulary;
     if (dumps()) dump_.add("logits", {rows, vocabulary}, std::move(all_logits));
@@ -255,15 +262,15 @@ class conversation {
     for (index step = 0; step < report_.decode_steps; ++step)
       report_.dense_decode +=
           forward_cost(language, dense_loads(language.config(), read + step, 1), cache_type());
-    for (index layer = 0; layer < report_.layers; ++layer) {
-      const auto neurons = sparsity_ ? sparsity_->decode_neurons(layer) : std::nullopt;
-      report_.neurons.push_back(neurons ? neurons->size : report_.all_neurons);
-    }
+    report_.dense_ffn_bytes = report_.dense_decode.weight_bytes -
+                              static_cast<std::uint64_t>(report_.decode_steps) * bytes_beside_ffn(language);
+    for (index layer = 0; layer < report_.layers; ++layer)
+      report_.neurons.push_back(sparsity_ ? sparsity_->neurons_of_token(layer) : report_.all_neurons);
     if (sparsity_) {
       report_.selection_seconds += sparsity_->selection_seconds() - selection_before_;
-      report_.matches = sparsity_->matches();
-      report_.silent_layers = sparsity_->silent_layers();
-      if (dumps()) dump_.add_decisions(be_, *sparsity_, report_.layers);
+      report_.matches = sparsity_->matching().matches();
+      report_.silent_layers = sparsity_->matching().silent_layers();
+      if (dumps()) dump_.add_decisions(be_, sparsity_->matching(), report_.layers);
     }
     if (dumps() && report_.thinned)
       dump_.add("before_decoder.kept_image_positions", report_.thinned->kept_image_positions);
@@ -289,9 +296,9 @@ class conversation {
   run_report report_;
   request asked_;
   std::optional<loaded_model<B>> model_;
-  std::optional<core_matching<B>> sparsity_;
-  std::vector<picture> seen_;  // what the model sees of the pictures
-  matrix<B> features_;         // their tokens, until they are read
+  std::optional<sparse_state<B>> sparsity_;  // nothing: a dense run
+  std::vector<picture> seen_;                // what the model sees of the pictures
+  matrix<B> features_;                       // their tokens, until they are read
   std::optional<sequence<B>> seq_;
   std::vector<std::int32_t> unread_;  // ids of the last answer that no step has read
   index past_ = 0;                    // positions before the prompt

@@ -107,6 +107,14 @@ loaded_model<B> load_model(B& be, const options& o, model_config config, console
   return model;
 }
 
+/// Bytes of weights that a step of decoding reads outside of feed-forward blocks.
+template <backend B>
+std::uint64_t bytes_beside_ffn(const llama<B>& language) {
+  std::uint64_t bytes = language.head_weight_bytes();
+  for (index i = 0; i < language.config().layers; ++i) bytes += language.bytes_of_layer(i).attention;
+  return bytes;
+}
+
 /// How keys and values of a run are stored beside weights of type `weights`. Rounding them to 16 bits is
 /// nothing beside rounding the weights to 8 or 4, and halves the cache. On a device they are stored as the
 /// weights are, which is what its matrix units multiply.

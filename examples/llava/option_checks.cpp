@@ -5,11 +5,15 @@
 
 #include <cerrno>
 #include <filesystem>
+#include <optional>
 #include <vector>
 
+#include "corematching/core/dtype.hpp"
 #include "corematching/core/error.hpp"
 #include "corematching/io/mapped_file.hpp"
 #include "corematching/io/output_file.hpp"
+#include "corematching/model/packed/file.hpp"
+#include "llava/sparse_settings.hpp"
 #include "llava/standard_input.hpp"
 
 namespace corematching::driver {
@@ -53,29 +57,42 @@ void refuse_unread(const std::vector<unread_options>& rules, const given_options
 
 void refuse_unread(const options& o, const given_options& given) {
   const core_matching_config& s = o.sparsity;
-  const bool sentence = s.sparse_neurons || s.is_matched_with(reference_set::sentence);
-  const bool core_neurons = sentence || (s.sparse_tokens && s.criterion == token_criterion::contrast);
+  const bool core_neurons = finds_core_neurons(o);
+  const bool counted = answers_with_core_neurons(o) || s.is_matched_with(reference_set::sentence);
+  const bool chooses_otherwise = s.sparse_neurons && !answers_with_core_neurons(o);
+  const bool counts_nothing =
+      o.neurons.policy == neuron_policy::plain_gate || o.neurons.policy == neuron_policy::predicted;
   const bool by_chance = (s.sparse_tokens && s.criterion == token_criterion::random) ||
                          (o.thin && o.thin->criterion == thinning_criterion::random);
   const char* const none = "with --sparsity none, which is the default";
   const std::vector<unread_options> rules{
       {!s.sparse_tokens && !s.sparse_neurons,
        {"--rho", "--beta", "--match-layers", "--keep", "--keep-among", "--min-tokens", "--max-tokens",
-        "--criterion", "--reference", "--anchor", "--count-over", "--core-count", "--neuron-layers",
-        "--pruning", "--positions"},
+        "--criterion", "--reference", "--anchor", "--count-over", "--core-count", "--neurons", "--statistic",
+        "--neuron-layers", "--pruning", "--positions"},
        none},
       {!s.sparse_tokens && !s.sparse_neurons && !by_chance, {"--selection-seed"}, none},
       {!s.sparse_tokens,
        {"--match-layers", "--keep", "--keep-among", "--min-tokens", "--max-tokens", "--criterion",
         "--reference", "--anchor", "--pruning", "--positions"},
        "where --sparsity drops no tokens"},
-      {!s.sparse_neurons, {"--neuron-layers"}, "where --sparsity leaves no neurons out"},
-      {!core_neurons,
+      {!s.sparse_neurons,
+       {"--neurons", "--statistic", "--neuron-layers"},
+       "where --sparsity leaves no neurons out"},
+      {!core_neurons && !s.sparse_neurons,
        {"--rho", "--beta", "--core-count"},
        "where --sparsity leaves no neurons out and tokens are not matched with core neurons"},
-      {!sentence,
+      {!counted && !s.sparse_neurons,
        {"--count-over"},
        "where --sparsity leaves no neurons out and tokens are not matched with the sentence's core neurons"},
+      {o.neurons.policy != neuron_policy::sentence, {"--statistic"}, "without --neurons sentence"},
+      {chooses_otherwise && !core_neurons,
+       {"--rho", "--core-count"},
+       "where neurons are not chosen by frequency and tokens are not matched with core neurons"},
+      {chooses_otherwise && !counted && counts_nothing,
+       {"--count-over"},
+       "with --neurons gate:plain or predicted, which count nothing"},
+      {!o.neurons.beta_of_layer.empty(), {"--neuron-layers"}, "with a --beta for each layer"},
       {!s.matches_neurons(), {"--reference", "--anchor"}, "with a --criterion that looks at no neurons"},
       {!s.is_matched_with(reference_set::anchor), {"--anchor"}, "without --reference anchor"},
       {o.image.empty() && o.messages.empty(),
@@ -111,6 +128,27 @@ void check_outputs(const options& o) {
   };
   if (!o.dump.empty() && !o.show_tokens.empty() && whole(o.dump) == whole(o.show_tokens))
     fail("--dump and --show-tokens name the same file, ", o.dump.string());
+}
+
+void check_neuron_policy(const options& o) {
+  const auto values = o.neurons.beta_of_layer.size();
+  if (values > 0 && finds_core_neurons(o))
+    fail(
+        "--beta: core neurons are found with one value for all layers, and there are ", values,
+        "; --statistic magnitude and --neurons gate, gate:plain and predicted take one for each layer, where "
+        "tokens are not matched with core neurons");
+  if (!o.sparsity.sparse_neurons || o.neurons.policy != neuron_policy::predicted) return;
+  if (o.device.what == device_choice::kind::cuda)
+    fail("--neurons: predicted is not computed by --device cuda");
+  std::optional<dtype> weights = o.weights.type;
+  if (!weights && !o.weights.packed.empty()) weights = packed_weights(o.weights.packed);
+  if (!weights || !has_planes(*weights))
+    fail("--neurons: predicted needs weights in two planes, of which the upper one foretells: --weights ",
+         name_of(dtype::q8_0_planes));
+}
+
+void check_beta(const options& o, index layers) {
+  if (o.sparsity.sparse_neurons) blame("--beta", [&] { shares_of(o).validate(layers); });
 }
 
 void check_sparsity(const core_matching_config& config, index layers, index neurons) {

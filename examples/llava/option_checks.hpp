@@ -38,6 +38,12 @@ void check_output(const options& o, const std::filesystem::path& output, const c
 /// The same for every output of a run.
 void check_outputs(const options& o);
 
+/// Throws `error` for a way to choose neurons that the weights, the device or beta rule out.
+void check_neuron_policy(const options& o);
+
+/// Throws `error` for a beta that is out of range, or that there is not for each of `layers` layers.
+void check_beta(const options& o, index layers);
+
 /// Throws `error` for settings out of range in a decoder of `layers` layers with `neurons` neurons each.
 void check_sparsity(const core_matching_config& config, index layers, index neurons);
 

@@ -9,6 +9,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "corematching/core/dtype.hpp"
@@ -78,6 +79,22 @@ inline void set_keep_rule(std::string_view text, const std::string& option, sele
   } else {
     fail("--", option, ": \"", text, "\" is none of max_distance, strict, top_k:K, ratio:R");
   }
+}
+
+/// "B", of every layer, or "B,B,...", one of each.
+inline void set_beta(std::string_view text, options& o) {
+  if (text.empty()) fail("--beta: its value is empty");
+  std::vector<double> betas;
+  for (std::string_view rest = text; betas.empty() || !rest.empty();) {
+    const std::string_view item = rest.substr(0, rest.find(','));
+    betas.push_back(number<double>(item, "beta", text));
+    rest.remove_prefix(item.size());
+    if (!rest.empty()) rest.remove_prefix(1);
+  }
+  if (text.ends_with(',')) fail("--beta: \"", text, "\" is not a list of numbers");
+  const bool one = betas.size() == 1;
+  if (one) o.sparsity.beta = betas.front();
+  o.neurons.beta_of_layer = one ? std::vector<double>() : std::move(betas);
 }
 
 /// "B:E": layers B <= layer < E.

@@ -40,8 +40,23 @@ void add_sparsity(CLI::App& app, options& o) {
   app.add_option("--rho", config.rho, "share of a token's activated neurons that are its core neurons")
       ->capture_default_str()
       ->group(group);
-  app.add_option("--beta", config.beta, "share of a layer's neurons that answer")
-      ->capture_default_str()
+  add_converted(
+      app, "--beta", [&o](const std::string& t) { set_beta(t, o); }, "B[,B...]",
+      "share of a layer's neurons that answer: of every layer, or one for each (default: 0.4)")
+      ->group(group);
+  add_choice(app, "--neurons", o.neurons.policy,
+             {{"sentence", neuron_policy::sentence},
+              {"gate", neuron_policy::gate},
+              {"gate:plain", neuron_policy::plain_gate},
+              {"predicted", neuron_policy::predicted}},
+             "which neurons answer: one set for the whole answer, or for each token those that its gates say "
+             "(weighted by the prompt, or plain) or that the weights' upper planes foretell (--weights "
+             "q8_0_planes)")
+      ->group(group);
+  add_choice(app, "--statistic", o.neurons.statistic,
+             {{"frequency", neuron_statistic::frequency}, {"magnitude", neuron_statistic::magnitude}},
+             "by what of the prompt --neurons sentence chooses: how often a neuron is a core neuron, or its "
+             "mean magnitude")
       ->group(group);
   add_converted(
       app, "--match-layers", [&config](const std::string& t) { config.match_layers = layer_list(t); }, "LIST",
@@ -87,7 +102,7 @@ void add_sparsity(CLI::App& app, options& o) {
       ->group(group);
   add_choice(app, "--count-over", config.count_over,
              {{"all", counted_tokens::all}, {"text", counted_tokens::text}, {"image", counted_tokens::image}},
-             "tokens whose core neurons are counted")
+             "tokens whose activations say which neurons answer")
       ->group(group);
   add_choice(app, "--core-count", config.count,
              {{"per_token", core_count::per_token}, {"mean_count", core_count::mean_count}},
@@ -95,7 +110,7 @@ void add_sparsity(CLI::App& app, options& o) {
       ->group(group);
   add_converted(
       app, "--neuron-layers", [&config](const std::string& t) { set_neuron_layers(t, config); }, "BEGIN:END",
-      "layers that decode with core neurons (default: all)")
+      "layers that leave neurons out (default: all)")
       ->group(group);
   add_choice(app, "--pruning", config.pruning,
              {{"everywhere", pruning_mode::everywhere},
@@ -219,6 +234,7 @@ options parse_sparsity(const std::string& text, options base) {
   };
   refuse_unread(base, given);
   check_thinning(base, given);
+  check_neuron_policy(base);
   return base;
 }
 
@@ -247,6 +263,7 @@ options parse_options(int argc, const char* const* argv) {
     const auto given = [&](const std::string& option) { return app.count(option) > 0; };
     refuse_unread(result, given);
     check_thinning(result, given);
+    check_neuron_policy(result);
     check_outputs(result);
   } catch (const CLI::ParseError& problem) {
     throw usage_exit{app.exit(problem)};

@@ -30,6 +30,21 @@ struct device_choice {
   int number = 0;  // of a CUDA device
 };
 
+/// Which neurons answer: one set for a whole answer, as in the paper, or each token's own, chosen by its
+/// gates, weighted by the prompt or plain, or by what the upper planes of the weights foretell.
+enum class neuron_policy : std::uint8_t { sentence, gate, plain_gate, predicted };
+
+/// By which statistic of the prompt `sentence` chooses: the paper's, how often a neuron is a core neuron of a
+/// token; or the mean magnitude of its activation.
+enum class neuron_statistic : std::uint8_t { frequency, magnitude };
+
+/// How neurons are chosen where some are left out; beta, layers and counted tokens are those of `sparsity`.
+struct neuron_options {
+  neuron_policy policy = neuron_policy::sentence;
+  neuron_statistic statistic = neuron_statistic::frequency;
+  std::vector<double> beta_of_layer;  // instead of one for all, where there are any
+};
+
 struct options {
   std::filesystem::path model;
   weight_options weights;
@@ -46,6 +61,7 @@ struct options {
   // The library's default leaves out what the paper does; which models stand that, their users must find out.
   core_matching_config sparsity{.sparse_neurons = false, .sparse_tokens = false};
   std::optional<thinning_config> thin;  // of pictures, before the decoder; nothing: all tokens enter it
+  neuron_options neurons;
   sampling_options sampling;
   index max_new_tokens = 256;
   std::vector<std::string> stops;  // texts that end the answer

@@ -9,6 +9,7 @@
 #include <iomanip>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <sstream>
 #include <string>
 #include <string_view>
 #include <system_error>
@@ -66,6 +67,14 @@ json thinned_json(const run_report& report) {
           {"kept_image_positions", report.thinned->kept_image_positions}};
 }
 
+json policy_json(const run_report& report) {
+  if (report.policy.empty()) return nullptr;
+  json policy{{"name", report.policy}};
+  if (!report.statistic.empty()) policy["statistic"] = report.statistic;
+  policy["beta"] = report.betas;
+  return policy;
+}
+
 void row(std::ostream& out, const char* name, const std::string& value, const std::string& remark = "") {
   out << "  " << std::left << std::setw(26) << name << std::setw(16) << value << remark << '\n';
 }
@@ -87,6 +96,16 @@ void work_rows(std::ostream& out, const char* name, const work_counters& work, c
   row(out, "KV cache read", bytes(work.kv_bytes), against(work.kv_bytes, dense.kv_bytes));
 }
 
+/// "gate, beta 0.3", or the least and the largest beta where layers differ.
+std::string policy_text(const run_report& report) {
+  std::ostringstream text;
+  text << report.policy << (report.statistic.empty() ? "" : " by ") << report.statistic << ", beta ";
+  const auto [least, most] = std::ranges::minmax(report.betas);
+  text << least;
+  if (least < most) text << " to " << most;
+  return text.str();
+}
+
 void kept_rows(std::ostream& out, const run_report& report) {
   row(out, "prompt tokens", std::to_string(report.prompt_tokens),
       std::to_string(report.image_tokens) + " of the image");
@@ -103,6 +122,7 @@ void kept_rows(std::ostream& out, const run_report& report) {
       percent(ratio(static_cast<double>(sum), static_cast<double>(report.layers * report.all_neurons))) +
           " of " + std::to_string(report.layers * report.all_neurons) + " in " +
           std::to_string(report.layers) + " layers");
+  if (!report.policy.empty()) row(out, "  chosen by", policy_text(report));
   for (const index layer : report.silent_layers)
     row(out, ("core neurons of layer " + std::to_string(layer)).c_str(), "none",
         "nothing is left out there and no token dropped");
@@ -141,6 +161,7 @@ void print_json(const run_report& r, std::ostream& out) {
       {"image_position", r.image_position},
       {"before_decoder", thinned_json(r)},
       {"matches", matches_json(r)},
+      {"neuron_policy", policy_json(r)},
       {"core_neurons", r.neurons},
       {"neurons_per_layer", r.all_neurons},
       {"layers_without_core_neurons", r.silent_layers},
@@ -156,12 +177,14 @@ void print_json(const run_report& r, std::ostream& out) {
       {"dense_prefill", work_json(r.dense_prefill)},
       {"decode", work_json(r.decode)},
       {"dense_decode", work_json(r.dense_decode)},
+      {"ffn_bytes_per_token", r.per_step(r.ffn_bytes)},
+      {"ffn_bytes_to_dense", ratio(static_cast<double>(r.ffn_bytes), static_cast<double>(r.dense_ffn_bytes))},
       {"kv_cache_bytes", r.kv_bytes},
       {"dense_kv_cache_bytes", r.dense_kv_bytes},
       {"peak_memory_bytes", r.peak_memory_bytes},
       {"weights", r.weights},
       {"weight_bytes_held", r.held_weight_bytes},
-      {"weight_bytes_streamed_per_token", r.streamed_per_token()},
+      {"weight_bytes_streamed_per_token", r.per_step(r.streamed_bytes)},
       {"device", r.computed_by.device},
       {"instruction_set", r.computed_by.instruction_set},
       {"threads", r.computed_by.threads}};
@@ -185,11 +208,18 @@ void print_statistics(const run_report& r, std::ostream& out) {
   if (r.decode_steps > 0)
     work_rows(out, ("work of decode, " + std::to_string(r.decode_steps) + " steps").c_str(), r.decode,
               r.dense_decode);
+  if (r.decode_steps > 0)
+    row(out, "feed-forward weights read", bytes(r.per_step(r.ffn_bytes)),
+        "a token, " +
+            percent(ratio(static_cast<double>(r.ffn_bytes), static_cast<double>(r.dense_ffn_bytes))) +
+            " of dense");
   out << "memory\n";
   row(out, "KV cache", bytes(r.kv_bytes),
       percent(ratio(static_cast<double>(r.kv_bytes), static_cast<double>(r.dense_kv_bytes))) + " of dense");
   row(out, "language model", bytes(r.held_weight_bytes),
-      "most at once; " + bytes(r.streamed_per_token()) + " read from the file for each token");
+      "most at once; " + bytes(r.per_step(r.streamed_bytes)) + " read from the file for each token");
+  if (r.is_streamed && r.chooses_for_each_token)
+    row(out, "  of which neurons", "all", "each token chooses its own, so layers are read whole");
   row(out, "peak", bytes(r.peak_memory_bytes));
 }
 

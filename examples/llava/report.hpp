@@ -38,7 +38,11 @@ struct run_report {
   index image_position = 0;  // of the first image token
   std::optional<thinned_tokens> thinned;
   std::vector<token_match> matches;  // one for each matching layer
-  std::vector<index> neurons;        // by layer: neurons that decoding computes
+  std::string policy;                // by which neurons are left out; empty: none are
+  std::string statistic;             // by which a sentence's are chosen; empty for other policies
+  std::vector<double> betas;         // by layer: share of the neurons that answer; empty: all
+  bool chooses_for_each_token = false;
+  std::vector<index> neurons;        // by layer: neurons that answer each token
   std::vector<index> silent_layers;  // layers in which no token has core neurons
   index all_neurons = 0;             // of one layer
   index layers = 0;
@@ -51,9 +55,12 @@ struct run_report {
 
   work_counters prefill, decode;              // as the backend counted them
   work_counters dense_prefill, dense_decode;  // what the formulas give for the same lengths without sparsity
-  std::uint64_t kv_bytes = 0;                 // of the rows in the cache at the end
+  std::uint64_t ffn_bytes = 0;                // of decode.weight_bytes, those of feed-forward blocks
+  std::uint64_t dense_ffn_bytes = 0;
+  std::uint64_t kv_bytes = 0;  // of the rows in the cache at the end
   std::uint64_t dense_kv_bytes = 0;
   std::uint64_t held_weight_bytes = 0;  // of the language model, most at once
+  bool is_streamed = false;             // under a memory limit
   std::uint64_t streamed_bytes = 0;     // of weights read from a file while decoding
   std::uint64_t peak_memory_bytes = 0;
 
@@ -65,8 +72,8 @@ struct run_report {
 
   /// Steps that decoding computed: the first token comes from prefill.
   index decode_steps = 0;
-  std::uint64_t streamed_per_token() const {
-    return decode_steps > 0 ? streamed_bytes / static_cast<std::uint64_t>(decode_steps) : 0;
+  std::uint64_t per_step(std::uint64_t bytes) const {
+    return decode_steps > 0 ? bytes / static_cast<std::uint64_t>(decode_steps) : 0;
   }
   double decode_tokens_per_second() const {
     return decode_seconds > 0 ? static_cast<double>(decode_steps) / decode_seconds : 0;

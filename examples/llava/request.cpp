@@ -20,7 +20,7 @@
 #include "llava/option_checks.hpp"
 #include "llava/picture_file.hpp"
 #include "llava/prompt.hpp"
-#include "llava/sparse_hooks.hpp"
+#include "llava/sparse_settings.hpp"
 
 namespace corematching::driver {
 namespace {
@@ -106,7 +106,11 @@ request read_model_files(const options& o) {
   require(!std::filesystem::is_regular_file(o.model, ignored), o.model.string(),
           ": is a file; a model is a directory (llava inspect says what a file is)");
   request r{read_model_config(o.model), nullptr, nullptr, {}, {}};
-  if (is_sparse(o)) check_sparsity(o.sparsity, r.config.text().layers, r.config.text().intermediate_size);
+  if (is_sparse(o)) {
+    const llama_config& text = r.config.text();
+    check_sparsity(matching_of(o), text.layers, text.intermediate_size);
+    check_beta(o, text.layers);
+  }
   r.words = text::open_tokenizer(o.model, text::sentencepiece_tokenizer::open);
   return r;
 }

@@ -78,6 +78,37 @@ TEST(llava_conversations, go_on_where_the_last_answer_ended) {
   EXPECT_EQ(turns[1].at("kv_cache_bytes"), object.at("kv_cache_bytes"));
 }
 
+TEST(llava_conversations, are_the_dense_ones_where_no_policy_leaves_a_neuron_out) {
+  const std::string questions = std::string(first) + "\n" + second + "\n";
+  const auto turns = [&](std::vector<std::string> more) {
+    more.insert(more.end(), {"--json", "--weights", "q8_0_planes"});
+    const auto result = chat(questions, more);
+    EXPECT_EQ(result.exit_code, 0) << result.err;
+    return objects(result.out);
+  };
+  const auto dense = turns({});
+  ASSERT_EQ(dense.size(), 2u);
+  for (const std::vector<std::string>& policy : {std::vector<std::string>{"--statistic", "magnitude"},
+                                                 {"--neurons", "gate"},
+                                                 {"--neurons", "gate:plain"},
+                                                 {"--neurons", "predicted"}}) {
+    SCOPED_TRACE(policy.back());
+    const auto with_beta = [&](const char* beta) {
+      std::vector<std::string> all{"--sparsity", "neurons", "--beta", beta};
+      all.insert(all.end(), policy.begin(), policy.end());
+      return turns(all);
+    };
+    const auto whole = with_beta("1"), half = with_beta("0.5");
+    ASSERT_EQ(whole.size(), 2u);
+    ASSERT_EQ(half.size(), 2u);
+    for (std::size_t i = 0; i < 2; ++i) {
+      EXPECT_EQ(whole[i].at("generated_ids"), dense[i].at("generated_ids"));
+      EXPECT_EQ(whole[i].at("decode"), dense[i].at("decode"));
+      EXPECT_LT(half[i].at("ffn_bytes_to_dense"), 0.7) << "turn " << i;
+    }
+  }
+}
+
 TEST(llava_conversations, go_on_behind_an_answer_that_was_cut_off) {
   const auto result = chat(std::string(second) + "\n" + first + "\n", {"--json", "--max-new-tokens", "5"});
   ASSERT_EQ(result.exit_code, 0) << result.err;

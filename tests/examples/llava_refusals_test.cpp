@@ -122,6 +122,22 @@ TEST(llava, refuses_settings_before_it_reads_weights) {
                  {"--match-layers: "});
 }
 
+TEST(llava, refuses_a_beta_for_other_layers_before_it_reads_weights) {
+  const model_copy model("tiny_mha");
+  fs::remove(model.weights());
+  const auto refused = [&](const std::string& beta, const std::string& part) {
+    for (const std::vector<std::string>& policy :
+         {std::vector<std::string>{"--neurons", "gate"}, {"--statistic", "magnitude"}}) {
+      std::vector<std::string> all{"--sparsity", "neurons", "--beta", beta};
+      all.insert(all.end(), policy.begin(), policy.end());
+      expect_refused(ask(model.path(), picture_path(), all), {"llava: --beta: ", part});
+    }
+  };
+  refused("0.3,0.4,0.5", "there are 3 values of beta for 4 layers");
+  refused("0.3,0.4,0.5,1.5", "beta of layer 3 must lie in (0, 1], not 1.5");
+  refused("1.5", "beta must lie in (0, 1], not 1.5");
+}
+
 TEST(llava, refuses_pictures_before_it_reads_weights) {
   const model_copy model("tiny_mha");
   fs::remove(model.weights());

@@ -9,9 +9,12 @@
 #include <string>
 #include <vector>
 
+#include "corematching/backend/linked/backend.hpp"
+#include "corematching/nn/hook.hpp"
 #include "llava/measure/items.hpp"
 #include "llava/measure/options.hpp"
 #include "llava/measure/prediction.hpp"
+#include "llava/sparse_hooks.hpp"
 #include "support/error_text.hpp"
 
 namespace corematching::driver {
@@ -83,6 +86,12 @@ TEST(text_chunks, refuse_what_scores_nothing) {
   expect_parts(refusal(99, {}, {.tokens = 10, .prompt_tokens = 5, .most_tokens = 4}), "scores 5", "4");
 }
 
+// Whatever the policy, so that steps of decoding are launched as graphs on a device.
+TEST(sparse_hooks, can_be_captured) {
+  using state = sparse_state<linked_backend<device_space>>;
+  EXPECT_TRUE(capturable_hook<state::decode_hook>);
+}
+
 measure_options parse_measure(const arguments& more) {
   std::vector<const char*> argv{"measure", "--model", "m"};
   for (const std::string& argument : more) argv.push_back(argument.c_str());
@@ -118,6 +127,9 @@ TEST(measure_options, refuse_configurations_by_name) {
   expect_parts(refusal({"a: --sparsity some"}), "--config \"a\": ", "\"some\"");
   expect_parts(refusal({"a: --sparsity both --prompt x"}), "--config \"a\": ", "--prompt");
   expect_parts(refusal({"a: --sparsity both --keep ratio:0.5"}), "--config \"a\": --keep: is not read");
+  expect_parts(refusal({"a: --sparsity neurons --neurons predicted"}),
+               "--config \"a\": --neurons: predicted");
+  expect_parts(refusal({"a: --sparsity neurons --beta 0.1,0.2"}), "--config \"a\": --beta: ", "there are 2");
 }
 
 TEST(measure_options, read_what_drops_tokens_before_the_decoder) {

@@ -192,6 +192,17 @@ TEST_F(llava_measure, drops_nothing_of_pictures_before_the_decoder_where_there_a
     EXPECT_EQ(some.at(key), dense.at(key)) << key;
 }
 
+#if defined(COREMATCHING_LLAVA_HAS_EIGEN)
+// By Eigen, whose products do not round the tokens.
+TEST_F(llava_measure, agrees_with_transformers_on_weights_in_planes) {
+  const io::json stored = test::reference_description("measure").at("planes");
+  arguments all = configurations_of(stored);
+  all.insert(all.end(), {"--weights", stored.at("weights"), "--kv-cache", "f32", "--device", "eigen"});
+  const io::json report = figures_of_text(all);
+  expect_agreement(report.at("runs"), stored.at("runs"));
+}
+#endif
+
 TEST_F(llava_measure, foretells_as_prefills_of_every_length_do) {
   const std::string line = "Where is the white star? It is at the bottom right.\n";
   const io::json report = figures(
@@ -221,15 +232,25 @@ TEST_F(llava_measure, foretells_as_prefills_of_every_length_do) {
 }
 
 TEST_F(llava_measure, finds_all_neurons_the_same_as_the_dense_run) {
-  const io::json report = figures_of_text({"--config", "all: --sparsity neurons --beta 1"});
-  const io::json &dense = report.at("runs").at(0), &all = report.at("runs").at(1);
-  EXPECT_EQ(all.at("name"), "all");
-  EXPECT_EQ(all.at("kl_divergence"), 0.0);
-  EXPECT_EQ(all.at("top1_agreement"), 1.0);
-  EXPECT_EQ(all.at("perplexity_to_dense"), 1.0);
-  for (const char* key :
-       {"perplexity", "ffn_bytes_per_token", "weight_bytes_per_token", "kv_bytes_read_per_token"})
-    EXPECT_EQ(all.at(key), dense.at(key)) << key;
+  arguments all{"--weights", "q8_0_planes"};
+  for (const char* policy :
+       {"--beta 1", "--beta 1 --statistic magnitude", "--beta 1 --neurons gate",
+        "--beta 1 --neurons gate:plain", "--beta 1 --neurons predicted", "--beta 1,1,1,1,1,1 --neurons gate"})
+    all.insert(all.end(), {"--config", std::to_string(all.size()) + ": --sparsity neurons " + policy});
+  const io::json report = figures_of_text(all);
+  const io::json& dense = report.at("runs").at(0);
+  ASSERT_EQ(report.at("runs").size(), 7u);
+  EXPECT_EQ(report.at("runs").at(1).at("name"), "2");
+  for (std::size_t i = 1; i < report.at("runs").size(); ++i) {
+    const io::json& run = report.at("runs").at(i);
+    SCOPED_TRACE(run.at("options").get<std::string>());
+    EXPECT_EQ(run.at("kl_divergence"), 0.0);
+    EXPECT_EQ(run.at("top1_agreement"), 1.0);
+    EXPECT_EQ(run.at("perplexity_to_dense"), 1.0);
+    for (const char* key :
+         {"perplexity", "ffn_bytes_per_token", "weight_bytes_per_token", "kv_bytes_read_per_token"})
+      EXPECT_EQ(run.at(key), dense.at(key)) << key;
+  }
 }
 
 TEST_F(llava_measure, counts_the_bytes_that_the_shapes_say) {
@@ -243,6 +264,37 @@ TEST_F(llava_measure, counts_the_bytes_that_the_shapes_say) {
   EXPECT_EQ(half.at("ffn_bytes_to_dense"), 0.5);
   EXPECT_EQ(half.at("weight_bytes_per_token"), dense.at("weight_bytes_per_token").get<double>() - ffn / 2.0);
   for (const io::json& run : report.at("runs")) EXPECT_GT(run.at("decode_tokens_per_second"), 0);
+}
+
+TEST_F(llava_measure, counts_the_bytes_that_policies_read) {
+  const std::string half = "--sparsity neurons --beta 0.5 ";
+  const io::json report = figures_of_text(
+      {"--weights", "q8_0_planes", "--config", "magnitude: " + half + "--statistic magnitude", "--config",
+       "gate: " + half + "--neurons gate", "--config", "plain: " + half + "--neurons gate:plain", "--config",
+       "predicted: " + half + "--neurons predicted", "--config",
+       "by layer: --sparsity neurons --neurons gate --beta 0.1,0.5,0.5,0.5,1,1"});
+  constexpr double upper = 18.0 / 34, beta = 0.5;  // the upper plane: half of 32 quants, and their scale
+  const std::vector<double> expected{1,
+                                     beta,
+                                     (1 + 2 * beta) / 3,
+                                     (1 + 2 * beta) / 3,
+                                     2 * (upper + (1 - upper) * beta) / 3 + beta / 3,
+                                     (1 + 2 * 3.6 / 6) / 3};
+  for (std::size_t i = 0; i < expected.size(); ++i)
+    EXPECT_NEAR(report.at("runs").at(i).at("ffn_bytes_to_dense"), expected[i], 1e-9)
+        << report.at("runs").at(i).at("name");
+}
+
+TEST_F(llava_measure, restricts_each_layer_alone_to_its_own_beta) {
+  const io::json report = figures_of_text(
+      {"--by-layer", "--config", "all: --sparsity neurons --neurons gate --beta 0.1,0.2,0.3,0.4,0.5,1",
+       "--config", "third: --sparsity neurons --neurons gate --beta 1,1,0.3,1,1,1"});
+  const io::json &layer = report.at("runs").at(1 + 1 + 2), &third = report.at("runs").at(1 + 7);
+  EXPECT_EQ(layer.at("layer"), 2);
+  EXPECT_EQ(third.at("name"), "third");
+  for (const char* key : {"perplexity", "kl_divergence", "ffn_bytes_per_token"})
+    EXPECT_EQ(layer.at(key), third.at(key)) << key;
+  EXPECT_NEAR(third.at("ffn_bytes_to_dense"), (5 + (1 + 2 * 0.3) / 3) / 6, 1e-9);
 }
 
 TEST_F(llava_measure, restricts_each_layer_alone) {
@@ -378,6 +430,10 @@ TEST_F(llava_measure, refuses_before_it_reads_weights) {
   refused({"--chunk", "64", "--tokens", "31"}, {"--tokens", "scores 32"});
   refused({"--chunk", "64", "--config", "x: --sparsity neurons --neuron-layers 3:9"},
           {"--config \"x\": --neuron-layers: ", "3..9"});
+  refused({"--chunk", "64", "--config", "x: --sparsity neurons --neurons gate --beta 0.3,0.4"},
+          {"--config \"x\": --beta: there are 2 values of beta for 6 layers"});
+  refused({"--chunk", "64", "--config", "x: --sparsity neurons --neurons predicted"},
+          {"--config \"x\": --neurons: predicted needs", "--weights q8_0_planes"});
   refused({"--chunk", "64", "--json", "/nowhere/figures.json"}, {"--json", "/nowhere"});
   refused({"--chunk", "64"}, {"holds neither model.safetensors"});
   expect_refused(measure({"--text", "/nowhere/text.txt"}), {"/nowhere/text.txt"});

@@ -140,6 +140,8 @@ TEST(options, of_sparsity_are_refused_by_default_and_say_what_they_need) {
                                                         {"--count-over", "text"},
                                                         {"--core-count", "mean_count"},
                                                         {"--neuron-layers", "0:2"},
+                                                        {"--neurons", "gate"},
+                                                        {"--statistic", "magnitude"},
                                                         {"--pruning", "everywhere"},
                                                         {"--positions", "original"},
                                                         {"--selection-seed", "1"}})
@@ -170,6 +172,77 @@ TEST(options, of_core_neurons_are_refused_where_nothing_needs_core_neurons) {
                                               {seen({"--sparsity", "neurons"}), true},
                                               {seen({"--sparsity", "tokens"}), false},
                                               {seen({"--sparsity", "none"}), false}});
+}
+
+/// Neurons alone are left out, by a policy, unless `more` has it otherwise.
+arguments choosing(const arguments& policy, const arguments& more = {}) {
+  arguments all = policy;
+  all.insert(all.end(), more.begin(), more.end());
+  all.insert(all.end(), {"--weights", "q8_0_planes"});
+  if (std::ranges::count(more, "--sparsity") == 0) all.insert(all.end(), {"--sparsity", "neurons"});
+  return seen(all);
+}
+const arguments by_magnitude{"--statistic", "magnitude"}, by_gate{"--neurons", "gate"},
+    by_plain_gate{"--neurons", "gate:plain"}, by_prediction{"--neurons", "predicted"};
+
+TEST(options, read_which_neurons_answer) {
+  EXPECT_EQ(parse(with_picture).neurons.policy, neuron_policy::sentence);
+  EXPECT_EQ(parse(with_picture).neurons.statistic, neuron_statistic::frequency);
+  EXPECT_EQ(parse({}, choosing(by_magnitude)).neurons.statistic, neuron_statistic::magnitude);
+  EXPECT_EQ(parse({}, choosing(by_gate)).neurons.policy, neuron_policy::gate);
+  EXPECT_EQ(parse({}, choosing(by_plain_gate)).neurons.policy, neuron_policy::plain_gate);
+  EXPECT_EQ(parse({}, choosing(by_prediction)).neurons.policy, neuron_policy::predicted);
+  support::expect_parts(usage_error({"--neurons", "best"}), "--neurons: \"best\"", "gate:plain");
+  support::expect_parts(usage_error({"--statistic", "mean"}), "--statistic: \"mean\"", "magnitude");
+}
+
+TEST(options, read_one_beta_or_one_for_each_layer) {
+  const auto read = [](const char* beta) { return parse({}, choosing(by_gate, {"--beta", beta})); };
+  EXPECT_EQ(read("0.3").sparsity.beta, 0.3);
+  EXPECT_TRUE(read("0.3").neurons.beta_of_layer.empty());
+  EXPECT_EQ(read("0.3,1,0.25").neurons.beta_of_layer, (std::vector<double>{0.3, 1, 0.25}));
+  for (const char* beta : {"x", "0.3,", ",0.3", "0.3,,1", "0.3;1"})
+    support::expect_parts(usage_error({"--sparsity", "both", "--beta", beta}), "--beta: \"", beta);
+}
+
+TEST(options, of_other_policies_are_refused_where_they_go_unread) {
+  expect_reading({"--statistic", "magnitude"},
+                 {{choosing({}), true}, {choosing(by_gate), false}, {seen({"--sparsity", "tokens"}), false}});
+  expect_reading(by_gate, {{choosing({}), true}, {seen({"--sparsity", "tokens"}), false}});
+  for (const arguments& option : std::vector<arguments>{{"--rho", "0.3"}, {"--core-count", "mean_count"}})
+    for (const arguments* policy : {&by_magnitude, &by_gate, &by_plain_gate, &by_prediction})
+      expect_reading(option,
+                     {{choosing(*policy), false},
+                      {choosing(*policy, {"--sparsity", "both"}), true},
+                      {choosing(*policy, {"--sparsity", "both", "--criterion", "attention"}), false}});
+  expect_reading({"--count-over", "text"}, {{choosing(by_magnitude), true},
+                                            {choosing(by_gate), true},
+                                            {choosing(by_plain_gate), false},
+                                            {choosing(by_prediction), false},
+                                            {choosing(by_prediction, {"--sparsity", "both"}), true}});
+  expect_reading({"--neuron-layers", "0:2"},
+                 {{choosing(by_prediction), true}, {choosing(by_gate, {"--beta", "0.3,0.4"}), false}});
+}
+
+TEST(options, refuse_a_beta_for_each_layer_where_core_neurons_are_found) {
+  const auto refusal = [](const arguments& all) { return support::error_text([&] { parse({}, all); }); };
+  const arguments list{"--beta", "0.3,0.4"}, both{"--beta", "0.3,0.4", "--sparsity", "both"};
+  EXPECT_EQ(refusal(choosing(by_magnitude, list)), "");
+  support::expect_parts(refusal(choosing({}, list)), "--beta: ", "there are 2", "--neurons gate");
+  support::expect_parts(refusal(choosing(by_gate, both)), "--beta: ", "there are 2");
+}
+
+TEST(options, refuse_predictions_without_planes_and_on_a_device) {
+  const auto refusal = [](arguments all) {
+    all.insert(all.end(), by_prediction.begin(), by_prediction.end());
+    return support::error_text([&] { parse({}, all); });
+  };
+  const auto neurons = seen({"--sparsity", "neurons"});
+  support::expect_parts(refusal(neurons), "--neurons: predicted ", "--weights q8_0_planes");
+  support::expect_parts(refusal(seen({"--sparsity", "both", "--weights", "q8_0"})), "--weights q8_0_planes");
+  support::expect_parts(refusal(choosing({}, {"--device", "cuda:1"})), "--neurons: predicted ",
+                        "--device cuda");
+  EXPECT_EQ(refusal(choosing({}, {"--device", "eigen"})), "");
 }
 
 TEST(options, of_core_tokens_are_refused_where_no_tokens_are_dropped) {

@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <fstream>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "corematching/io/json.hpp"
@@ -111,6 +112,31 @@ TEST_F(demo_model, answers_alike_under_a_memory_limit) {
       const bool fits = std::string(limit) == "1G" || (std::string(limit) == "1500K" && sparsity[0] == 'b');
       EXPECT_EQ(bound.at("weight_bytes_streamed_per_token").get<int>() > 1000, !fits);
     }
+}
+
+TEST_F(demo_model, answers_alike_under_a_memory_limit_by_every_policy_for_neurons) {
+  pack("q8_0_planes");
+  const auto answered = [&](const arguments& policy, bool limited) {
+    arguments all{"--weights", "q8_0_planes", "--sparsity", "neurons"};
+    if (limited) all.insert(all.end(), {"--memory-limit", "1500K"});
+    all.insert(all.end(), policy.begin(), policy.end());
+    return answer(all);
+  };
+  // The neurons of a sentence fit; those that tokens choose may be any, so whole layers are read again.
+  const std::vector<std::pair<arguments, bool>> cases{{{"--statistic", "magnitude"}, true},
+                                                      {{"--neurons", "gate"}, false},
+                                                      {{"--neurons", "predicted"}, false}};
+  for (const auto& [policy, fits] : cases) {
+    SCOPED_TRACE(policy.back());
+    const io::json free = answered(policy, false), bound = answered(policy, true);
+    for (const char* key : {"generated_ids", "core_neurons", "neuron_policy", "prefill", "decode"})
+      EXPECT_EQ(bound.at(key), free.at(key)) << key;
+    EXPECT_EQ(bound.at("weight_bytes_streamed_per_token").get<int>() < 1000, fits);
+  }
+  const program_result told = ask({"--weights", "q8_0_planes", "--sparsity", "neurons", "--neurons", "gate",
+                                   "--memory-limit", "1500K", "--stats"});
+  EXPECT_NE(told.err.find("each token chooses its own, so layers are read whole"), std::string::npos)
+      << told.err;
 }
 
 TEST_F(demo_model, says_what_a_memory_limit_needs) {

@@ -22,6 +22,7 @@
 #include "llava/measure/state_file.hpp"
 #include "llava/option_checks.hpp"
 #include "llava/request.hpp"
+#include "llava/sparse_settings.hpp"
 
 namespace corematching::driver {
 namespace {
@@ -45,7 +46,8 @@ std::string checksum_of(const std::vector<scored_item>& items) {
 void check_configurations(const measure_options& o, const llama_config& model) {
   for (const configuration& one : o.configurations) {
     try {
-      check_sparsity(one.how.sparsity, model.layers, model.intermediate_size);
+      check_sparsity(matching_of(one.how), model.layers, model.intermediate_size);
+      check_beta(one.how, model.layers);
     } catch (const error& problem) {
       fail("--config \"", one.name, "\": ", problem.what());
     }

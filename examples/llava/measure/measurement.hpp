@@ -16,7 +16,6 @@
 #include <vector>
 
 #include "corematching/core/error.hpp"
-#include "corematching/hooks/core_matching.hpp"
 #include "corematching/model/llava/multimodal_prompt.hpp"
 #include "corematching/model/picture/image_processor.hpp"
 #include "llava/console.hpp"
@@ -31,7 +30,7 @@
 
 namespace corematching::driver {
 
-template <selecting_backend B>
+template <sparse_backend B>
 class measurement {
  public:
   measurement(B& be, const measurement_plan& plan, console& terminal)
@@ -42,9 +41,6 @@ class measurement {
     const index done = to.begin(be_.describe());
     if (done == items) return;
     model_.emplace(load_model(be_, plan_.base, plan_.config, terminal_));
-    bytes_beside_ffn_ = language().head_weight_bytes();
-    for (index i = 0; i < language().config().layers; ++i)
-      bytes_beside_ffn_ += language().bytes_of_layer(i).attention;
     for (index i = done; i < items; ++i) {
       runs_done_ = i * runs_of_item();
       to.on_item(measured(plan_.items[static_cast<std::size_t>(i)]));
@@ -85,19 +81,20 @@ class measurement {
 
   // Of the dense run and of the configurations that drop no tokens, whose prompt is the same.
   void measure_behind_one_prompt(const scored_item& item, std::vector<tally>& runs) {
-    std::vector<std::unique_ptr<core_matching<B>>> states(plan_.configurations.size());
-    shared_prefill_hook<B> hook;
+    std::vector<std::unique_ptr<sparse_state<B>>> states(plan_.configurations.size());
+    shared_prefill<B> prompt;
     index rows = ffn_rows(plan_.base, item.prompt.size());
     for (std::size_t i = 0; i < states.size(); ++i) {
       const configuration& one = plan_.configurations[i];
       if (drops_tokens(item, one)) continue;
       states[i] = started(item, one);
-      if (states[i]) hook.add(*states[i]);
+      if (states[i]) prompt.add(*states[i]);
       rows = std::max(rows, ffn_rows(one.how, item.prompt.size()));
     }
     sequence<B> seq = empty_sequence(item);
     decoder_input<B> input = entering(item, std::nullopt);
-    const std::vector<float> first = read(seq, input, rows, hook);
+    const std::vector<float> first =
+        prompt.with_hook([&](auto hook) { return read(seq, input, rows, hook); });
     runs.front() = measured_densely(seq, item, first);
     for (std::size_t i = 0; i < states.size(); ++i) {
       if (drops_tokens(item, plan_.configurations[i])) continue;
@@ -120,10 +117,9 @@ class measurement {
   }
 
   // Null where the decoder leaves nothing out.
-  std::unique_ptr<core_matching<B>> started(const scored_item& item, const configuration& one) {
-    auto sparsity = sparsity_of(be_, one.how, language().config());
-    if (!sparsity) return nullptr;
-    auto state = std::make_unique<core_matching<B>>(std::move(*sparsity));
+  std::unique_ptr<sparse_state<B>> started(const scored_item& item, const configuration& one) {
+    if (!is_sparse(one.how)) return nullptr;
+    auto state = std::make_unique<sparse_state<B>>(be_, one.how, language().config());
     state->begin_prompt(0, item.prompt.kinds, item.prompt.picture_sizes);
     return state;
   }
@@ -161,7 +157,7 @@ class measurement {
 
   // Beside the dense run of the same item; of its image tokens `entered` were not dropped before the decoder.
   tally compared(sequence<B>& seq, const scored_item& item, const std::vector<float>& first,
-                 const core_matching<B>* state, index entered) {
+                 const sparse_state<B>* state, index entered) {
     const auto compare = [this](index i, const prediction& now, tally& sums) {
       const prediction& dense = dense_[static_cast<std::size_t>(i)];
       sums.divergence += dense.divergence_to(now);
@@ -169,9 +165,9 @@ class measurement {
     };
     tally sums =
         with_decode_hook(state, [&](const auto& hook) { return decoded(seq, item, first, hook, compare); });
-    const bool matched = state != nullptr && !state->matches().empty();
-    sums.kept_image_tokens =
-        matched ? state->matches().back().kept_image_positions.size() : static_cast<std::uint64_t>(entered);
+    const bool matched = state != nullptr && !state->matching().matches().empty();
+    sums.kept_image_tokens = matched ? state->matching().matches().back().kept_image_positions.size()
+                                     : static_cast<std::uint64_t>(entered);
     return sums;
   }
 
@@ -199,7 +195,7 @@ class measurement {
     sums.steps = sums.tokens - 1;
     sums.exact = exact;
     sums.weight_bytes = work.weight_bytes;
-    sums.ffn_bytes = work.weight_bytes - sums.steps * bytes_beside_ffn_;
+    sums.ffn_bytes = work.weight_bytes - sums.steps * bytes_beside_ffn(language());
     sums.kv_bytes = work.kv_bytes;
     terminal_.progress("measuring", static_cast<double>(++runs_done_),
                        static_cast<double>(std::ssize(plan_.items) * runs_of_item()));
@@ -210,7 +206,6 @@ class measurement {
   const measurement_plan& plan_;
   console& terminal_;
   std::optional<loaded_model<B>> model_;
-  std::uint64_t bytes_beside_ffn_ = 0;  // of weights that a step reads outside of feed-forward blocks
   index runs_done_ = 0;
   matrix<B> features_;               // of the item's picture
   std::vector<float> dense_logits_;  // [scored, vocabulary] of the item's dense run

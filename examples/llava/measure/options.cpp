@@ -14,6 +14,7 @@
 #include "llava/option_checks.hpp"
 #include "llava/option_groups.hpp"
 #include "llava/sparse_hooks.hpp"
+#include "llava/sparse_settings.hpp"
 
 namespace corematching::driver {
 namespace {
@@ -150,6 +151,8 @@ std::vector<configuration> with_single_layers(const std::vector<configuration>& 
       one.how.thin.reset();
       one.how.sparsity.neuron_layers_begin = layer;
       one.how.sparsity.neuron_layers_end = layer + 1;
+      one.how.sparsity.beta = shares_of(whole.how).of(layer, layers);
+      one.how.neurons.beta_of_layer.clear();
     }
   }
   return all;
