@@ -13,6 +13,8 @@
 #include "corematching/backend/linked/cpu.hpp"
 #include "corematching/hooks/chain.hpp"
 #include "corematching/hooks/core_matching.hpp"
+#include "corematching/hooks/gate_neurons.hpp"
+#include "corematching/hooks/predicted_neurons.hpp"
 #include "corematching/hooks/record.hpp"
 #include "corematching/model/packed/pack.hpp"
 #include "corematching/model/packed/reader.hpp"
@@ -28,7 +30,8 @@ using support::expect_parts;
 
 class memory_limit : public testing::Test {
  protected:
-  static constexpr dtype type = support::has_block_formats ? dtype::q8_0 : dtype::f16;
+  // In two planes, whose rows are copied in two parts; the other matrices are then q8_0.
+  static constexpr dtype type = support::has_block_formats ? dtype::q8_0_planes : dtype::f16;
 
   static llama_config sizes() {
     llama_config config = support::tiny_config();
@@ -104,6 +107,26 @@ class memory_limit : public testing::Test {
     return all;
   }
 };
+
+TEST_F(memory_limit, serves_neurons_that_each_token_chooses) {
+  const auto answer = [&](const llama<B>& model, const auto& hook) {
+    auto seq = model.start(be, 20);
+    const std::vector<std::int32_t> ids{3, 1, 60};
+    matrix<B> x(be, std::ssize(ids), config.hidden_size);
+    model.embed(be, x.view(), ids);
+    std::vector<float> all = model.prefill(be, seq, x.view(), 4);
+    for (const std::int32_t id : {5, 6, 8})
+      for (const float logit : model.decode(be, seq, id, hook)) all.push_back(logit);
+    return all;
+  };
+  const neuron_shares shares{.beta = 0.4, .begin = 1};
+  const auto expect_alike = [&](const auto& hook) {
+    EXPECT_EQ(answer(limited(least()), hook), answer(whole(), hook));
+  };
+  gate_neurons<B> gates(be, shares, config.layers, shape_of(config));
+  expect_alike(gate_neurons<B>::decode_hook(gates));
+  if (has_planes(type)) expect_alike(predicted_neurons<B>(shares, config.layers, shape_of(config)));
+}
 
 TEST_F(memory_limit, changes_no_logit) {
   const std::vector<bool> ties = support::is_emulated ? std::vector{false} : std::vector{false, true};

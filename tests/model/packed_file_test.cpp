@@ -71,7 +71,8 @@ std::vector<float> logits_of(B& be, const llama<B>& model) {
 
 TEST_F(packing, gives_the_model_that_converting_gives) {
   for (const bool tied : {false, true})
-    for (const dtype type : {dtype::f32, dtype::bf16, dtype::f16, dtype::q8_0, dtype::q4_0}) {
+    for (const dtype type :
+         {dtype::f32, dtype::bf16, dtype::f16, dtype::q8_0, dtype::q4_0, dtype::q8_0_planes}) {
       SCOPED_TRACE(name_of(type));
       config.tie_word_embeddings = tied;
       from = support::write_checkpoint(directory.path(), support::random_tensors(config, 5));
@@ -80,7 +81,7 @@ TEST_F(packing, gives_the_model_that_converting_gives) {
       packed_reader<B> packed(be, file);
       weight_reader<B> converting(be, from, {}, type);
       const llama<B> a(be, config, packed), b(be, config, converting);
-      EXPECT_EQ(a.weight_type(), type);
+      EXPECT_EQ(a.weight_type(), whole_of(type));
       EXPECT_EQ(logits_of(be, a), logits_of(be, b));
       EXPECT_EQ(packed_weights(path), type);
     }

@@ -240,7 +240,9 @@ TEST(u8x16, is_widened_and_interleaved) {
   const shorts last = stored<shorts>(interleave_last(a, b).widen_signed());
   const shorts low = stored<shorts>(a.widen_unsigned().low_nibbles());
   const shorts high = stored<shorts>(a.widen_unsigned().high_nibbles());
+  const shorts shifted = stored<shorts>(a.widen_unsigned().low_nibbles().times_16());
   for (std::size_t i = 0; i < 16; ++i) {
+    EXPECT_EQ(shifted[i], (from[i] & 15) * 16);
     EXPECT_EQ(first[i], from[i / 2 + i % 2 * 16]);
     EXPECT_EQ(last[i], as_signed(from[8 + i / 2 + i % 2 * 16]));
     EXPECT_EQ(low[i], from[i] & 15);
@@ -357,7 +359,9 @@ TEST(u8x32, adds_without_carry_into_the_next_byte) {
   const bytes from = random_bytes(random);
   const bytes sums = stored<bytes>(u8x32::load(from.data()) + u8x32::broadcast(128));
   const bytes halves = stored<bytes>(u8x32::nibbles(from.data()));
+  const bytes sixteenfold = stored<bytes>(u8x32::nibbles(from.data()).times_16());
   for (std::size_t i = 0; i < 32; ++i) {
+    EXPECT_EQ(sixteenfold[i], 16 * halves[i]);
     EXPECT_EQ(sums[i], (from[i] + 128) % 256);
     EXPECT_EQ(halves[i], i < 16 ? from[i] & 15 : from[i - 16] >> 4);
   }

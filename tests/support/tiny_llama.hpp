@@ -158,9 +158,11 @@ struct masked_run {
   std::function<double(index layer, index query, index token)> position = [](index, index, index token) {
     return static_cast<double>(token);
   };
-  /// Shown act(gate) and up of all tokens, [tokens, N], before a layer's neurons are asked for.
-  std::function<void(index layer, const real_matrix& gates, const real_matrix& ups)> watch =
-      [](index, const real_matrix&, const real_matrix&) {};
+  /// Shown a layer's normed states [tokens, D], and act(gate) and up of them [tokens, N], before its neurons
+  /// are asked for.
+  std::function<void(index layer, const real_matrix& normed, const real_matrix& gates,
+                     const real_matrix& ups)>
+      watch = [](index, const real_matrix&, const real_matrix&, const real_matrix&) {};
   /// Whether a token computes a neuron.
   std::function<bool(index layer, index token, index neuron)> fires = [](index, index, index) {
     return true;
@@ -251,7 +253,7 @@ class masked_llama {
     real_matrix inner = twin::matmul(normed, at(prefix + "mlp.gate_proj.weight"));
     for (double& gate : inner.values) gate = twin::activated(config_.hidden_act, gate);
     const real_matrix ups = twin::matmul(normed, at(prefix + "mlp.up_proj.weight"));
-    run.watch(layer, inner, ups);
+    run.watch(layer, normed, inner, ups);
     for (std::size_t i = 0; i < inner.values.size(); ++i) inner.values[i] *= ups.values[i];
     for (index token = 0; token < x.rows; ++token)
       for (index n = 0; n < inner.cols; ++n)

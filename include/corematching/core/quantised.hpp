@@ -83,13 +83,16 @@ template <block_format Q>
 void quantise_row(const float* from, index cols, std::byte* matrix, index rows, index i) {
   assert(cols % format_traits<Q>::block == 0);
   if constexpr (plane_format<Q>) {
-    const quantised_row<Q> row(matrix, {rows, cols / block_size}, i);
-    for (index b = 0; b < row.blocks; ++b) {
-      std::uint8_t quants[quant_bytes<typename Q::whole>];
+    const plane_layout<Q> layout{rows, cols / block_size};
+    std::byte *scales = matrix + layout.upper_at(i), *upper = scales + layout.blocks * layout.scale_bytes,
+              *lower = matrix + layout.lower_at(i);
+    for (index b = 0; b < layout.blocks; ++b) {
+      std::uint8_t quants[quant_bytes<typename Q::whole>], halves[2][Q::half_bytes];
       const f16 scale = Q::whole::quantise(from + b * block_size, quants);
-      const auto to = row.block(b);
-      std::memcpy(matrix + (reinterpret_cast<const std::byte*>(row.scale(b)) - matrix), &scale, sizeof scale);
-      Q::split(quants, const_cast<std::uint8_t*>(to.upper), const_cast<std::uint8_t*>(to.lower));
+      Q::split(quants, halves[0], halves[1]);
+      std::memcpy(scales + b * layout.scale_bytes, &scale, sizeof scale);
+      std::memcpy(upper + b * Q::half_bytes, halves[0], sizeof halves[0]);
+      std::memcpy(lower + b * Q::half_bytes, halves[1], sizeof halves[1]);
     }
   } else {
     format_traits<Q>::store(
@@ -103,10 +106,9 @@ void dequantise(const quantised_row<Q>& row, index first, index count, float* to
   assert(first % format_traits<Q>::group == 0 && count % format_traits<Q>::group == 0);
   if constexpr (plane_format<Q>) {
     for (index b = first / block_size; b < (first + count) / block_size; ++b, to += block_size) {
-      std::uint8_t quants[quant_bytes<typename Q::whole>];
       const auto [upper, lower] = row.block(b);
-      Q::merge(upper, lower, quants);
-      Q::whole::widen(quants, to_float(*row.scale(b)), to);
+      const auto quants = Q::merged(upper, lower);  // by name: GCC 12 loses a temporary in vectorised code
+      Q::whole::widen(quants.data(), to_float(*row.scale(b)), to);
     }
   } else {
     format_traits<Q>::widen(row.data, row.cols(), first, count, to);

@@ -3,6 +3,7 @@
 // token takes. Found by the histograms of top_cut.hpp, without sorting.
 #pragma once
 
+#include <algorithm>
 #include <bit>
 #include <cassert>
 #include <cmath>
@@ -47,12 +48,22 @@ inline void top_k(vector_view<std::int32_t> chosen, vector_view<const float> x,
     const std::int32_t key = activation_key(scores[n]);
     return key > cut.key || (key == cut.key && n < cut.ties_end);
   };
-  index positive = 0;
-  for (index n = 0; n < x.size; ++n) positive += is_chosen(n) ? 1 : 0;
-  index zeros = chosen.size - positive;  // where too few are positive, the first of the others
+  // Each place is written and then kept or not: a branch would be foreseen wrongly for a third of them.
+  std::int32_t* const positive = scratch.keys.keys.data();
+  index count = 0;
+  for (index n = 0; n < x.size; ++n) {
+    positive[count] = static_cast<std::int32_t>(n);
+    count += is_chosen(n) ? 1 : 0;
+  }
+  if (count == chosen.size) {
+    std::copy_n(positive, count, chosen.data);
+    return;
+  }
+  // Too few are positive: the first of the others join them.
+  index zeros = chosen.size - count;
   std::int32_t* to = chosen.data;
   for (index n = 0; n < x.size; ++n) {
-    const bool takes = is_chosen(n) || (zeros > 0 && activation_key(scores[n]) == 0 && zeros-- > 0);
+    const bool takes = is_chosen(n) || (activation_key(scores[n]) == 0 && zeros-- > 0);
     if (takes) *to++ = static_cast<std::int32_t>(n);
   }
 }

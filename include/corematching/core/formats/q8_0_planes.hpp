@@ -11,8 +11,10 @@
 // matrix can be looked at.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 
 #include "corematching/core/formats/f16.hpp"
 #include "corematching/core/formats/grouped_blocks.hpp"
@@ -27,6 +29,8 @@ struct q8_0_planes {
   static constexpr index half_bytes = block_size / 2;  // of the quants of a block, in either plane
   static constexpr int quant_offset = whole::quant_offset;
 
+  /// Quants, put together of bits without sign, are this much larger.
+  static constexpr int merged_offset = 128;
   /// What upper bits u, as they are stored, stand for without the lower ones: the middle of what those leave
   /// open, 16 (u - 8) + 7.5 = 16 (u - coarse_offset).
   static constexpr float coarse_step = 16, coarse_offset = 7.53125f;
@@ -40,11 +44,17 @@ struct q8_0_planes {
       lower[i] = static_cast<std::uint8_t>((first & 15) | last << 4);
     }
   }
-  static void merge(const std::uint8_t* upper, const std::uint8_t* lower, std::uint8_t* quants) {
-    for (index i = 0; i < half_bytes; ++i) {
-      quants[i] = static_cast<std::uint8_t>((upper[i] << 4 | (lower[i] & 15)) ^ 128);
-      quants[i + half_bytes] = static_cast<std::uint8_t>(((upper[i] & 240) | lower[i] >> 4) ^ 128);
+  /// The same way back; in arrays of its own, so that compilers see that nothing overlaps.
+  static std::array<std::uint8_t, block_size> merged(const std::uint8_t* upper, const std::uint8_t* lower) {
+    std::array<std::uint8_t, half_bytes> u, l;
+    std::memcpy(u.data(), upper, u.size());
+    std::memcpy(l.data(), lower, l.size());
+    std::array<std::uint8_t, block_size> quants;
+    for (std::size_t i = 0; i < u.size(); ++i) {
+      quants[i] = static_cast<std::uint8_t>((u[i] << 4 | (l[i] & 15)) ^ 128);
+      quants[i + u.size()] = static_cast<std::uint8_t>(((u[i] & 240) | l[i] >> 4) ^ 128);
     }
+    return quants;
   }
 };
 

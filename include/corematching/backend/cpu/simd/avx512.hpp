@@ -19,6 +19,11 @@ struct f32x16 {
   static f32x16 zero() { return {_mm512_setzero_ps()}; }
   static f32x16 broadcast(float value) { return {_mm512_set1_ps(value)}; }
   static f32x16 load(const float* from) { return {_mm512_loadu_ps(from)}; }
+  /// Eight times the one, eight times the other.
+  static f32x16 broadcast_two(const float* from) {
+    return {_mm512_mask_broadcastss_ps(_mm512_set1_ps(from[0]), 0xff00, _mm_load_ss(from + 1))};
+  }
+  float sum() const { return _mm512_reduce_add_ps(lanes); }
   void store(float* to) const { _mm512_storeu_ps(to, lanes); }
 
   /// a * b + c, rounded once.
@@ -54,6 +59,18 @@ struct i16x32 {
   /// The pair of neighbours (low half, high half of `pair`) sixteen times.
   static i16x32 broadcast_pair(std::int32_t pair) { return {_mm512_set1_epi32(pair)}; }
 
+  /// Thirty-two bytes without sign.
+  static i16x32 widened(const std::uint8_t* from) {
+    return {_mm512_cvtepu8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)))};
+  }
+  /// The lower and the upper four bits of each lane, of which only the lower eight are set.
+  i16x32 low_nibbles() const { return {_mm512_and_si512(lanes, _mm512_set1_epi16(15))}; }
+  i16x32 high_nibbles() const { return {_mm512_srli_epi16(lanes, 4)}; }
+  i16x32 times_16() const { return {_mm512_slli_epi16(lanes, 4)}; }
+  /// The first halves of two vectors, and the last.
+  friend i16x32 first_halves(i16x32 a, i16x32 b) { return {_mm512_shuffle_i64x2(a.lanes, b.lanes, 0x44)}; }
+  friend i16x32 last_halves(i16x32 a, i16x32 b) { return {_mm512_shuffle_i64x2(a.lanes, b.lanes, 0xee)}; }
+  friend i16x32 operator+(i16x32 a, i16x32 b) { return {_mm512_add_epi16(a.lanes, b.lanes)}; }
   /// round(a b / 2^15)
   friend i16x32 multiply_high(i16x32 a, i16x32 b) { return {_mm512_mulhrs_epi16(a.lanes, b.lanes)}; }
   /// c[i] + a[2 i] b[2 i] + a[2 i + 1] b[2 i + 1]

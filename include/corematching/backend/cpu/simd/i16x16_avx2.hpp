@@ -78,6 +78,7 @@ struct i16x16 {
   /// The lower and the upper four bits of each lane, of which only the lower eight are set.
   i16x16 low_nibbles() const { return {_mm256_and_si256(lanes, _mm256_set1_epi16(15))}; }
   i16x16 high_nibbles() const { return {_mm256_srli_epi16(lanes, 4)}; }
+  i16x16 times_16() const { return {_mm256_slli_epi16(lanes, 4)}; }
 
   friend i16x16 operator-(i16x16 a, i16x16 b) { return {_mm256_sub_epi16(a.lanes, b.lanes)}; }
   /// c[i] + a[2 i] b[2 i] + a[2 i + 1] b[2 i + 1]
@@ -141,6 +142,8 @@ struct u8x32 {
   }
   /// The lower halves of sixteen bytes, then their upper halves.
   static u8x32 nibbles(const std::uint8_t* from) { return {i8x32::nibbles(from).lanes}; }
+  /// Of bytes below 16.
+  u8x32 times_16() const { return {_mm256_slli_epi16(lanes, 4)}; }
   static u8x32 broadcast(std::uint8_t value) { return {_mm256_set1_epi8(static_cast<char>(value))}; }
   void store(std::uint8_t* to) const { _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), lanes); }
   /// Modulo 256.

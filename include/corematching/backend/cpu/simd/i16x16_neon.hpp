@@ -82,6 +82,7 @@ struct i16x16 {
   /// The lower and the upper four bits of each lane, of which only the lower eight are set.
   i16x16 low_nibbles() const { return {vandq_s16(low, vdupq_n_s16(15)), vandq_s16(high, vdupq_n_s16(15))}; }
   i16x16 high_nibbles() const { return {vshrq_n_s16(low, 4), vshrq_n_s16(high, 4)}; }
+  i16x16 times_16() const { return {vshlq_n_s16(low, 4), vshlq_n_s16(high, 4)}; }
 
   /// c[i] + a[2 i] b[2 i] + a[2 i + 1] b[2 i + 1]. Neighbours are parted before they are multiplied: of a
   /// factor that meets several others, once for all of them.

@@ -146,6 +146,11 @@ struct i16x16 {
     for (std::int16_t& lane : result.lanes) lane = static_cast<std::int16_t>(lane >> 4);
     return result;
   }
+  i16x16 times_16() const {
+    i16x16 result = *this;
+    for (std::int16_t& lane : result.lanes) lane = static_cast<std::int16_t>(lane * 16);
+    return result;
+  }
 
   friend i16x16 operator-(i16x16 a, const i16x16& b) {
     for (std::size_t i = 0; i < 16; ++i) a.lanes[i] = static_cast<std::int16_t>(a.lanes[i] - b.lanes[i]);
