@@ -108,18 +108,18 @@ TEST(llava, json_says_by_which_policy_neurons_are_chosen_and_what_that_reads) {
   EXPECT_EQ(dense.at("ffn_bytes_to_dense"), 1.0);
   EXPECT_EQ(told({"--sparsity", "tokens"}).at("neuron_policy"), nullptr);
   const io::json paper = told({"--sparsity", "neurons"});
-  EXPECT_EQ(paper.at("neuron_policy").dump(),
-            R"({"name":"sentence","statistic":"frequency","beta":[0.4,0.4,0.4,0.4]})");
+  EXPECT_EQ(paper.at("neuron_policy"),
+            io::json::parse(R"({"name":"sentence","statistic":"frequency","beta":[0.4,0.4,0.4,0.4]})"));
   const io::json gate =
       told({"--sparsity", "both", "--match-layers", "1", "--neurons", "gate", "--neuron-layers", "1:4"});
-  EXPECT_EQ(gate.at("neuron_policy").dump(), R"({"name":"gate","beta":[1.0,0.4,0.4,0.4]})");
+  EXPECT_EQ(gate.at("neuron_policy"), io::json::parse(R"({"name":"gate","beta":[1.0,0.4,0.4,0.4]})"));
   EXPECT_EQ(gate.at("core_neurons"), io::json({176, 70, 70, 70}));
   EXPECT_NEAR(gate.at("ffn_bytes_to_dense"), (1 + 3 * (1 + 2 * 70.0 / 176) / 3) / 4, 1e-9);
   EXPECT_EQ(gate.at("matches").size(), 1u) << "tokens are dropped under every policy";
   const io::json shares =
       told({"--sparsity", "neurons", "--statistic", "magnitude", "--beta", "0.25,0.5,0.75,1"});
-  EXPECT_EQ(shares.at("neuron_policy").dump(),
-            R"({"name":"sentence","statistic":"magnitude","beta":[0.25,0.5,0.75,1.0]})");
+  EXPECT_EQ(shares.at("neuron_policy"),
+            io::json::parse(R"({"name":"sentence","statistic":"magnitude","beta":[0.25,0.5,0.75,1.0]})"));
   EXPECT_NEAR(shares.at("ffn_bytes_to_dense"), 2.5 / 4, 1e-9);
 }
 
