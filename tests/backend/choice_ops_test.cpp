@@ -142,28 +142,13 @@ TYPED_TEST(choice_operations, scaled_matmul_multiplies_the_chosen_rows_and_scale
     }
 }
 
-/// What the upper plane says of weights that q8_0_planes holds exactly.
-real_matrix coarse_of(const real_matrix& w) {
-  std::vector<std::byte> stored(static_cast<std::size_t>(stored_bytes(dtype::q8_0_planes, w.rows, w.cols)));
-  const stored_view<> all{stored.data(), dtype::q8_0_planes, w.rows, w.cols, std::ssize(stored) / w.rows};
-  real_matrix coarse(w.rows, w.cols);
-  std::vector<float> row(static_cast<std::size_t>(w.cols));
-  for (index i = 0; i < w.rows; ++i) {
-    for (index j = 0; j < w.cols; ++j) row[static_cast<std::size_t>(j)] = static_cast<float>(w(i, j));
-    quantise_row<q8_0_planes>(row.data(), w.cols, stored.data(), w.rows, i);
-    dequantise_upper(blocks_of_row<q8_0_planes>(all, i), row.data());
-    for (index j = 0; j < w.cols; ++j) coarse(i, j) = double{row[static_cast<std::size_t>(j)]};
-  }
-  return coarse;
-}
-
 const std::vector<std::pair<index, index>> plane_shapes{{1, 32}, {40, 96}, {70, 256}, {300, 544}};
 
 TYPED_TEST(choice_operations, coarse_matmul_multiplies_by_the_upper_plane) {
   if (!has_block_formats) return;
   for (const auto& [rows, length] : plane_shapes) {
     const real_matrix w = random_weight(rows, length, dtype::q8_0_planes, this->random, 1),
-                      coarse = coarse_of(w);
+                      coarse = support::coarse_of(w);
     for (const index tokens : {1, 3}) {
       const real_matrix x = random_matrix(tokens, length, this->random), expected = twin::matmul(x, coarse);
       for_each_configuration<TypeParam>([&, rows = rows, length = length](TypeParam& be) {

@@ -256,21 +256,6 @@ struct plane_model {
   }();
 };
 
-/// What the upper plane says of weights that q8_0 holds exactly.
-real_matrix coarse_of(const real_matrix& w) {
-  std::vector<std::byte> stored(static_cast<std::size_t>(stored_bytes(dtype::q8_0_planes, w.rows, w.cols)));
-  const stored_view<> all{stored.data(), dtype::q8_0_planes, w.rows, w.cols, std::ssize(stored) / w.rows};
-  real_matrix coarse(w.rows, w.cols);
-  std::vector<float> row(static_cast<std::size_t>(w.cols));
-  for (index i = 0; i < w.rows; ++i) {
-    for (index j = 0; j < w.cols; ++j) row[static_cast<std::size_t>(j)] = static_cast<float>(w(i, j));
-    quantise_row<q8_0_planes>(row.data(), w.cols, stored.data(), w.rows, i);
-    dequantise_upper(blocks_of_row<q8_0_planes>(all, i), row.data());
-    for (index j = 0; j < w.cols; ++j) coarse(i, j) = double{row[static_cast<std::size_t>(j)]};
-  }
-  return coarse;
-}
-
 TEST(neuron_policies, prediction_computes_the_neurons_that_the_upper_planes_foretell) {
   if (!support::has_block_formats) return;
   plane_model m;
@@ -292,8 +277,8 @@ TEST(neuron_policies, prediction_computes_the_neurons_that_the_upper_planes_fore
   run.watch = [&](index layer, const real_matrix& normed, const real_matrix& gates, const real_matrix&) {
     const std::string mlp = "model.layers." + std::to_string(layer) + ".mlp.";
     const real_matrix foretold =
-        support::twin::gated_up(normed, coarse_of(m.tensors.at(mlp + "gate_proj.weight")),
-                                coarse_of(m.tensors.at(mlp + "up_proj.weight")), config.hidden_act);
+        support::twin::gated_up(normed, support::coarse_of(m.tensors.at(mlp + "gate_proj.weight")),
+                                support::coarse_of(m.tensors.at(mlp + "up_proj.weight")), config.hidden_act);
     fires.assign(static_cast<std::size_t>(gates.rows),
                  std::vector<bool>(static_cast<std::size_t>(gates.cols), true));
     const auto count = shares.count(layer, config.layers, gates.cols);

@@ -180,6 +180,24 @@ inline real_matrix rounded(real_matrix values, corematching::dtype type) {
   return values;
 }
 
+/// What the upper plane says of weights that q8_0_planes holds exactly.
+inline real_matrix coarse_of(const real_matrix& w) {
+  std::vector<std::byte> stored(
+      static_cast<std::size_t>(corematching::stored_bytes(corematching::dtype::q8_0_planes, w.rows, w.cols)));
+  const corematching::stored_view<> all{stored.data(), corematching::dtype::q8_0_planes, w.rows, w.cols,
+                                        std::ssize(stored) / w.rows};
+  real_matrix coarse(w.rows, w.cols);
+  std::vector<float> row(static_cast<std::size_t>(w.cols));
+  for (index i = 0; i < w.rows; ++i) {
+    for (index j = 0; j < w.cols; ++j) row[static_cast<std::size_t>(j)] = static_cast<float>(w(i, j));
+    corematching::quantise_row<corematching::q8_0_planes>(row.data(), w.cols, stored.data(), w.rows, i);
+    corematching::dequantise_upper(corematching::blocks_of_row<corematching::q8_0_planes>(all, i),
+                                   row.data());
+    for (index j = 0; j < w.cols; ++j) coarse(i, j) = double{row[static_cast<std::size_t>(j)]};
+  }
+  return coarse;
+}
+
 /// Whether a product of so many tokens with weights of this type is computed from tokens of that type.
 inline bool rounds_tokens(corematching::dtype type, index tokens) {
   return tokens > exact_tokens && corematching::bytes_of(type, 1) == 2;
