@@ -161,18 +161,23 @@ TEST(llava_conversations, are_typed_on_a_terminal) {
   const std::string prompt = "> ";
   test::terminal_session session(COREMATCHING_LLAVA, {"--model", demo().string(), "--image",
                                                       picture_path().string(), "--threads", "1", "--chat"});
-  EXPECT_NE(session.read_until(prompt).find(prompt), std::string::npos);
-  session.type("\r  \r");  // no question
+  // What is typed while nobody reads the terminal may be thrown away, so each line waits for its prompt.
+  const auto prompted = [&] { EXPECT_NE(session.read_until(prompt).find(prompt), std::string::npos); };
+  prompted();
+  session.type("\r");  // no question
+  prompted();
+  session.type("  \r");
+  prompted();
   session.type(first);
   session.type("X\b\r");  // mended before it was sent
   const std::string shown = session.read_until(answer);
   EXPECT_NE(shown.find(first), std::string::npos) << "echoed: " << shown;
   EXPECT_NE(shown.find(answer), std::string::npos) << shown;
-  session.read_until(prompt);
+  prompted();
   session.type("\033[A");  // arrow up: the question before
   EXPECT_NE(session.read_until(first).find(first), std::string::npos);
   session.type("\r");
-  EXPECT_NE(session.read_until(prompt).find(prompt), std::string::npos) << "answered again";
+  prompted();            // it was answered again
   session.type("\004");  // end of input
   EXPECT_EQ(session.exit_code(), 0);
 }

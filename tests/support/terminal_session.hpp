@@ -14,6 +14,7 @@
 #include <cstdlib>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace corematching::test {
@@ -52,24 +53,29 @@ class terminal_session {
     }
   }
 
-  /// What appears until `text` has, or until nothing more comes or two minutes are over.
+  /// What appears up to the end of `text`, which the next call goes on behind; or until nothing more comes or
+  /// two minutes are over.
   std::string read_until(std::string_view text) {
     const auto end = std::chrono::steady_clock::now() + std::chrono::minutes(2);
-    std::string shown;
-    while (shown.find(text) == shown.npos && std::chrono::steady_clock::now() < end) {
+    while (unread_.find(text) == unread_.npos && std::chrono::steady_clock::now() < end) {
       pollfd wanted{terminal_, POLLIN, 0};
       if (::poll(&wanted, 1, 1000) == 0) continue;
       std::array<char, 4096> block{};
       const auto got = ::read(terminal_, block.data(), block.size());
       if (got <= 0) break;  // the program has ended
-      shown.append(block.data(), static_cast<std::size_t>(got));
+      unread_.append(block.data(), static_cast<std::size_t>(got));
     }
+    const auto found = unread_.find(text);
+    const std::size_t size = found == unread_.npos ? unread_.size() : found + text.size();
+    std::string shown = unread_.substr(0, size);
+    unread_.erase(0, size);
     return shown;
   }
 
   /// Reads what is left and waits; -1: killed by a signal.
   int exit_code() {
-    read_until(std::string(1, '\0'));  // which no terminal shows
+    read_until(std::string(1, '\0'));       // which no terminal shows
+    ::close(std::exchange(terminal_, -1));  // hangs up on a program that is still there
     int status = 0;
     ::waitpid(process_, &status, 0);
     process_ = -1;
@@ -79,6 +85,7 @@ class terminal_session {
  private:
   int terminal_ = -1;
   pid_t process_ = -1;
+  std::string unread_;
 };
 
 }  // namespace corematching::test
