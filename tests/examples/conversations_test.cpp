@@ -11,7 +11,6 @@
 #include "corematching/io/json.hpp"
 #include "support/driver_program.hpp"
 #include "support/temporary_directory.hpp"
-#include "support/terminal_session.hpp"
 
 namespace corematching {
 namespace {
@@ -151,35 +150,6 @@ TEST(llava_conversations, begin_with_the_prompt_where_there_is_one) {
   const auto asked =
       llava({"--model", demo().string(), "--image", picture_path().string(), "--prompt", first}, "256");
   EXPECT_EQ(result.out, asked.out);
-}
-
-TEST(llava_conversations, are_typed_on_a_terminal) {
-  const auto asked =
-      llava({"--model", demo().string(), "--image", picture_path().string(), "--prompt", first}, "256");
-  const std::string answer = asked.out.substr(0, asked.out.find('\n'));
-  ASSERT_FALSE(answer.empty()) << asked.err;
-  const std::string prompt = "> ";
-  test::terminal_session session(COREMATCHING_LLAVA, {"--model", demo().string(), "--image",
-                                                      picture_path().string(), "--threads", "1", "--chat"});
-  // What is typed while nobody reads the terminal may be thrown away, so each line waits for its prompt.
-  const auto prompted = [&] { EXPECT_NE(session.read_until(prompt).find(prompt), std::string::npos); };
-  prompted();
-  session.type("\r");  // no question
-  prompted();
-  session.type("  \r");
-  prompted();
-  session.type(first);
-  session.type("X\b\r");  // mended before it was sent
-  const std::string shown = session.read_until(answer);
-  EXPECT_NE(shown.find(first), std::string::npos) << "echoed: " << shown;
-  EXPECT_NE(shown.find(answer), std::string::npos) << shown;
-  prompted();
-  session.type("\033[A");  // arrow up: the question before
-  EXPECT_NE(session.read_until(first).find(first), std::string::npos);
-  session.type("\r");
-  prompted();            // it was answered again
-  session.type("\004");  // end of input
-  EXPECT_EQ(session.exit_code(), 0);
 }
 
 TEST(llava_conversations, are_refused_where_a_message_cannot_be_answered) {
