@@ -63,6 +63,24 @@ TYPED_TEST(choice_operations, add_magnitudes_goes_on_summing_the_rows_that_count
   }
 }
 
+TYPED_TEST(choice_operations, zero_others_leaves_the_chosen_alone) {
+  const real_matrix x = random_matrix(1, 70, this->random);
+  std::vector<std::int32_t> all(70);
+  std::iota(all.begin(), all.end(), 0);
+  for (const std::vector<std::int32_t>& chosen :
+       {std::vector<std::int32_t>{0}, {69}, {3, 4, 40}, {0, 35, 69}, all})
+    for_each_configuration<TypeParam>([&](TypeParam& be) {
+      auto values = placed_floats(be, x);
+      placed_neurons<TypeParam> places(be, twin::neurons(chosen));
+      be.zero_others(values.view(), *places.view());
+      const std::vector<float> result = values.values();
+      for (index n = 0; n < x.cols; ++n)
+        EXPECT_EQ(result[static_cast<std::size_t>(n)],
+                  std::ranges::count(chosen, n) > 0 ? static_cast<float>(x(0, n)) : 0)
+            << n << " of " << chosen.size();
+    });
+}
+
 TYPED_TEST(choice_operations, top_k_is_the_selectors_on_every_backend) {
   sampled_cases cases;
   for (const index size : {1, 33, 1000, 3000})

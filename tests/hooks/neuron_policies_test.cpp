@@ -33,7 +33,25 @@ using support::real_matrix;
 using sums_by_layer = std::vector<std::vector<double>>;
 
 constexpr const char* letters = "ttiiiittit";
-const std::vector<std::int32_t> answer{3, 11, 29};
+const std::vector<std::int32_t> answer{3, 11, 29, 8, 60, 0};
+
+/// The logits after each token of the answer, decoded one by one.
+std::vector<std::vector<float>> decoded_singly(const llama<B>& model, B& be, sequence<B>& talk, auto&& hook) {
+  std::vector<std::vector<float>> all;
+  for (const std::int32_t id : answer) all.push_back(model.decode(be, talk, id, hook));
+  return all;
+}
+
+/// The same, decoded in one pass.
+std::vector<std::vector<float>> decoded_at_once(const llama<B>& model, B& be, sequence<B>& talk,
+                                                auto&& hook) {
+  const std::vector<float> logits = model.decode(be, talk, answer, hook);
+  const auto vocabulary = logits.size() / answer.size();
+  std::vector<std::vector<float>> all;
+  for (auto row = logits.begin(); row != logits.end(); row += static_cast<std::ptrdiff_t>(vocabulary))
+    all.emplace_back(row, row + static_cast<std::ptrdiff_t>(vocabulary));
+  return all;
+}
 
 /// A prompt and an answer under a policy, and the same for the twin.
 template <class Policy>
@@ -47,17 +65,22 @@ class policy_run {
 
   /// Prefills the prompt in parts of `ffn_rows`, then decodes; logits after each token of the answer.
   std::vector<std::vector<float>> logits(index ffn_rows = 1000) {
+    read_prompt(ffn_rows);
+    return decoded(typename Policy::decode_hook(policy));
+  }
+  std::vector<std::vector<float>> logits_at_once() {
+    read_prompt(1000);
+    return decoded_at_once(tiny.model, tiny.be, talk, typename Policy::decode_hook(policy));
+  }
+  void read_prompt(index ffn_rows) {
     const auto kinds = kinds_of(letters);
     policy.begin_prompt(0, kinds);
     auto x = support::embedded(tiny, ids());
     tiny.model.prefill(tiny.be, talk, x.view(), ffn_rows, typename Policy::prefill_hook(policy));
-    return decoded(typename Policy::decode_hook(policy));
   }
   template <class H>
   std::vector<std::vector<float>> decoded(H&& hook) {
-    std::vector<std::vector<float>> all;
-    for (const std::int32_t id : answer) all.push_back(tiny.model.decode(tiny.be, talk, id, hook));
-    return all;
+    return decoded_singly(tiny.model, tiny.be, talk, hook);
   }
 
   std::vector<std::int32_t> ids() const {
@@ -175,6 +198,14 @@ TEST(neuron_policies, are_the_same_for_every_chunking) {
   sums.expect_as_twin(magnitude, sums.logits(3));
 }
 
+TEST(neuron_policies, choose_for_many_tokens_at_once_as_for_each_alone) {
+  by_gate gate(some_layers);
+  gate.expect_as_twin(weighted_gate, gate.logits_at_once());
+  by_magnitude sums(some_layers);
+  sums.expect_as_twin(magnitude, sums.logits_at_once());
+  EXPECT_EQ(gate.talk.next_position, gate.prompt_size + std::ssize(answer));
+}
+
 template <class Run>
 void expect_dense_where_all_are_computed() {
   Run sparse({.beta = 1}), dense({.beta = 1});
@@ -268,8 +299,9 @@ TEST(neuron_policies, prediction_computes_the_neurons_that_the_upper_planes_fore
   m.model.embed(m.be, x.view(), prompt);
   m.model.prefill(m.be, sequence, x.view(), 1000);
   const predicted_neurons<B> hook(shares, config.layers, shape_of(config));
-  std::vector<std::vector<float>> logits;
-  for (const std::int32_t id : answer) logits.push_back(m.model.decode(m.be, sequence, id, hook));
+  const auto logits = decoded_singly(m.model, m.be, sequence, hook);
+  sequence.take_back(std::ssize(answer));
+  const auto at_once = decoded_at_once(m.model, m.be, sequence, hook);
 
   support::masked_run run{.ids = prompt};
   run.ids.insert(run.ids.end(), answer.begin(), answer.end());
@@ -298,9 +330,10 @@ TEST(neuron_policies, prediction_computes_the_neurons_that_the_upper_planes_fore
   for (std::size_t i = 0; i < logits.size(); ++i) {
     const auto row = expected.values.begin() + (std::ssize(prompt) + static_cast<index>(i)) * expected.cols;
     // Tokens are rounded to 16 bits where kernels are not Eigen's: in 7 products of a layer.
-    support::expect_logits(logits[i], {row, row + expected.cols},
-                           support::logit_error(config) +
-                               28 * support::rounded_factor_error(config.intermediate_size, 1.0 / 4095, 0.2));
+    const double error = support::logit_error(config) +
+                         28 * support::rounded_factor_error(config.intermediate_size, 1.0 / 4095, 0.2);
+    support::expect_logits(logits[i], {row, row + expected.cols}, error);
+    support::expect_logits(at_once[i], {row, row + expected.cols}, error);
   }
 
   const work_counters before = m.be.counters();

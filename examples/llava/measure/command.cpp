@@ -59,7 +59,7 @@ measurement_plan read_plan(const measure_options& o, console& terminal) {
   check_configurations(o, model.config.text());
   require(model.words != nullptr, o.base.model.string(),
           ": has neither tokenizer.json nor tokenizer.model, without which there are no texts");
-  measurement_plan plan{o.base, model.config, o.configurations, {}};
+  measurement_plan plan{o.base, model.config, o.configurations, {}, o.timed_steps};
   if (o.by_layer) plan.configurations = with_single_layers(o.configurations, model.config.text().layers);
   if (!o.text.empty()) {
     plan.items = read_text_chunks(o, model);
@@ -91,6 +91,7 @@ io::json identity_of(const measure_options& o, const measurement_plan& plan, con
                     {"instruction_set", by.instruction_set},
                     {"threads", by.threads}};
   if (!o.text.empty()) identity["chunk"] = {o.chunk, o.prompt_tokens.value_or(o.chunk / 2)};
+  if (o.timed_steps) identity["timed_steps"] = *o.timed_steps;
   return identity;
 }
 

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// Measures configurations beside the dense run, item by item, on any backend. What is scored is decoded token
-// by token with the given ids, whatever the model would have said: each configuration, by its own hooks,
-// behind the same prompt. Prompts are dense but for dropped tokens, so configurations that drop none share
-// one prefill.
+// Measures configurations beside the dense run, item by item, on any backend. What is scored is decoded with
+// the given ids, whatever the model would have said: each configuration, by its own hooks, behind the same
+// prompt. Prompts are dense but for dropped tokens, so configurations that drop none share one prefill.
 #pragma once
 
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <span>
@@ -171,35 +171,50 @@ class measurement {
     return sums;
   }
 
-  // Decodes the scored tokens behind the prompt, `logits` behind which are given; observe(place, prediction,
-  // sums) sees what is foretold of each.
+  // Decodes the scored tokens behind the prompt, `first` the logits behind it; observe(place, prediction,
+  // sums) sees what is foretold of each. Time and bytes are those of steps of one token.
   template <class Hook, class Observe>
-  tally decoded(sequence<B>& seq, const scored_item& item, std::vector<float> logits, const Hook& hook,
+  tally decoded(sequence<B>& seq, const scored_item& item, const std::vector<float>& first, const Hook& hook,
                 const Observe& observe) {
-    tally sums{.items = 1, .image_tokens = static_cast<std::uint64_t>(item.prompt.image_tokens())};
-    const work_counters before = be_.counters();
-    bool exact = true;
-    for (index i = 0; i < std::ssize(item.scored); ++i) {
-      const auto at = static_cast<std::size_t>(i);
-      if (i > 0) {
-        const stopwatch watch(sums.seconds);
-        logits = language().decode(be_, seq, item.scored[at - 1], hook);
-      }
+    const std::span<const std::int32_t> ids(item.scored);
+    tally sums{.tokens = ids.size(),
+               .items = 1,
+               .exact = 1,
+               .image_tokens = static_cast<std::uint64_t>(item.prompt.image_tokens())};
+    const auto look = [&](std::size_t at, std::span<const float> logits) {
       const prediction now(logits);
-      sums.surprise += now.surprise(item.scored[at]);
-      exact = exact && now.likeliest() == item.scored[at];
-      observe(i, now, sums);
-    }
+      sums.surprise += now.surprise(ids[at]);
+      if (now.likeliest() != ids[at]) sums.exact = 0;
+      observe(static_cast<index>(at), now, sums);
+    };
+    look(0, first);
+    const std::size_t steps = std::min(ids.size() - 1, timed_steps());
+    const work_counters before = be_.counters();
+    const auto timed_step = [&](std::int32_t id) {
+      const stopwatch watch(sums.seconds);
+      return language().decode(be_, seq, id, hook);
+    };
+    for (std::size_t i = 1; i <= steps; ++i) look(i, timed_step(ids[i - 1]));
     const work_counters work = be_.counters() - before;
-    sums.tokens = item.scored.size();
-    sums.steps = sums.tokens - 1;
-    sums.exact = exact;
+    sums.steps = steps;
     sums.weight_bytes = work.weight_bytes;
     sums.ffn_bytes = work.weight_bytes - sums.steps * bytes_beside_ffn(language());
     sums.kv_bytes = work.kv_bytes;
+    for (std::size_t i = steps + 1, count; i < ids.size(); i += count) {
+      count = std::min(ids.size() - i, at_once);
+      const std::vector<float> logits = language().decode(be_, seq, ids.subspan(i - 1, count), hook);
+      for (std::size_t j = 0; j < count; ++j)
+        look(i + j, std::span(logits).subspan(j * first.size(), first.size()));
+    }
     terminal_.progress("measuring", static_cast<double>(++runs_done_),
                        static_cast<double>(std::ssize(plan_.items) * runs_of_item()));
     return sums;
+  }
+
+  static constexpr std::size_t at_once = 64;  // tokens decoded in one pass, where that is not timed
+  std::size_t timed_steps() const {
+    return plan_.timed_steps ? static_cast<std::size_t>(*plan_.timed_steps)
+                             : std::numeric_limits<std::size_t>::max();
   }
 
   B& be_;

@@ -53,6 +53,12 @@ void add_measured(CLI::App& app, measure_command_line& line) {
                  "score at most so many tokens, of chunks spread evenly over the text (default: all)")
       ->type_name("N")
       ->check(some);
+  app.add_option(
+         "--timed-steps", o.timed_steps,
+         "decode but so many tokens of each chunk or answer one by one, on which bytes and tokens/s are "
+         "counted, and the others 64 at a time, which is faster (default: all one by one)")
+      ->type_name("N")
+      ->check(some);
   add_file(app, "--state", o.state, "keep what has been measured here, and go on from it in a second start")
       ->type_name("FILE");
   add_file(app, "--json", o.json, "write the figures here, too")->type_name("OUT.json");

@@ -28,6 +28,7 @@ struct measure_options {
   index chunk = 512;                   // tokens of a text that are run as one sequence
   std::optional<index> prompt_tokens;  // of these the first, which are not scored; nothing: half
   std::optional<index> most_tokens;    // to score; nothing: all of the text
+  std::optional<index> timed_steps;    // decoded one by one in each chunk; nothing: all of them
   std::filesystem::path state;         // what has been measured; empty: nothing is kept
   std::filesystem::path json;          // empty: the table is all
 };

@@ -3,10 +3,12 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <vector>
 
 #include "corematching/backend/linked/operations.hpp"
 #include "corematching/core/error.hpp"
+#include "corematching/core/index.hpp"
 #include "corematching/model/config.hpp"
 #include "llava/console.hpp"
 #include "llava/measure/items.hpp"
@@ -19,7 +21,8 @@ struct measurement_plan {
   options base;  // of the dense run
   model_config config;
   std::vector<configuration> configurations;
-  std::vector<scored_item> items;  // in the order in which they are measured
+  std::vector<scored_item> items;    // in the order in which they are measured
+  std::optional<index> timed_steps;  // of each item and run, those that are decoded one by one; nothing: all
 };
 
 /// Who keeps what is measured.

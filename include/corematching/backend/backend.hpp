@@ -213,6 +213,7 @@ concept choice_operations = requires(B& be, typename V::out y, typename V::in x,
   be.multiply(y, x);                     // y *= x
   be.add_magnitudes(sums, x, rows);      // sums[n] += sum over rows of |x[row, n]|
   be.top_k(places, v, v);                // the places.size largest |v[n]| weights[n] (none: 1), ascending
+  be.zero_others(sums, chosen);          // sums[n] = 0 for all n that are not among `chosen`
   be.scaled_matmul(y, x, w, v, chosen);  // of one token: y[i] = v[n] (x . w[n]), n = chosen[i]
   // Of weights in two planes: the product with the upper one alone; and, for one token, what gated_up gives
   // of the chosen neurons where the coarse products of all with gate and up are there.

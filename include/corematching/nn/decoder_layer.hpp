@@ -126,10 +126,58 @@ class decoder_layer {
     }
   }
 
+  // Up to so many rows compute their own neurons one after the other; more of them all neurons together,
+  // which reads each weight once, and drop what they did not choose.
+  static constexpr index rows_apart = 4;
+
   // The same as add_feed_forward, but of the neurons that each row chooses.
   template <class H>
   void add_chosen_feed_forward(const layer_context<B>& at, scratch<B>& s, view x,
                                const neuron_choice<space>& choice, H& hook) const {
+    if (x.rows > rows_apart)
+      add_chosen_together(at, s, x, choice, hook);
+    else
+      add_chosen_apart(at, s, x, choice, hook);
+  }
+
+  template <class H>
+  void add_chosen_together(const layer_context<B>& at, scratch<B>& s, view x,
+                           const neuron_choice<space>& choice, H& hook) const {
+    static_assert(choosing_backend<B>);
+    B& be = at.be;
+    const auto& w = weights_;
+    const auto chosen = s.chosen(be, choice.count);
+    for (index first = 0; first < x.rows; first += s.ffn_rows()) {
+      const view rows = x.middle_rows(first, std::min(s.ffn_rows(), x.rows - first));
+      const view normed = s.normed(rows.rows), activation = s.activation(rows.rows, w.gate.view.rows);
+      be.rms_norm(normed, rows, w.ffn_norm.view(), eps_);
+      if (choice.by == chosen_by::gate) {
+        const view up = s.ups(be, rows.rows, activation.cols);
+        be.matmul(activation, normed, w.gate.view, {});
+        be.activate(activation, act_);
+        be.matmul(up, normed, w.up.view, {});
+        for (index i = 0; i < rows.rows; ++i) {
+          be.top_k(chosen, activation.row(i), choice.weights);
+          be.zero_others(activation.row(i), chosen);
+        }
+        be.multiply(activation, up);
+      } else {
+        be.gated_up(activation, normed, w.gate.view, w.up.view, act_, {});
+        for (index i = 0; i < rows.rows; ++i) {
+          be.top_k(chosen, foretell(be, s, normed.middle_rows(i, 1)).row(0), choice.weights);
+          be.zero_others(activation.row(i), chosen);
+        }
+      }
+      const layer_context<B> part{be, at.layer, at.positions, at.cache, first};
+      call_hook<site::ffn_activation>(hook, part, matrix_view<const float, space>(activation));
+      detail::add_weighted_rows(be, rows, activation, w.down_transposed.view, neuron_selection<space>(),
+                                s.projected(rows.rows));
+    }
+  }
+
+  template <class H>
+  void add_chosen_apart(const layer_context<B>& at, scratch<B>& s, view x, const neuron_choice<space>& choice,
+                        H& hook) const {
     static_assert(choosing_backend<B>);
     B& be = at.be;
     const auto& w = weights_;
@@ -151,7 +199,7 @@ class decoder_layer {
 
   void activate_by_gate(B& be, scratch<B>& s, view activation, view normed,
                         const neuron_choice<space>& choice, vector_view<std::int32_t, space> chosen) const {
-    const view gates = s.foretold(be).top_rows(1);
+    const view gates = s.foretold(be);
     be.matmul(gates, normed, weights_.gate.view, {});
     be.activate(gates, act_);
     be.top_k(chosen, gates.row(0), choice.weights);
@@ -161,16 +209,20 @@ class decoder_layer {
   void activate_by_prediction(B& be, scratch<B>& s, view activation, view normed,
                               const neuron_choice<space>& choice,
                               vector_view<std::int32_t, space> chosen) const {
-    const auto& w = weights_;
-    const view foretold = s.foretold(be).top_rows(1);
-    const view gates = s.foretold(be).middle_rows(1, 1), ups = s.foretold(be).middle_rows(2, 1);
-    be.coarse_matmul(gates, normed, w.gate.view);
-    be.coarse_matmul(ups, normed, w.up.view);
+    be.top_k(chosen, foretell(be, s, normed).row(0), choice.weights);
+    be.finish_gated_up(activation, normed, weights_.gate.view, weights_.up.view, s.coarse_gates(be).row(0),
+                       s.coarse_ups(be).row(0), act_, chosen);
+  }
+
+  // act(x . gate_n) (x . up_n) of all neurons, by the upper planes alone, whose products stay in the scratch.
+  view foretell(B& be, scratch<B>& s, view normed) const {
+    const view foretold = s.foretold(be), gates = s.coarse_gates(be), ups = s.coarse_ups(be);
+    be.coarse_matmul(gates, normed, weights_.gate.view);
+    be.coarse_matmul(ups, normed, weights_.up.view);
     be.copy(foretold, gates);
     be.activate(foretold, act_);
     be.multiply(foretold, ups);
-    be.top_k(chosen, foretold.row(0), choice.weights);
-    be.finish_gated_up(activation, normed, w.gate.view, w.up.view, gates.row(0), ups.row(0), act_, chosen);
+    return foretold;
   }
 
   decoder_weights<B> weights_;

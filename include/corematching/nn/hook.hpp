@@ -4,8 +4,7 @@
 //
 //   hook(site::ffn_activation{}, at, activation)  told: act(x Wgate) * (x Wup) of rows at.first_row...
 //   hook(site::ffn_neurons{}, at)                 asked: which neurons to compute -> neuron_selection<space>
-//   hook(site::neuron_choice{}, at)               asked: whether each token chooses its own neurons of all,
-//   and
+//   hook(site::neuron_choice{}, at)               asked: whether each token chooses its own neurons, and
 //                                                 how -> optional neuron_choice<space>
 //   hook(site::ffn_up{}, at, up)                  told: x Wup of rows at.first_row..., where all neurons are
 //                                                 computed; gate and up are then two products, not one

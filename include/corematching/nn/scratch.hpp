@@ -47,10 +47,9 @@ class scratch {
     if (ups_.rows() < rows) ups_ = matrix<B>(be, activation_.rows(), activation_.cols());
     return {ups_.view().data, rows, neurons, neurons};
   }
-  view foretold(B& be) {
-    if (foretold_.rows() == 0) foretold_ = matrix<B>(be, 3, activation_.cols());
-    return foretold_.view();
-  }
+  view foretold(B& be) { return row_of_choice(be, 0); }
+  view coarse_gates(B& be) { return row_of_choice(be, 1); }
+  view coarse_ups(B& be) { return row_of_choice(be, 2); }
   vector_view<std::int32_t, typename B::space> chosen(B& be, index count) {
     if (chosen_.size() < count) chosen_ = be.template allocate<std::int32_t>(activation_.cols());
     return {chosen_.data(), count};
@@ -59,7 +58,12 @@ class scratch {
   view activation(index rows, index neurons) { return {activation_.view().data, rows, neurons, neurons}; }
 
  private:
-  matrix<B> normed_, queries_, keys_, values_, attended_, projected_, activation_, ups_, foretold_;
+  view row_of_choice(B& be, index i) {
+    if (choice_.rows() == 0) choice_ = matrix<B>(be, 3, activation_.cols());
+    return choice_.view().middle_rows(i, 1);
+  }
+
+  matrix<B> normed_, queries_, keys_, values_, attended_, projected_, activation_, ups_, choice_;
   typename B::template buffer<std::int32_t> chosen_;
 };
 

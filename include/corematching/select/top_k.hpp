@@ -74,5 +74,15 @@ inline void top_k(vector_view<std::int32_t> chosen, vector_view<const float> x,
   top_k(chosen, x, weights, scratch);
 }
 
+/// x[n] = 0 for all n that are not among `chosen`, which ascend.
+inline void zero_others(vector_view<float> x, index_view<> chosen) {
+  float* from = x.data;
+  for (index i = 0; i < chosen.size; ++i) {
+    std::fill(from, x.data + chosen[i], 0.0f);
+    from = x.data + chosen[i] + 1;
+  }
+  std::fill(from, x.data + x.size, 0.0f);
+}
+
 }  // namespace COREMATCHING_CPU_ISA
 }  // namespace corematching::select

@@ -272,6 +272,7 @@ class backend {
     select::top_k(places, x, weights, top_k_scratch_);
   }
 
+  void zero_others(vector_view<float> x, index_view<> chosen) { select::zero_others(x, chosen); }
   void scaled_matmul(out y, in x, stored_view<> w, vec factors, index_view<> chosen) {
     assert(x.rows == 1 && x.cols == w.cols && y.cols == chosen.size && factors.size == w.rows);
     counters_.count_product(1, chosen.size, w);

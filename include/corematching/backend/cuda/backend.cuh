@@ -204,6 +204,7 @@ class backend {
     if (places.size > 0)
       select::device::top_k(on().stream, x.data, weights.data, x.size, places.size, places.data);
   }
+  void zero_others(vector_view<float, space> x, ids chosen) { detail::zero_others(on(), x, chosen); }
   void scaled_matmul(out y, in x, const stored& w, vec factors, ids chosen) {
     assert(x.rows == 1 && x.cols == w.cols && y.cols == chosen.size && factors.size == w.rows);
     counters_.count_product(1, chosen.size, w);

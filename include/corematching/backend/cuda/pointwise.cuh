@@ -124,6 +124,18 @@ struct magnitude_places {
   }
 };
 
+/// x[n] = 0 in the gap before chosen[i], or behind the last of them.
+struct gap_places {
+  float* x;
+  index size;
+  const std::int32_t* chosen;
+  index count;
+  __device__ void operator()(index, index i) const {
+    const index end = i == count ? size : index{chosen[i]};
+    for (index n = i == 0 ? 0 : index{chosen[i - 1]} + 1; n < end; ++n) x[n] = 0;
+  }
+};
+
 /// x = act(x)
 inline void activate(const context& on, matrix_view<float, device_space> x, activation act) {
   visit_activation(act, [&]<activation Act>(std::integral_constant<activation, Act>) {
@@ -155,6 +167,12 @@ inline void add_magnitudes(const context& on, vector_view<float, device_space> s
   if (counted == 0) return;
   queue_for_each<1>(on, 1, x.cols,
                     magnitude_places{sums.data, x.data, x.stride, rows ? rows->data : nullptr, counted});
+}
+
+/// x[n] = 0 for all n that are not among `chosen`, which ascend.
+inline void zero_others(const context& on, vector_view<float, device_space> x,
+                        index_view<device_space> chosen) {
+  queue_for_each<1>(on, 1, chosen.size + 1, gap_places{x.data, x.size, chosen.data, chosen.size});
 }
 
 /// y = x; they do not overlap.

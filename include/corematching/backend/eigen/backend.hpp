@@ -212,6 +212,7 @@ class backend {
           detail::mapped(x.row(rows ? index{(*rows)[i]} : i)).cwiseAbs();
   }
   void top_k(vector_view<std::int32_t> places, vec x, vec weights = {}) { select::top_k(places, x, weights); }
+  void zero_others(vector_view<float> x, ids chosen) { select::zero_others(x, chosen); }
   void scaled_matmul(out y, in x, stored w, vec factors, ids chosen) {
     assert(x.rows == 1 && x.cols == w.cols && y.cols == chosen.size && factors.size == w.rows);
     require_weight_type(w.type);

@@ -218,6 +218,7 @@ class linked_backend {
   void top_k(typename table::counts places, vec x, vec weights = {}) {
     call(table_->top_k, places, x, weights);
   }
+  void zero_others(typename table::sums x, ids chosen) { call(table_->zero_others, x, chosen); }
   void scaled_matmul(out y, in x, const stored& w, vec factors, ids chosen) {
     call(table_->scaled_matmul, y, x, w, factors, chosen);
   }

@@ -200,6 +200,7 @@ class operations_of {
     t.add_magnitudes = as_entry(
         [](B& be, sums to, in x, typename table::some_rows rows) { be.add_magnitudes(to, x, rows); });
     t.top_k = as_entry([](B& be, counts places, vec x, vec weights) { be.top_k(places, x, weights); });
+    t.zero_others = as_entry([](B& be, sums x, ids chosen) { be.zero_others(x, chosen); });
     t.scaled_matmul = as_entry([](B& be, out y, in x, stored w, vec factors, ids chosen) {
       be.scaled_matmul(y, x, w, factors, chosen);
     });
@@ -235,6 +236,7 @@ class operations_of {
     refuse_choice(t.multiply);
     refuse_choice(t.add_magnitudes);
     refuse_choice(t.top_k);
+    refuse_choice(t.zero_others);
     refuse_choice(t.scaled_matmul);
     refuse_choice(t.coarse_matmul);
     refuse_choice(t.finish_gated_up);

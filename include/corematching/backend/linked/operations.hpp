@@ -141,6 +141,7 @@ struct operations {
   entry<void(out, in)> multiply;
   entry<void(sums, in, some_rows)> add_magnitudes;
   entry<void(counts, vec, vec)> top_k;
+  entry<void(sums, ids)> zero_others;
   entry<void(out, in, stored, vec, ids)> scaled_matmul;
   entry<void(out, in, stored)> coarse_matmul;
   entry<void(out, in, stored, stored, vec, vec, activation, ids)> finish_gated_up;

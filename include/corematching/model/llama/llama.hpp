@@ -135,15 +135,35 @@ class llama {
       }
     }
     seq.next_position = alive.renumbered ? alive.rotary.back() + 1 : alive.end;
-    compute_logits(be, seq, x.middle_rows(x.rows - 1, 1));
-    return logits_of(be, seq);
+    compute_logits(be, seq.one_token, seq.logits.view(), x.middle_rows(x.rows - 1, 1));
+    return values_of(be, seq.logits.view());
   }
 
   /// One step: runs token `id` and returns the logits [vocabulary] after it.
   template <hook_of<B> H = no_hook>
   std::vector<float> decode(B& be, sequence<B>& seq, std::int32_t id, H&& hook = {}) const {
     step(be, seq, id, hook);
-    return logits_of(be, seq);
+    return values_of(be, seq.logits.view());
+  }
+
+  /// As many steps as there are `ids`, whatever the model would have said itself (teacher forcing), in one
+  /// pass that reads what all tokens need once. Returns the logits [T, vocabulary] after each. Throws `error`
+  /// where there are none. After an exception the sequence is of no further use.
+  template <hook_of<B> H = no_hook>
+  std::vector<float> decode(B& be, sequence<B>& seq, std::span<const std::int32_t> ids, H&& hook = {}) const {
+    const index count = std::ssize(ids);
+    require(count > 0, "there are no tokens to decode");
+    require_room(seq, count);
+    matrix<B> x(be, count, config_.hidden_size), logits(be, count, config_.vocab_size);
+    embed(be, x.view(), ids);
+    std::vector<std::int32_t> positions(ids.size());
+    std::iota(positions.begin(), positions.end(), seq.next_position);
+    const index_view<> places{positions.data(), count};
+    scratch<B> s(be, shape_of(config_), count, count);
+    run_layers(be, seq, s, x.view(), places, device_indices(be, places).view(), hook);
+    compute_logits(be, s, logits.view(), x.view());
+    seq.next_position += static_cast<std::int32_t>(count);
+    return values_of(be, logits.view());
   }
 
   /// The same, but the logits stay where they are computed, in seq.logits.
@@ -153,7 +173,12 @@ class llama {
     config_.require_known({&id, 1});
     const std::int32_t input[] = {id, seq.next_position};
     be.upload(seq.input.view(), {input, 2});
-    const auto layers = [&](auto& by) { run_layers(be, seq, id, by); };
+    const auto layers = [&](auto& by) {
+      layers_->embed(be, seq.hidden.view(), {&id, 1}, seq.device_id());
+      run_layers(be, seq, seq.one_token, seq.hidden.view(), {&seq.next_position, 1}, seq.device_position(),
+                 by);
+      compute_logits(be, seq.one_token, seq.logits.view(), seq.hidden.view());
+    };
     if (layers_->stays_in_place())
       seq.steps.run(be, seq.cache, {number_, seq.next_position, seq.device_position()}, hook, layers);
     else
@@ -164,17 +189,14 @@ class llama {
  private:
   const weight<space>& head() const { return layers_->outer().head; }
 
-  // From the id and position in seq.input to the logits.
+  // Runs the embeddings x [T, D] of decoded tokens through all layers, in place.
   template <class H>
-  void run_layers(B& be, sequence<B>& seq, std::int32_t id, H& hook) const {
-    const view x = seq.hidden.view();
-    layers_->embed(be, x, {&id, 1}, seq.device_id());
+  void run_layers(B& be, sequence<B>& seq, scratch<B>& s, view x, index_view<> positions,
+                  index_view<space> device_positions, H& hook) const {
     for (index i = 0; i < config_.layers; ++i) {
-      layer_context<B> at{be, i, {&seq.next_position, 1}, seq.cache[i]};
+      layer_context<B> at{be, i, positions, seq.cache[i]};
       const decoder_layer<B>& layer = layers_->decoding_layer(be, i, seq.subsets);
-      const auto run = [&](auto& by) {
-        layer.forward(at, seq.one_token, x, seq.device_position(), frequencies_.view(), by);
-      };
+      const auto run = [&](auto& by) { layer.forward(at, s, x, device_positions, frequencies_.view(), by); };
       if constexpr (attends<H, site::ffn_neurons>) {
         if (layer.neurons() < config_.intermediate_size) {
           // It holds the neurons that the hook asked for when the prompt was read, and no others.
@@ -185,7 +207,6 @@ class llama {
       }
       run(hook);
     }
-    compute_logits(be, seq, x);
   }
 
   static constexpr const char* window_note = " (its sliding window, where tokens are dropped)";
@@ -207,16 +228,17 @@ class llama {
             " are dropped, which a sliding window of ", config_.context_when_dropping(), " does not allow");
   }
 
-  void compute_logits(B& be, sequence<B>& seq, view last) const {
-    const view normed = seq.one_token.normed(1);
-    be.rms_norm(normed, last, layers_->outer().norm.view(), static_cast<float>(config_.rms_norm_eps));
-    be.matmul(seq.logits.view(), normed, head().view, {});
+  // logits [T, vocabulary] after the rows x [T, D].
+  void compute_logits(B& be, scratch<B>& s, view logits, view x) const {
+    const view normed = s.normed(x.rows);
+    be.rms_norm(normed, x, layers_->outer().norm.view(), static_cast<float>(config_.rms_norm_eps));
+    be.matmul(logits, normed, head().view, {});
   }
 
-  static std::vector<float> logits_of(B& be, sequence<B>& seq) {
-    std::vector<float> logits;
-    download_values(be, seq.logits.view(), logits);
-    return logits;
+  static std::vector<float> values_of(B& be, matrix_view<const float, space> from) {
+    std::vector<float> values;
+    download_values(be, from, values);
+    return values;
   }
 
   std::uint64_t number_ = next_model_number();
