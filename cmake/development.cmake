@@ -1,12 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
 # What our own executables share; nothing in here is exported.
-if(PROJECT_IS_TOP_LEVEL AND NOT DEFINED CMAKE_CXX_COMPILER_LAUNCHER)
-  find_program(COREMATCHING_CCACHE ccache)
-  if(COREMATCHING_CCACHE)
-    set(CMAKE_CXX_COMPILER_LAUNCHER ${COREMATCHING_CCACHE})
-  endif()
-endif()
-
 # Warnings of a compiler that we do not test with are no reason to stop. Asked here and not where a build is configured,
 # so that every command configures alike and no build undoes another's.
 set(tested_compilers "GNU 12;Clang 14")
@@ -38,6 +31,16 @@ if(TARGET corematching::cuda AND NOT corematching_has_device)
       $<$<COMPILE_LANGUAGE:CUDA>:${corematching_fast_cuda}>)
   endif()
 endif()
+
+# corematching_joined_source(<variable> <name> <file>...): one translation unit of all files, which are named as they
+# are included. Unlike CMake's own unity builds it names no directory, so that a compiler cache knows it in every checkout.
+function(corematching_joined_source variable name)
+  list(TRANSFORM ARGN REPLACE "(.+)" "#include \"\\1\"\n" OUTPUT_VARIABLE includes)
+  string(JOIN "" includes ${includes})
+  set(joined ${CMAKE_CURRENT_BINARY_DIR}/${name}_joined.cpp)
+  file(CONFIGURE OUTPUT ${joined} CONTENT "${includes}")
+  set(${variable} ${joined} PARENT_SCOPE)
+endfunction()
 
 # corematching_tool(<what> <package> <target> <Debian package>): a dependency of our executables, not of the library.
 macro(corematching_tool what package target debian)

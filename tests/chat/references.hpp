@@ -14,6 +14,7 @@
 #include "corematching/chat/render.hpp"
 #include "corematching/io/json.hpp"
 #include "corematching/io/mapped_file.hpp"
+#include "support/paths.hpp"
 
 namespace support {
 
@@ -21,7 +22,7 @@ namespace chat = corematching::chat;
 using corematching::io::json;
 
 inline json chat_data(const std::string& name) {
-  const std::string path = COREMATCHING_TEST_DATA "/chat/data/" + name + ".json";
+  const std::string path = (support::test_directory() / "chat/data" / (name + ".json")).string();
   return corematching::io::parse_json(corematching::io::mapped_file::open(path).bytes(), path);
 }
 

@@ -15,6 +15,7 @@
 #include "corematching/core/dtype.hpp"
 #include "corematching/core/quantised.hpp"
 #include "support/error_text.hpp"
+#include "support/paths.hpp"
 
 namespace corematching {
 namespace {
@@ -34,7 +35,7 @@ struct reference {
   std::vector<float> values;
 
   reference() {
-    std::ifstream file(COREMATCHING_TEST_DATA "/core/data/q4_k.txt");
+    std::ifstream file(support::test_directory() / "core/data/q4_k.txt");
     for (std::string stored, expected; file >> stored >> expected;) {
       const std::vector<std::byte> bytes = bytes_in(stored), numbers = bytes_in(expected);
       row.insert(row.end(), bytes.begin(), bytes.end());

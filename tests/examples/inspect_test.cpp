@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "support/driver_program.hpp"
+#include "support/paths.hpp"
 
 namespace corematching {
 namespace {
@@ -15,7 +16,7 @@ namespace {
 using namespace test::driver;
 
 test::program_result inspect(const std::filesystem::path& path) {
-  return test::run_program(COREMATCHING_LLAVA, {"inspect", path.string()});
+  return test::run_program(support::llava_program(), {"inspect", path.string()});
 }
 
 void expect_lines(const test::program_result& result, int exit_code, const std::vector<std::string>& parts) {

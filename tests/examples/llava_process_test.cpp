@@ -12,6 +12,7 @@
 #include "corematching/backend/cpu/threads/default_threads.hpp"
 #include "corematching/io/json.hpp"
 #include "support/driver_program.hpp"
+#include "support/paths.hpp"
 
 namespace corematching {
 namespace {
@@ -21,7 +22,7 @@ using namespace test::driver;
 
 TEST(llava, ends_the_answer_before_the_statistics_begin) {
   const auto asked = [](const std::string& redirection) {
-    return test::run_program("/bin/sh", {"-c", "exec \"$0\" \"$@\" " + redirection, COREMATCHING_LLAVA,
+    return test::run_program("/bin/sh", {"-c", "exec \"$0\" \"$@\" " + redirection, support::llava_program(),
                                          "--model", demo().string(), "--image", picture_path().string(),
                                          "--prompt", "How many objects are there?", "--stats"});
   };
@@ -53,7 +54,7 @@ TEST(llava, ends_the_line_of_an_answer_that_it_cannot_go_on_with) {
   const support::temporary_directory directory;
   const auto file = directory.path() / "dump.safetensors";  // larger than is allowed
   const auto result =
-      test::run_program("/bin/sh", {"-c", "ulimit -f 8; exec \"$0\" \"$@\" 2>&1", COREMATCHING_LLAVA,
+      test::run_program("/bin/sh", {"-c", "ulimit -f 8; exec \"$0\" \"$@\" 2>&1", support::llava_program(),
                                     "--model", demo().string(), "--image", picture_path().string(),
                                     "--prompt", "How many objects are there?", "--dump", file.string()});
   EXPECT_EQ(result.exit_code, 1);
@@ -74,8 +75,8 @@ TEST(llava, reports_its_own_peak_memory_and_not_that_of_who_started_it) {
 TEST(llava, works_on_as_many_threads_as_its_affinity_mask_has) {
   const auto threads = [] {
     const auto result = test::run_program(
-        COREMATCHING_LLAVA, {"--model", data("tiny_mha").string(), "--image", picture_path().string(),
-                             "--prompt-ids", ids, "--max-new-tokens", "1", "--json"});
+        support::llava_program(), {"--model", data("tiny_mha").string(), "--image", picture_path().string(),
+                                   "--prompt-ids", ids, "--max-new-tokens", "1", "--json"});
     EXPECT_EQ(result.exit_code, 0) << result.err;
     return result.exit_code == 0 ? io::json::parse(result.out).at("threads").get<int>() : 0;
   };
@@ -99,9 +100,9 @@ TEST(llava, works_on_as_many_threads_as_its_affinity_mask_has) {
 TEST(llava, fails_where_answer_or_statistics_cannot_be_written) {
   const auto ask_into = [](const std::string& redirection, const std::string& option) {
     return test::run_program(
-        "/bin/sh",
-        {"-c", "exec \"$0\" \"$@\" " + redirection, COREMATCHING_LLAVA, "--model", data("tiny_mha").string(),
-         "--image", picture_path().string(), "--prompt-ids", ids, "--max-new-tokens", "1", option});
+        "/bin/sh", {"-c", "exec \"$0\" \"$@\" " + redirection, support::llava_program(), "--model",
+                    data("tiny_mha").string(), "--image", picture_path().string(), "--prompt-ids", ids,
+                    "--max-new-tokens", "1", option});
   };
   const auto fine = ask_into("", "--stats");
   ASSERT_EQ(fine.exit_code, 0) << fine.err;
@@ -143,16 +144,16 @@ TEST(llava, does_not_overwrite_what_is_no_plain_file_or_what_it_reads) {
 
 TEST(llava, reads_a_picture_from_standard_input) {
   const auto ask_with = [](const std::string& redirection, const std::string& output) {
-    return test::run_program(
-        "/bin/sh", {"-c", "exec \"$0\" \"$@\" " + redirection, COREMATCHING_LLAVA, "--model", demo().string(),
-                    "--image", "-", "--prompt", "How many objects are there?", "--show-tokens", output});
+    return test::run_program("/bin/sh", {"-c", "exec \"$0\" \"$@\" " + redirection, support::llava_program(),
+                                         "--model", demo().string(), "--image", "-", "--prompt",
+                                         "How many objects are there?", "--show-tokens", output});
   };
   const support::temporary_directory directory;
   const auto copy = directory.path() / "picture.png", drawing = directory.path() / "drawing.png";
   fs::copy(picture_path(), copy);
-  const auto by_name =
-      test::run_program(COREMATCHING_LLAVA, {"--model", demo().string(), "--image", picture_path().string(),
-                                             "--prompt", "How many objects are there?"});
+  const auto by_name = test::run_program(
+      support::llava_program(), {"--model", demo().string(), "--image", picture_path().string(), "--prompt",
+                                 "How many objects are there?"});
   ASSERT_EQ(by_name.exit_code, 0) << by_name.err;
   const auto piped = ask_with("< " + copy.string(), drawing.string());
   EXPECT_EQ(piped.out, by_name.out) << piped.err;

@@ -16,13 +16,14 @@
 #include "corematching/io/safetensors.hpp"
 #include "llava/picture_file.hpp"
 #include "support/error_text.hpp"
+#include "support/paths.hpp"
 #include "support/preprocess_reference.hpp"
 
 namespace corematching::driver {
 namespace {
 
 std::filesystem::path formats_directory() {
-  return std::filesystem::path(COREMATCHING_TEST_DATA) / "reference/data/formats";
+  return support::test_directory() / "reference/data/formats";
 }
 
 std::string stored_picture(const char* name) {

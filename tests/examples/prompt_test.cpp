@@ -13,6 +13,7 @@
 #include "corematching/chat/render.hpp"
 #include "corematching/core/error.hpp"
 #include "corematching/text/sentencepiece_tokenizer.hpp"
+#include "support/paths.hpp"
 
 namespace corematching::driver {
 namespace {
@@ -35,8 +36,8 @@ std::string text_of(const asked_messages& asked, const chat::chat_format& format
 
 class prompt : public ::testing::Test {
  protected:
-  const std::unique_ptr<text::tokenizer> opened_ = text::sentencepiece_tokenizer::open(
-      std::filesystem::path(COREMATCHING_TEST_DATA) / "reference/data/tokenizer");
+  const std::unique_ptr<text::tokenizer> opened_ =
+      text::sentencepiece_tokenizer::open(support::test_directory() / "reference/data/tokenizer");
   const text::tokenizer& tokens_ = *opened_;
 
   ids encoded(const asked_messages& asked, std::int32_t image_token = 340,

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "corematching/io/json.hpp"
+#include "support/paths.hpp"
 #include "support/run_program.hpp"
 #include "support/temporary_directory.hpp"
 
@@ -29,7 +30,7 @@ class demo_model : public ::testing::Test {
     for (const auto& entry : fs::directory_iterator(source()))
       if (entry.is_regular_file()) fs::copy(entry.path(), directory.path() / entry.path().filename());
   }
-  static fs::path source() { return fs::path(COREMATCHING_SOURCE_DIR) / "models" / "demo"; }
+  static fs::path source() { return support::source_directory() / "models" / "demo"; }
   fs::path packed(const std::string& type) const {
     return directory.path() / ("corematching-" + type + ".packed");
   }
@@ -38,7 +39,7 @@ class demo_model : public ::testing::Test {
     arguments all = command;
     all.insert(all.end(), {"--model", directory.path().string(), "--threads", "2"});
     all.insert(all.end(), more.begin(), more.end());
-    return test::run_program(COREMATCHING_LLAVA, all);
+    return test::run_program(support::llava_program(), all);
   }
   program_result ask(const arguments& more) const {
     arguments all{"--image",
@@ -169,7 +170,7 @@ TEST_F(demo_model, is_packed_whole_or_not_at_all) {
   }
   expect_refused(run({"--weights", "f16", "--output", "/nowhere/file"}, {"pack"}), {"/nowhere/file"});
   const program_result result =
-      test::run_program("/bin/sh", {"-c", "ulimit -f 8; exec \"$0\" \"$@\"", COREMATCHING_LLAVA, "pack",
+      test::run_program("/bin/sh", {"-c", "ulimit -f 8; exec \"$0\" \"$@\"", support::llava_program(), "pack",
                                     "--model", directory.path().string(), "--weights", "f32"});
   expect_refused(result, {"corematching-f32.packed", "cannot write"});
   for (const auto& entry : fs::directory_iterator(directory.path()))
@@ -178,7 +179,7 @@ TEST_F(demo_model, is_packed_whole_or_not_at_all) {
 
 TEST_F(demo_model, tells_a_damaged_packed_file_from_a_whole_one) {
   const auto verify = [&](const fs::path& file) {
-    return test::run_program(COREMATCHING_LLAVA, {"pack", "--verify", file.string()});
+    return test::run_program(support::llava_program(), {"pack", "--verify", file.string()});
   };
   pack("q8_0");
   const program_result whole = verify(packed("q8_0"));

@@ -17,6 +17,7 @@
 #include "corematching/io/mapped_file.hpp"
 #include "corematching/io/safetensors.hpp"
 #include "corematching/model/picture/image_processor.hpp"
+#include "support/paths.hpp"
 
 namespace corematching::test {
 
@@ -27,9 +28,7 @@ class preprocess_reference {
             io::parse_json(io::mapped_file::open(directory() / "reference.json").bytes(), "reference.json")),
         tensors_(io::checkpoint::open(directory() / "expected.safetensors")) {}
 
-  static std::filesystem::path directory() {
-    return std::filesystem::path(COREMATCHING_TEST_DATA) / "reference/data/preprocess";
-  }
+  static std::filesystem::path directory() { return support::test_directory() / "reference/data/preprocess"; }
 
   /// Lists of "pictures", "resized" and "pixel_values".
   const io::json& operator[](const char* list) const { return document_.at(list); }

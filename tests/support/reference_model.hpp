@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "llava/picture_file.hpp"
+#include "support/paths.hpp"
 #include "support/reference_run.hpp"
 #include "support/test_backend.hpp"
 
@@ -30,8 +31,7 @@ inline double relative_distance(std::span<const float> a, std::span<const float>
 
 /// Where the model of a case lies.
 inline std::filesystem::path model_directory(const std::string& name) {
-  return name == "demo" ? std::filesystem::path(COREMATCHING_SOURCE_DIR) / "models/demo"
-                        : reference_directory(name);
+  return name == "demo" ? support::source_directory() / "models/demo" : reference_directory(name);
 }
 
 /// One model, read once for all of its runs.

@@ -16,6 +16,7 @@
 #include "corematching/io/mapped_file.hpp"
 #include "corematching/io/safetensors.hpp"
 #include "corematching/model/llava/thinning.hpp"
+#include "support/paths.hpp"
 
 namespace corematching::test {
 
@@ -127,7 +128,7 @@ class reference_run {
 
 /// Directory of a case; the model's files lie there too unless the case says otherwise.
 inline std::filesystem::path reference_directory(const std::string& name) {
-  return std::filesystem::path(COREMATCHING_TEST_DATA) / "reference/data" / name;
+  return support::test_directory() / "reference/data" / name;
 }
 
 inline io::json reference_description(const std::string& name) {

@@ -10,6 +10,7 @@
 
 #include "corematching/core/error.hpp"
 #include "corematching/text/sentencepiece_tokenizer.hpp"
+#include "support/paths.hpp"
 #include "support/raw_gguf.hpp"
 #include "support/temporary_directory.hpp"
 
@@ -27,9 +28,8 @@ class checkpoint : public ::testing::Test {
                                 "model": {"type": "BPE", "vocab": {"a": 0}, "merges": []}})");
   }
   void copy_tokenizer_model() const {
-    std::filesystem::copy_file(
-        std::filesystem::path(COREMATCHING_TEST_DATA) / "reference/data/tokenizer/tokenizer.model",
-        directory_ / "tokenizer.model");
+    std::filesystem::copy_file(support::test_directory() / "reference/data/tokenizer/tokenizer.model",
+                               directory_ / "tokenizer.model");
   }
 
   support::temporary_directory files_;

@@ -16,11 +16,12 @@
 #include "corematching/io/json.hpp"
 #include "corematching/io/mapped_file.hpp"
 #include "corematching/text/tokenizer_json.hpp"
+#include "support/paths.hpp"
 
 namespace corematching::text {
 namespace {
 
-const std::filesystem::path stored = std::filesystem::path(COREMATCHING_TEST_DATA) / "text/data";
+const std::filesystem::path stored = support::test_directory() / "text/data";
 
 io::json json_of(const std::filesystem::path& path) {
   return io::parse_json(io::mapped_file::open(path).bytes(), path.string());

@@ -9,13 +9,14 @@
 #include "corematching/core/error.hpp"
 #include "corematching/io/json.hpp"
 #include "corematching/io/mapped_file.hpp"
+#include "support/paths.hpp"
 
 namespace corematching::text {
 namespace {
 
 using ids = std::vector<std::int32_t>;
 
-const std::filesystem::path data = std::filesystem::path(COREMATCHING_TEST_DATA) / "reference/data/tokenizer";
+const std::filesystem::path data = support::test_directory() / "reference/data/tokenizer";
 constexpr std::int32_t first_byte = 3;  // the id of <0x00>
 constexpr std::int32_t image = 340;
 
