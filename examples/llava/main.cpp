@@ -10,6 +10,7 @@
 #include <string>
 #include <string_view>
 
+#include "llava/calibrate/command.hpp"
 #include "llava/inspect_command.hpp"
 #include "llava/line_reader.hpp"
 #include "llava/measure/command.hpp"
@@ -91,6 +92,10 @@ int run_program(int argc, char** argv) {
   if (argc > 1 && argv[1] == std::string_view("measure")) {
     run_measure(argc - 1, argv + 1, terminal, measure);
     if (!std::cout) std::cerr << "llava: the table could not be written to standard output\n";
+    return std::cout ? 0 : 1;
+  }
+  if (argc > 1 && argv[1] == std::string_view("calibrate")) {
+    run_calibrate(argc - 1, argv + 1, terminal, measure);
     return std::cout ? 0 : 1;
   }
   const options o = parse_options(argc, argv);

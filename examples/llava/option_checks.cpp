@@ -64,8 +64,12 @@ void refuse_unread(const options& o, const given_options& given) {
       o.neurons.policy == neuron_policy::plain_gate || o.neurons.policy == neuron_policy::predicted;
   const bool by_chance = (s.sparse_tokens && s.criterion == token_criterion::random) ||
                          (o.thin && o.thin->criterion == thinning_criterion::random);
-  const char* const none = "with --sparsity none, which is the default";
+  const char* const none =
+      given("--sparsity") ? "with --sparsity none" : "without --sparsity, which says what is left out";
   const std::vector<unread_options> rules{
+      {given("--sparsity") || given("--thin"),
+       {"--preset"},
+       "beside --sparsity or --thin, which say what is left out"},
       {!s.sparse_tokens && !s.sparse_neurons,
        {"--rho", "--beta", "--match-layers", "--keep", "--keep-among", "--min-tokens", "--max-tokens",
         "--criterion", "--reference", "--anchor", "--count-over", "--core-count", "--neurons", "--statistic",

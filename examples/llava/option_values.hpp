@@ -84,6 +84,8 @@ inline void set_keep_rule(std::string_view text, const std::string& option, sele
 /// "B", of every layer, or "B,B,...", one of each.
 inline void set_beta(std::string_view text, options& o) {
   if (text.empty()) fail("--beta: its value is empty");
+  o.neurons.calibrated = text == "calibrated";
+  if (o.neurons.calibrated) return;
   std::vector<double> betas;
   for (std::string_view rest = text; betas.empty() || !rest.empty();) {
     const std::string_view item = rest.substr(0, rest.find(','));

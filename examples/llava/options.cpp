@@ -7,11 +7,13 @@
 
 #include "corematching/core/error.hpp"
 #include "corematching/core/version.hpp"
+#include "llava/calibrate/calibration_file.hpp"
 #include "llava/converted_option.hpp"
 #include "llava/file_option.hpp"
 #include "llava/option_checks.hpp"
 #include "llava/option_groups.hpp"
 #include "llava/option_values.hpp"
+#include "llava/presets.hpp"
 
 namespace corematching::driver {
 namespace {
@@ -27,6 +29,13 @@ void add_sparsity(CLI::App& app, options& o) {
   using namespace corematching;
   auto& config = o.sparsity;
   const std::string group = "Sparsity";
+  add_choice(
+      app, "--preset", o.preset,
+      {{"default", preset_choice::safe}, {"paper", preset_choice::paper}, {"dense", preset_choice::dense}},
+      "what is left out at once: what keeps the answers (neurons that each token can do without, by its "
+      "calibration where llava calibrate made one, and image tokens by rarity), what the paper leaves out, "
+      "or nothing")
+      ->group(group);
   add_converted(
       app, "--sparsity",
       [&config](const std::string& text) {
@@ -35,14 +44,19 @@ void add_sparsity(CLI::App& app, options& o) {
         config.sparse_neurons = text == "neurons" || text == "both";
         config.sparse_tokens = text == "tokens" || text == "both";
       },
-      "none|neurons|tokens|both", "what is left out; the paper leaves out both (default: none)")
+      "none|neurons|tokens|both",
+      "what is left out; the other options of this group, except --preset, say how, and are the paper's "
+      "where they "
+      "are not given (default: what --preset says)")
       ->group(group);
   app.add_option("--rho", config.rho, "share of a token's activated neurons that are its core neurons")
       ->capture_default_str()
       ->group(group);
   add_converted(
-      app, "--beta", [&o](const std::string& t) { set_beta(t, o); }, "B[,B...]",
-      "share of a layer's neurons that answer: of every layer, or one for each (default: 0.4)")
+      app, "--beta", [&o](const std::string& t) { set_beta(t, o); }, "B[,B...]|calibrated",
+      "share of a layer's neurons that answer: of every layer, or one for each, or those of the model's "
+      "calibration "
+      "(default: 0.4)")
       ->group(group);
   add_choice(app, "--neurons", o.neurons.policy,
              {{"sentence", neuron_policy::sentence},
@@ -234,6 +248,8 @@ options parse_sparsity(const std::string& text, options base) {
   };
   refuse_unread(base, given);
   check_thinning(base, given);
+  if (given("--preset")) apply_preset(base);
+  if (base.neurons.calibrated) take_calibrated_shares(base);
   check_neuron_policy(base);
   return base;
 }
@@ -244,7 +260,9 @@ options parse_options(int argc, const char* const* argv) {
   app.footer(
       "llava inspect DIR says what a checkpoint holds and whether it runs; llava pack --help, how weights "
       "are converted "
-      "once for all; llava measure --help, how options are compared on a text or on questions.");
+      "once for all; llava measure --help, how options are compared on a text or on questions; llava "
+      "calibrate "
+      "--help, how few neurons each layer of a model can do with.");
   app.set_version_flag("--version", version());
   add_input(app, result);
   add_weights(app, result);
@@ -263,6 +281,8 @@ options parse_options(int argc, const char* const* argv) {
     const auto given = [&](const std::string& option) { return app.count(option) > 0; };
     refuse_unread(result, given);
     check_thinning(result, given);
+    if (!given("--sparsity") && !given("--thin")) apply_preset(result);
+    if (result.neurons.calibrated) take_calibrated_shares(result);
     check_neuron_policy(result);
     check_outputs(result);
   } catch (const CLI::ParseError& problem) {

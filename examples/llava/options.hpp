@@ -43,7 +43,12 @@ struct neuron_options {
   neuron_policy policy = neuron_policy::sentence;
   neuron_statistic statistic = neuron_statistic::frequency;
   std::vector<double> beta_of_layer;  // instead of one for all, where there are any
+  bool calibrated = false;            // these are to be those of the model's calibration
 };
+
+/// What is left out where it is not said option by option: what answers as the dense model does, what the
+/// paper leaves out, or nothing.
+enum class preset_choice : std::uint8_t { safe, paper, dense };
 
 struct options {
   std::filesystem::path model;
@@ -58,7 +63,8 @@ struct options {
   std::string chat_template;       // name of a chat format; empty: what the model's files say
   std::optional<image_fit> fit;    // nothing: what the model's files say
 
-  // The library's default leaves out what the paper does; which models stand that, their users must find out.
+  preset_choice preset = preset_choice::safe;
+  // Nothing, unless options or the preset say otherwise: the library's default is what the paper leaves out.
   core_matching_config sparsity{.sparse_neurons = false, .sparse_tokens = false};
   std::optional<thinning_config> thin;  // of pictures, before the decoder; nothing: all tokens enter it
   neuron_options neurons;

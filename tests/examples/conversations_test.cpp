@@ -10,6 +10,7 @@
 
 #include "corematching/io/json.hpp"
 #include "support/driver_program.hpp"
+#include "support/paths.hpp"
 #include "support/temporary_directory.hpp"
 
 namespace corematching {
@@ -27,7 +28,7 @@ test::program_result chat(const std::string& lines, const std::vector<std::strin
   const auto typed = directory.write("lines", lines);
   std::vector<std::string> command{"-c",
                                    "exec \"$0\" \"$@\" < " + test::shell_word(typed.string()),
-                                   COREMATCHING_LLAVA,
+                                   support::llava_program(),
                                    "--model",
                                    demo().string(),
                                    "--image",
@@ -85,7 +86,7 @@ TEST(llava_conversations, are_the_dense_ones_where_no_policy_leaves_a_neuron_out
     EXPECT_EQ(result.exit_code, 0) << result.err;
     return objects(result.out);
   };
-  const auto dense = turns({});
+  const auto dense = turns({"--preset", "dense"});
   ASSERT_EQ(dense.size(), 2u);
   for (const std::vector<std::string>& policy : {std::vector<std::string>{"--statistic", "magnitude"},
                                                  {"--neurons", "gate"},
@@ -212,8 +213,8 @@ TEST(llava_conversations, say_how_much_was_left_before_the_decoder) {
 }
 
 TEST(llava_conversations, fail_where_questions_cannot_be_read) {
-  const auto result = test::run_program(
-      "/bin/sh", {"-c", "exec \"$0\" \"$@\" < /", COREMATCHING_LLAVA, "--model", demo().string(), "--chat"});
+  const auto result = test::run_program("/bin/sh", {"-c", "exec \"$0\" \"$@\" < /", support::llava_program(),
+                                                    "--model", demo().string(), "--chat"});
   EXPECT_EQ(result.exit_code, 1);
   EXPECT_NE(result.err.find("standard input cannot be read"), std::string::npos) << result.err;
 }

@@ -19,6 +19,7 @@
 #include "corematching/text/checkpoint_tokenizer.hpp"
 #include "llava/measure/prediction.hpp"
 #include "support/driver_program.hpp"
+#include "support/paths.hpp"
 #include "support/reference_run.hpp"
 #include "support/temporary_directory.hpp"
 #include "support/test_backend.hpp"
@@ -45,7 +46,7 @@ class llava_measure : public testing::Test {
   test::program_result measure(const arguments& more) const {
     arguments all{"measure", "--model", model.string(), "--threads", "1"};
     all.insert(all.end(), more.begin(), more.end());
-    return test::run_program(COREMATCHING_LLAVA, all);
+    return test::run_program(support::llava_program(), all);
   }
   /// Figures of chunks of 64 tokens, the first half of each its prompt.
   io::json figures_of_text(arguments more) const {
@@ -99,6 +100,18 @@ TEST_F(llava_measure, agrees_with_transformers_on_a_text) {
   const io::json stored = test::reference_description("measure").at("text");
   const io::json report = figures_of_text(configurations_of(stored));
   expect_agreement(report.at("runs"), stored.at("runs"));
+}
+
+TEST_F(llava_measure, agrees_with_transformers_where_few_steps_are_timed) {
+  const io::json stored = test::reference_description("measure").at("text");
+  arguments all = configurations_of(stored);
+  const io::json singly = figures_of_text(all);
+  all.insert(all.end(), {"--timed-steps", "2"});
+  const io::json report = figures_of_text(all);
+  expect_agreement(report.at("runs"), stored.at("runs"));
+  for (std::size_t i = 0; i < report.at("runs").size(); ++i)
+    EXPECT_EQ(report.at("runs").at(i).at("ffn_bytes_per_token"),
+              singly.at("runs").at(i).at("ffn_bytes_per_token"));
 }
 
 TEST_F(llava_measure, agrees_with_transformers_on_questions_about_pictures) {

@@ -119,11 +119,35 @@ arguments unseen(const arguments& more) {
   return sparse({"--prompt", "Why?"}, more);
 }
 
-TEST(options, leave_nothing_out_unless_they_say_so) {
-  const core_matching_config by_default = parse(with_picture).sparsity;
-  EXPECT_FALSE(by_default.sparse_neurons || by_default.sparse_tokens);
+TEST(options, leave_out_what_keeps_the_answers_unless_they_say_so) {
+  const options safe = parse(with_picture);
+  EXPECT_TRUE(safe.sparsity.sparse_neurons && safe.sparsity.sparse_tokens);
+  EXPECT_EQ(safe.neurons.policy, neuron_policy::gate);
+  EXPECT_EQ(safe.sparsity.criterion, token_criterion::rarity);
+  EXPECT_EQ(parse(with_picture, {"--weights", "q8_0_planes"}).neurons.policy, neuron_policy::predicted);
+  EXPECT_EQ(parse(with_picture, {"--weights", "q8_0_planes", "--device", "cuda"}).neurons.policy,
+            neuron_policy::gate);
+  EXPECT_FALSE(parse({"--chat", "--image", "p.png"}).sparsity.sparse_tokens)
+      << "a further question may ask for what the first one did not";
   const core_matching_config both = parse(with_picture, {"--sparsity", "both"}).sparsity;
   EXPECT_TRUE(both.sparse_neurons && both.sparse_tokens);
+  EXPECT_EQ(both.criterion, token_criterion::overlap);
+}
+
+TEST(options, name_presets) {
+  const core_matching_config paper = parse(with_picture, {"--preset", "paper"}).sparsity, library;
+  EXPECT_TRUE(paper.sparse_neurons && paper.sparse_tokens);
+  EXPECT_EQ(paper.beta, library.beta);
+  EXPECT_EQ(paper.criterion, library.criterion);
+  const core_matching_config dense = parse(with_picture, {"--preset", "dense"}).sparsity;
+  EXPECT_FALSE(dense.sparse_neurons || dense.sparse_tokens);
+  for (const arguments& beside :
+       std::vector<arguments>{{"--sparsity", "both"}, {"--thin", "random", "--thin-keep", "top_k:3"}}) {
+    arguments all{"--preset", "paper"};
+    all.insert(all.end(), beside.begin(), beside.end());
+    support::expect_parts(support::error_text([&] { parse(with_picture, all); }), "--preset", "--sparsity");
+  }
+  support::expect_parts(usage_error({"--preset", "fast"}), "--preset");
 }
 
 TEST(options, of_sparsity_are_refused_by_default_and_say_what_they_need) {
@@ -146,7 +170,7 @@ TEST(options, of_sparsity_are_refused_by_default_and_say_what_they_need) {
                                                         {"--positions", "original"},
                                                         {"--selection-seed", "1"}})
     support::expect_parts(support::error_text([&] { parse(with_picture, option); }),
-                          option[0] + ": is not read ", "--sparsity none");
+                          option[0] + ": is not read ", "without --sparsity");
 }
 
 TEST(options, of_core_neurons_are_refused_where_nothing_needs_core_neurons) {
@@ -186,8 +210,8 @@ const arguments by_magnitude{"--statistic", "magnitude"}, by_gate{"--neurons", "
     by_plain_gate{"--neurons", "gate:plain"}, by_prediction{"--neurons", "predicted"};
 
 TEST(options, read_which_neurons_answer) {
-  EXPECT_EQ(parse(with_picture).neurons.policy, neuron_policy::sentence);
-  EXPECT_EQ(parse(with_picture).neurons.statistic, neuron_statistic::frequency);
+  EXPECT_EQ(parse({}, seen({})).neurons.policy, neuron_policy::sentence);
+  EXPECT_EQ(parse({}, seen({})).neurons.statistic, neuron_statistic::frequency);
   EXPECT_EQ(parse({}, choosing(by_magnitude)).neurons.statistic, neuron_statistic::magnitude);
   EXPECT_EQ(parse({}, choosing(by_gate)).neurons.policy, neuron_policy::gate);
   EXPECT_EQ(parse({}, choosing(by_plain_gate)).neurons.policy, neuron_policy::plain_gate);

@@ -15,6 +15,7 @@
 
 #include "corematching/io/safetensors.hpp"
 #include "corematching/io/safetensors_writer.hpp"
+#include "support/paths.hpp"
 #include "support/reference_run.hpp"
 #include "support/run_program.hpp"
 
@@ -29,15 +30,20 @@ inline fs::path data(const std::string& name) {
   return test::reference_directory(name);
 }
 inline fs::path demo() {
-  return fs::path(COREMATCHING_SOURCE_DIR) / "models" / "demo";
+  return support::source_directory() / "models" / "demo";
 }
 inline fs::path picture_path() {
   return data("tiny_mha") / "picture_0.png";
 }
 
+/// Nothing is left out unless the arguments say what is.
 inline program_result llava(std::vector<std::string> arguments, const std::string& new_tokens = "4") {
+  constexpr auto says_what = [](const std::string& argument) {
+    return argument == "--sparsity" || argument == "--thin" || argument == "--preset";
+  };
+  if (std::ranges::none_of(arguments, says_what)) arguments.insert(arguments.end(), {"--preset", "dense"});
   arguments.insert(arguments.end(), {"--threads", "1", "--max-new-tokens", new_tokens});
-  return test::run_program(COREMATCHING_LLAVA, arguments);
+  return test::run_program(support::llava_program(), arguments);
 }
 
 inline program_result ask(const fs::path& model, const fs::path& image, std::vector<std::string> more = {}) {

@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "llava/calibrate/calibration_file.hpp"
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+#include <span>
+#include <system_error>
+#include <utility>
+
+#include "corematching/core/dtype.hpp"
+#include "corematching/core/error.hpp"
+#include "corematching/io/json.hpp"
+#include "corematching/io/mapped_file.hpp"
+#include "corematching/io/output_file.hpp"
+#include "corematching/io/safetensors.hpp"
+#include "corematching/model/packed/file.hpp"
+#include "llava/sparse_settings.hpp"
+
+namespace corematching::driver {
+namespace {
+
+constexpr const char* format_name = "corematching calibration 1";
+
+}  // namespace
+
+std::string weights_name(const options& o) {
+  if (o.weights.type) return name_of(*o.weights.type);
+  return o.weights.packed.empty() ? "stored" : name_of(packed_weights(o.weights.packed));
+}
+
+std::filesystem::path calibration_path(const options& o) {
+  std::string policy = policy_name(o);
+  for (char& c : policy)
+    if (c == ':') c = '-';
+  return o.model / ("corematching-" + policy + "-" + weights_name(o) + ".calibration.json");
+}
+
+void write_calibration(const std::filesystem::path& path, const calibration& found,
+                       const std::filesystem::path& model) {
+  const nlohmann::ordered_json object{
+      {"format", format_name},
+      {"model", checkpoint_identity(io::checkpoint::open(model))},
+      {"neurons", found.policy},
+      {"weights", found.weights},
+      {"tolerance", found.tolerance},
+      {"beta", found.beta_of_layer},
+      {"measured",
+       {{"text", found.text},
+        {"tokens", found.tokens},
+        {"perplexity_to_dense", found.perplexity_to_dense},
+        {"ffn_bytes_to_dense", found.ffn_bytes_to_dense}}},
+      {"layers_alone", {{"beta", found.measured_shares}, {"kl_divergence", found.damage_of_layer}}}};
+  const std::string text = object.dump(1) + "\n";
+  io::output_file file(path);
+  file.write(std::as_bytes(std::span(text)));
+  file.commit();
+}
+
+calibration read_calibration(const std::filesystem::path& path, const std::filesystem::path& model) {
+  const std::string name = path.string();
+  const io::json parsed = io::parse_json(io::mapped_file::open(path).bytes(), name);
+  const io::json_object object(parsed, name);
+  if (object.string("format") != format_name) object.refuse("format", io::in_quotes(format_name));
+  if (const std::string of = object.string("model"); of != checkpoint_identity(io::checkpoint::open(model)))
+    object.contradict("model",
+                      "it was made for another checkpoint: make it anew with llava calibrate, or "
+                      "remove it");
+  const io::json* betas = object.find("beta");
+  const auto is_share = [](const io::json& value) {
+    return value.is_number() && value.get<double>() > 0 && value.get<double>() <= 1;
+  };
+  if (betas == nullptr || !betas->is_array() || betas->empty() || !std::ranges::all_of(*betas, is_share))
+    object.refuse("beta", "an array of numbers in (0, 1]");
+  const io::json* measured = object.find("measured");
+  if (measured == nullptr) object.refuse("measured", "an object");
+  const io::json_object on(*measured, name, "measured");
+  return {.policy = object.string("neurons"),
+          .weights = object.string("weights"),
+          .tolerance = object.number("tolerance", 0, 1e9),
+          .beta_of_layer = betas->get<std::vector<double>>(),
+          .text = on.string("text"),
+          .tokens = static_cast<std::uint64_t>(on.integer("tokens", 0, std::int64_t{1} << 62)),
+          .perplexity_to_dense = on.number("perplexity_to_dense", 0, 1e300),
+          .ffn_bytes_to_dense = on.number("ffn_bytes_to_dense", 0, 1),
+          .measured_shares = {},
+          .damage_of_layer = {}};
+}
+
+std::optional<calibration> find_calibration(const options& o) {
+  const std::filesystem::path path = calibration_path(o);
+  std::error_code ignored;
+  if (!std::filesystem::exists(path, ignored)) return std::nullopt;
+  return read_calibration(path, o.model);
+}
+
+void take_calibrated_shares(options& o) {
+  require(policy_name(o) == "gate" || policy_name(o) == "predicted",
+          "--beta: calibrated are --neurons gate and predicted, and no others");
+  auto found = find_calibration(o);
+  require(found.has_value(), "--beta: ", calibration_path(o).string(),
+          ": there is no such calibration: make it with "
+          "llava calibrate");
+  o.neurons.beta_of_layer = std::move(found->beta_of_layer);
+}
+
+}  // namespace corematching::driver

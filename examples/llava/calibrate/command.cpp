@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "llava/calibrate/command.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstddef>
+#include <iostream>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "corematching/core/error.hpp"
+#include "llava/calibrate/calibration_file.hpp"
+#include "llava/calibrate/options.hpp"
+#include "llava/calibrate/shares_path.hpp"
+#include "llava/figures.hpp"
+#include "llava/measure/items.hpp"
+#include "llava/measure/tally.hpp"
+#include "llava/request.hpp"
+#include "llava/sparse_settings.hpp"
+
+namespace corematching::driver {
+namespace {
+
+using betas = std::vector<double>;
+
+// Where the damage of a layer alone is measured, in parts of share_parts; between them it is smooth.
+constexpr std::array<index, 3> measured_parts{4, 8, 14};
+// Paths that are measured at a time, of which the last one within the tolerance is followed.
+constexpr int tried_at_once = 6;
+constexpr int rounds = 2;
+
+/// Measures shares of neurons on the text, beside the dense run.
+class trials {
+ public:
+  trials(const calibrate_options& o, console& terminal, const measurer& measure)
+      : o_(o), terminal_(terminal), measure_(measure), model_(read_model_files(o.base)) {
+    require(model_.words != nullptr, o.base.model.string(),
+            ": has neither tokenizer.json nor tokenizer.model, without which there are no texts");
+  }
+
+  index layers() const { return model_.config.text().layers; }
+
+  /// The dense run's sums over `tokens` tokens, then those with each of `tried`. One token of each chunk is
+  /// decoded alone, on which bytes are counted.
+  std::vector<tally> run(const std::vector<betas>& tried, index tokens) const {
+    measure_options from;
+    from.base = o_.base;
+    from.text = o_.text;
+    from.chunk = o_.chunk;
+    from.most_tokens = tokens;
+    measurement_plan plan{o_.base, model_.config, {}, read_text_chunks(from, model_), index{1}};
+    for (const betas& shares : tried) {
+      configuration& one = plan.configurations.emplace_back();
+      one.how = o_.sparse;
+      one.how.neurons.beta_of_layer = shares;
+    }
+    std::vector<tally> sums(1 + tried.size());
+    measure_(plan, terminal_,
+             {.begin = [](const auto&) { return index{0}; },
+              .on_item =
+                  [&](const std::vector<tally>& item) {
+                    for (std::size_t i = 0; i < sums.size(); ++i) sums[i] += item[i];
+                  }});
+    return sums;
+  }
+
+ private:
+  const calibrate_options& o_;
+  console& terminal_;
+  const measurer& measure_;
+  request model_;
+};
+
+betas measured_shares() {
+  betas shares;
+  for (const index parts : measured_parts) shares.push_back(static_cast<double>(parts) / share_parts);
+  return shares;
+}
+
+std::vector<layer_damage> damage_of_layers(const trials& trial, index tokens) {
+  const auto layers = static_cast<std::size_t>(trial.layers());
+  std::vector<betas> tried;
+  for (std::size_t layer = 0; layer < layers; ++layer)
+    for (const double share : measured_shares()) tried.emplace_back(layers, 1.0)[layer] = share;
+  const std::vector<tally> sums = trial.run(tried, tokens);
+  std::vector<layer_damage> found(layers, {measured_shares(), {}});
+  for (std::size_t i = 0; i < tried.size(); ++i) {
+    const tally& run = sums[1 + i];
+    found[i / measured_parts.size()].damage.push_back(run.per_token(run.divergence));
+  }
+  return found;
+}
+
+/// The last place of a path whose damage, were that of layers a sum, is at most `damage`.
+std::size_t place_of(const std::vector<path_step>& path, double damage) {
+  const auto beyond = std::ranges::upper_bound(path, damage, {}, &path_step::damage);
+  return static_cast<std::size_t>(std::max(beyond - path.begin(), std::ptrdiff_t{1}) - 1);
+}
+
+/// Places from which on it is tried: about where the sum of damages promises the tolerance, which is right to
+/// a factor.
+std::vector<std::size_t> first_places(const std::vector<path_step>& path, double tolerance) {
+  std::vector<std::size_t> places;
+  for (double factor = 0.25; std::ssize(places) < tried_at_once; factor *= 2)
+    places.push_back(place_of(path, factor * tolerance));
+  return places;
+}
+
+std::vector<std::size_t> places_between(std::size_t within, std::size_t beyond) {
+  std::vector<std::size_t> places;
+  for (int i = 1; i <= tried_at_once; ++i)
+    places.push_back(within + (beyond - within) * static_cast<std::size_t>(i) / (tried_at_once + 1));
+  return places;
+}
+
+/// A place of the path, and what was measured there.
+struct found_place {
+  std::size_t at = 0;
+  double perplexity_to_dense = 1, ffn_bytes_to_dense = 1;
+  std::uint64_t tokens = 0;
+};
+
+/// The farthest place of the path whose perplexity was measured to be within the tolerance.
+found_place farthest_within(const trials& trial, const std::vector<path_step>& path,
+                            const calibrate_options& o) {
+  found_place within;
+  std::size_t beyond = path.size();
+  for (int round = 0; round < rounds; ++round) {
+    std::vector<std::size_t> places =
+        round == 0 ? first_places(path, o.tolerance) : places_between(within.at, beyond);
+    std::erase_if(places, [&](std::size_t at) { return at <= within.at || at >= beyond; });
+    places.erase(std::ranges::unique(places).begin(), places.end());
+    if (places.empty()) break;
+    std::vector<betas> tried;
+    for (const std::size_t at : places) tried.push_back(path[at].beta_of_layer);
+    const std::vector<tally> sums = trial.run(tried, o.tokens);
+    const tally& dense = sums.front();
+    for (std::size_t i = 0; i < places.size(); ++i) {
+      const tally& run = sums[1 + i];
+      const double perplexity = ratio(run.perplexity(), dense.perplexity());
+      if (perplexity > 1 + o.tolerance) {
+        beyond = places[i];
+        break;
+      }
+      within = {places[i], perplexity, ratio(run.per_step(run.ffn_bytes), dense.per_step(dense.ffn_bytes)),
+                run.tokens};
+    }
+  }
+  return within;
+}
+
+}  // namespace
+
+void run_calibrate(int argc, const char* const* argv, console& terminal, const measurer& measure) {
+  const calibrate_options o = parse_calibrate_options(argc, argv);
+  const trials trial(o, terminal, measure);
+  const std::vector<layer_damage> damages = damage_of_layers(trial, o.layer_tokens);
+  const auto path = shares_path(damages, measured_parts.front());
+  const found_place found = farthest_within(trial, path, o);
+  terminal.clear();
+  require(found.at > 0, "no layer can leave out 1 / ", share_parts,
+          " of its neurons within the tolerance of ", o.tolerance, "; nothing was written");
+  calibration result{.policy = policy_name(o.sparse),
+                     .weights = weights_name(o.sparse),
+                     .tolerance = o.tolerance,
+                     .beta_of_layer = path[found.at].beta_of_layer,
+                     .text = o.text.filename().string(),
+                     .tokens = found.tokens,
+                     .perplexity_to_dense = found.perplexity_to_dense,
+                     .ffn_bytes_to_dense = found.ffn_bytes_to_dense,
+                     .measured_shares = measured_shares(),
+                     .damage_of_layer = {}};
+  for (const layer_damage& layer : damages) result.damage_of_layer.push_back(layer.damage);
+  write_calibration(o.output, result, o.base.model);
+  std::cout << o.output.string() << ": " << result.policy << ", perplexity " << result.perplexity_to_dense
+            << " of the dense one's on " << result.tokens << " tokens, " << percent(result.ffn_bytes_to_dense)
+            << " of the feed-forward blocks' bytes\n";
+}
+
+}  // namespace corematching::driver

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "llava/calibrate/options.hpp"
+
+#include <CLI/CLI.hpp>
+#include <string>
+
+#include "llava/calibrate/calibration_file.hpp"
+#include "llava/converted_option.hpp"
+#include "llava/file_option.hpp"
+#include "llava/option_checks.hpp"
+#include "llava/option_groups.hpp"
+#include "llava/presets.hpp"
+
+namespace corematching::driver {
+
+calibrate_options parse_calibrate_options(int argc, const char* const* argv) {
+  calibrate_options o;
+  std::string policy;
+  CLI::App app(
+      "Finds how few of its neurons each layer of a model can do with, and writes it beside the checkpoint, "
+      "where "
+      "llava finds it.",
+      "llava calibrate");
+  add_model(app, o.base);
+  add_file(app, "--text", o.text,
+           "text file of the kind that the model is for; other texts should judge the result")
+      ->required()
+      ->type_name("FILE");
+  app.add_option(
+         "--neurons", policy,
+         "policy that is calibrated, gate or predicted (default: predicted where the weights have planes)")
+      ->check(CLI::IsMember({"gate", "predicted"}));
+  app.add_option("--tolerance", o.tolerance, "how much perplexity may grow, as a share of the dense one's")
+      ->capture_default_str()
+      ->check(CLI::Range(1e-6, 10.0));
+  const CLI::Range some(index{1}, index{1} << 30);
+  app.add_option("--chunk", o.chunk,
+                 "tokens of the text that are one sequence, the second half of which is scored")
+      ->capture_default_str()
+      ->check(CLI::Range(index{2}, index{1} << 30));
+  app.add_option("--layer-tokens", o.layer_tokens, "score so many tokens with each layer alone")
+      ->capture_default_str()
+      ->check(some);
+  app.add_option("--tokens", o.tokens, "score so many tokens with all layers together")
+      ->capture_default_str()
+      ->check(some);
+  add_file(app, "--output", o.output,
+           "file to write (default: where llava looks for it, in the model's directory)")
+      ->type_name("FILE.json");
+  add_weights(app, o.base);
+  add_computing(app, o.base);
+  try {
+    app.parse(argc, argv);
+    refuse_empty_values(app);
+  } catch (const CLI::ParseError& problem) {
+    throw usage_exit{app.exit(problem)};
+  }
+  if (policy.empty()) policy = policy_for(o.base) == neuron_policy::predicted ? "predicted" : "gate";
+  o.sparse = parse_sparsity("--sparsity neurons --neurons " + policy, o.base);
+  if (o.output.empty()) o.output = calibration_path(o.sparse);
+  check_output(o.base, o.output, "--output");
+  return o;
+}
+
+}  // namespace corematching::driver

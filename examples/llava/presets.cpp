@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "llava/presets.hpp"
+
+#include "corematching/core/dtype.hpp"
+#include "corematching/model/packed/file.hpp"
+#include "llava/calibrate/calibration_file.hpp"
+
+namespace corematching::driver {
+namespace {
+
+// The shares that hold on the models of docs/accuracy.md, which nobody trained or calibrated for it.
+constexpr double safe_share_by_prediction = 0.7;
+constexpr double safe_share_by_gate = 0.8;
+// Of a picture's tokens. Where their scores bend may leave too few: backgrounds are seen by many tokens or
+// not at all.
+constexpr double safe_share_of_tokens = 0.6;
+
+void leave_out_safely(options& o) {
+  o.sparsity.sparse_neurons = true;
+  o.neurons.policy = policy_for(o);
+  o.sparsity.beta =
+      o.neurons.policy == neuron_policy::predicted ? safe_share_by_prediction : safe_share_by_gate;
+  if (const auto found = find_calibration(o)) o.neurons.beta_of_layer = found->beta_of_layer;
+  // A further question may ask for what an earlier one did not.
+  if (o.chat) return;
+  o.sparsity.sparse_tokens = true;
+  o.sparsity.criterion = token_criterion::rarity;
+  o.sparsity.keep.rule = select::keep_rule::ratio;
+  o.sparsity.keep.ratio = safe_share_of_tokens;
+}
+
+}  // namespace
+
+neuron_policy policy_for(const options& o) {
+  std::optional<dtype> weights = o.weights.type;
+  if (!weights && !o.weights.packed.empty()) weights = packed_weights(o.weights.packed);
+  const bool foretells = weights && has_planes(*weights) && o.device.what != device_choice::kind::cuda;
+  return foretells ? neuron_policy::predicted : neuron_policy::gate;
+}
+
+void apply_preset(options& o) {
+  switch (o.preset) {
+    case preset_choice::safe: return leave_out_safely(o);
+    case preset_choice::paper: o.sparsity = core_matching_config(); return;
+    case preset_choice::dense: return;
+  }
+}
+
+}  // namespace corematching::driver

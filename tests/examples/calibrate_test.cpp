@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: Apache-2.0
+// `llava calibrate` and its parts, and what its file does to later runs.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "corematching/io/json.hpp"
+#include "corematching/io/mapped_file.hpp"
+#include "llava/calibrate/calibration_file.hpp"
+#include "llava/calibrate/shares_path.hpp"
+#include "support/driver_program.hpp"
+#include "support/error_text.hpp"
+#include "support/paths.hpp"
+#include "support/reference_run.hpp"
+#include "support/temporary_directory.hpp"
+
+namespace corematching {
+namespace {
+
+namespace fs = std::filesystem;
+using namespace test::driver;
+using driver::calibration;
+using driver::layer_damage;
+using arguments = std::vector<std::string>;
+
+TEST(layer_damages, are_what_was_measured_and_geometric_means_between) {
+  const layer_damage layer{{0.2, 0.4, 0.8}, {0.9, 0.1, 0.02}};
+  EXPECT_NEAR(layer.at(0.2), 0.9, 1e-12);
+  EXPECT_NEAR(layer.at(0.4), 0.1, 1e-12);
+  EXPECT_NEAR(layer.at(0.8), 0.02, 1e-12);
+  EXPECT_NEAR(layer.at(0.3), std::sqrt(0.9 * 0.1), 1e-12);
+  // From 0.4 to 0.8 it falls to a fifth, so at 1 it would be 0.02 / sqrt(5).
+  EXPECT_NEAR(layer.at(0.9), 0.02 / std::pow(5, 0.25) - 0.02 / std::sqrt(5) / 2, 1e-12);
+  EXPECT_NEAR(layer.at(1), 0, 1e-12);
+  EXPECT_NE(support::error_text([&] { static_cast<void>(layer.at(0.1)); }).find("was not measured"),
+            std::string::npos);
+  const layer_damage harmless{{0.2, 0.6}, {0, 0}};
+  EXPECT_NEAR(harmless.at(0.4), 0, 1e-11);
+}
+
+TEST(paths_of_shares, lower_the_layer_that_minds_least) {
+  // The second layer minds ten times as much, wherever it stands.
+  const std::vector<layer_damage> layers{{{0.2, 0.4, 0.7}, {0.08, 0.04, 0.01}},
+                                         {{0.2, 0.4, 0.7}, {0.8, 0.4, 0.1}}};
+  const auto path = driver::shares_path(layers, 4);
+  ASSERT_EQ(path.size(), 1u + 2 * 16);
+  EXPECT_EQ(path.front().beta_of_layer, (std::vector<double>{1, 1}));
+  EXPECT_EQ(path.back().beta_of_layer, (std::vector<double>{0.2, 0.2}));
+  EXPECT_NEAR(path.back().damage, 0.88, 1e-9);
+  EXPECT_EQ(path[1].beta_of_layer, (std::vector<double>{0.95, 1}));
+  for (std::size_t i = 1; i < path.size(); ++i) {
+    EXPECT_GE(path[i].damage, path[i - 1].damage);
+    EXPECT_LE(path[i].beta_of_layer[0], path[i].beta_of_layer[1]) << i;
+    EXPECT_NEAR(path[i].damage,
+                layers[0].at(path[i].beta_of_layer[0]) + layers[1].at(path[i].beta_of_layer[1]), 1e-9);
+  }
+}
+
+class llava_calibrate : public testing::Test {
+ protected:
+  model_copy model{"demo"};
+  fs::path sample = data("measure") / "text.txt";
+  fs::path file = model.path() / "corematching-gate-stored.calibration.json";
+
+  test::program_result calibrate(const arguments& more) const {
+    arguments all{"calibrate", "--model", model.path().string(), "--threads", "1",
+                  "--chunk",   "64",      "--layer-tokens",      "32",        "--tokens",
+                  "64"};
+    all.insert(all.end(), more.begin(), more.end());
+    return test::run_program(support::llava_program(), all);
+  }
+  test::program_result answer(arguments more) const {
+    more.insert(more.begin(), {"--model", model.path().string(), "--image", picture_path().string(),
+                               "--prompt", "Is there a star?", "--json"});
+    return llava(more);
+  }
+  io::json content() const { return io::parse_json(io::mapped_file::open(file).bytes(), file.string()); }
+};
+
+TEST_F(llava_calibrate, writes_shares_that_later_runs_take) {
+  const auto result = calibrate({"--text", sample.string(), "--tolerance", "0.05"});
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_NE(result.out.find(file.string() + ": gate, perplexity "), std::string::npos) << result.out;
+  const io::json found = content();
+  EXPECT_EQ(found.at("neurons"), "gate");
+  EXPECT_EQ(found.at("weights"), "stored");
+  const io::json& measured = found.at("measured");
+  EXPECT_LE(measured.at("perplexity_to_dense"), 1.05);
+  EXPECT_EQ(measured.at("tokens"), 64);
+  EXPECT_EQ(measured.at("text"), "text.txt");
+  const auto betas = found.at("beta").get<std::vector<double>>();
+  ASSERT_EQ(betas.size(), 6u);
+  double bytes = 0;
+  for (const double beta : betas) bytes += beta == 1 ? 1 : (1 + 2 * std::floor(beta * 192) / 192) / 3;
+  EXPECT_LT(bytes, 6) << "some layer leaves some neurons out";
+  for (const auto& options :
+       {arguments{"--preset", "default"},
+        arguments{"--sparsity", "neurons", "--neurons", "gate", "--beta", "calibrated"}}) {
+    const auto run = answer(options);
+    ASSERT_EQ(run.exit_code, 0) << run.err;
+    EXPECT_EQ(io::json::parse(run.out).at("neuron_policy").at("beta"), found.at("beta"));
+  }
+  EXPECT_EQ(io::json::parse(answer({"--preset", "dense"}).out).at("neuron_policy"), nullptr);
+}
+
+TEST_F(llava_calibrate, refuses_what_it_cannot_do) {
+  expect_refused(calibrate({"--text", "/nowhere/text.txt"}), {"/nowhere/text.txt"});
+  expect_refused(calibrate({"--text", sample.string(), "--neurons", "predicted"}),
+                 {"--neurons: predicted needs", "--weights q8_0_planes"});
+  expect_refused(calibrate({"--text", sample.string(), "--output", "/nowhere/c.json"}),
+                 {"--output", "/nowhere"});
+  expect_refused(calibrate({"--text", sample.string(), "--tolerance", "0"}), {"--tolerance"});
+  EXPECT_FALSE(fs::exists(file));
+}
+
+TEST_F(llava_calibrate, files_of_another_kind_or_model_are_refused_by_name) {
+  const calibration good{.policy = "gate",
+                         .weights = "stored",
+                         .tolerance = 0.01,
+                         .beta_of_layer = {0.5, 1, 1, 1, 1, 1},
+                         .text = "t.txt",
+                         .tokens = 7,
+                         .perplexity_to_dense = 1.004,
+                         .ffn_bytes_to_dense = 0.9,
+                         .measured_shares = {},
+                         .damage_of_layer = {}};
+  driver::write_calibration(file, good, model.path());
+  EXPECT_EQ(driver::read_calibration(file, model.path()).beta_of_layer, good.beta_of_layer);
+  EXPECT_EQ(answer({}).exit_code, 0);
+  const io::json whole = content();
+  const auto refused = [&](const char* key, const io::json& value, const arguments& parts) {
+    io::json changed = whole;
+    changed[key] = value;
+    std::ofstream(file) << changed.dump();
+    arguments all = parts;
+    all.push_back(file.string());
+    expect_refused(answer({"--preset", "default"}), all);
+  };
+  refused("model", "another", {"model", "made for another checkpoint"});
+  refused("format", "something", {"format", "corematching calibration 1"});
+  refused("beta", io::json::array({0.5, 2, 1, 1, 1, 1}), {"beta", "(0, 1]"});
+  refused("beta", io::json::array(), {"beta", "(0, 1]"});
+  refused("measured", nullptr, {"measured"});
+  std::ofstream(file) << "{";
+  expect_refused(answer({"--preset", "default"}), {file.string(), "not valid JSON"});
+  calibration short_one = good;
+  short_one.beta_of_layer = {0.5, 0.5};
+  driver::write_calibration(file, short_one, model.path());
+  expect_refused(answer({"--preset", "default"}), {"2 values of beta for 6 layers"});
+  fs::remove(file);
+  expect_refused(answer({"--sparsity", "neurons", "--neurons", "gate", "--beta", "calibrated"}),
+                 {"--beta", file.string(), "llava calibrate"});
+  expect_refused(answer({"--sparsity", "neurons", "--beta", "calibrated"}), {"--beta", "gate and predicted"});
+}
+
+}  // namespace
+}  // namespace corematching
