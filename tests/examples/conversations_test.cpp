@@ -12,6 +12,7 @@
 #include "support/driver_program.hpp"
 #include "support/paths.hpp"
 #include "support/temporary_directory.hpp"
+#include "support/terminal_session.hpp"
 
 namespace corematching {
 namespace {
@@ -107,6 +108,24 @@ TEST(llava_conversations, are_the_dense_ones_where_no_policy_leaves_a_neuron_out
       EXPECT_LT(half[i].at("ffn_bytes_to_dense"), 0.7) << "turn " << i;
     }
   }
+}
+
+TEST(llava_conversations, are_typed_on_a_terminal) {
+  const auto asked =
+      llava({"--model", demo().string(), "--image", picture_path().string(), "--prompt", first}, "256");
+  const std::string answer = asked.out.substr(0, asked.out.find('\n'));
+  ASSERT_FALSE(answer.empty()) << asked.err;
+  test::terminal_session session(support::llava_program(),
+                                 {"--model", demo().string(), "--image", picture_path().string(), "--preset",
+                                  "dense", "--threads", "1", "--chat"});
+  session.type_until("\r  \r", "> ");  // no questions
+  // Mended before it is sent.
+  const std::string shown = session.type_until(std::string(first) + "X\b\r", answer);
+  EXPECT_NE(shown.find(first), std::string::npos) << "echoed: " << shown;
+  EXPECT_NE(shown.find(answer), std::string::npos) << shown;
+  const std::string recalled = session.type_until("\033[A", first);  // arrow up: the question before
+  EXPECT_NE(recalled.find(first), std::string::npos) << recalled;
+  EXPECT_EQ(session.exit_code_after("\r\004"), 0) << "end of input";
 }
 
 TEST(llava_conversations, go_on_behind_an_answer_that_was_cut_off) {
