@@ -113,7 +113,7 @@ def write_questions(folder: Path) -> dict[str, Path]:
 def measure_demo(driver: Path, work: Path) -> dict[str, Runs]:
     paths = write_questions(work / "demo")
     return {
-        name: measured(driver, work, f"demo-{name}", ["--model", ROOT / "models/demo", "--questions", path],
+        name: measured(driver, work, f"demo-{name}", ["--model", ROOT / "models/demo", "--questions", path, "--threads", 1],
                        demo_configurations())
         for name, path in paths.items()
     }

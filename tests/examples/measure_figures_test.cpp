@@ -1,13 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// `llava measure` as its users meet it: figures that another implementation agrees with, states, refusals.
+// The figures of `llava measure`: those of another implementation, of the driver's own answers, of formulas.
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <filesystem>
-#include <fstream>
-#include <iterator>
 #include <span>
 #include <string>
 #include <vector>
@@ -19,7 +17,7 @@
 #include "corematching/text/checkpoint_tokenizer.hpp"
 #include "llava/measure/prediction.hpp"
 #include "support/driver_program.hpp"
-#include "support/paths.hpp"
+#include "support/measure_program.hpp"
 #include "support/reference_run.hpp"
 #include "support/temporary_directory.hpp"
 #include "support/test_backend.hpp"
@@ -29,44 +27,6 @@ namespace {
 
 namespace fs = std::filesystem;
 using namespace test::driver;
-using arguments = std::vector<std::string>;
-
-std::string content_of(const fs::path& file) {
-  std::ifstream in(file, std::ios::binary);
-  return {std::istreambuf_iterator<char>(in), {}};
-}
-
-class llava_measure : public testing::Test {
- protected:
-  support::temporary_directory directory;
-  fs::path json = directory.path() / "figures.json", state = directory.path() / "state.jsonl";
-  fs::path sample = data("measure") / "text.txt";
-  fs::path model = demo();
-
-  test::program_result measure(const arguments& more) const {
-    arguments all{"measure", "--model", model.string(), "--threads", "1"};
-    all.insert(all.end(), more.begin(), more.end());
-    return test::run_program(support::llava_program(), all);
-  }
-  /// Figures of chunks of 64 tokens, the first half of each its prompt.
-  io::json figures_of_text(arguments more) const {
-    more.insert(more.begin(), {"--text", sample.string(), "--chunk", "64"});
-    return figures(more);
-  }
-  io::json figures(arguments more) const {
-    more.insert(more.end(), {"--json", json.string()});
-    const auto result = measure(more);
-    EXPECT_EQ(result.exit_code, 0) << result.err;
-    EXPECT_EQ(result.err, "");
-    return result.exit_code == 0 ? io::json::parse(content_of(json)) : io::json();
-  }
-
-  /// Figures that tell how long something took differ from run to run.
-  static io::json without_speed(io::json report) {
-    for (io::json& run : report.at("runs")) run.erase("decode_tokens_per_second");
-    return report;
-  }
-};
 
 /// Compares the runs of a stored case, made in binary64. A logit here errs by at most 2e-5 of the largest,
 /// and the demo model's are below 50; so do logarithms of probabilities, and what is averaged of them.
@@ -340,116 +300,6 @@ TEST_F(llava_measure, scores_chunks_that_are_spread_over_the_text) {
   EXPECT_EQ(figures_of_text({}).at("runs").at(0).at("tokens"), 96);
   EXPECT_EQ(figures_of_text({"--tokens", "95"}).at("runs").at(0).at("tokens"), 64);
   EXPECT_EQ(figures_of_text({"--prompt-tokens", "60"}).at("runs").at(0).at("tokens"), 12);
-}
-
-TEST_F(llava_measure, goes_on_from_a_state_as_if_it_had_not_stopped) {
-  const arguments compared{"--config", "few: --sparsity neurons", "--state", state.string()};
-  const io::json whole = figures_of_text(compared);
-  const std::string lines = content_of(state);
-  EXPECT_EQ(std::ranges::count(lines, '\n'), 1 + 3);
-  // It stopped in the midst of the second item's line, or of the first line.
-  const auto first = lines.find('\n') + 1, second = lines.find('\n', first) + 1;
-  for (const std::size_t left : {second + 40, second, first, std::size_t{20}, std::size_t{0}}) {
-    SCOPED_TRACE(left);
-    std::ofstream(state, std::ios::binary) << lines.substr(0, left);
-    EXPECT_EQ(without_speed(figures_of_text(compared)), without_speed(whole));
-    EXPECT_EQ(content_of(state).substr(0, std::min(left, second)), lines.substr(0, std::min(left, second)));
-    EXPECT_EQ(std::ranges::count(content_of(state), '\n'), 1 + 3);
-  }
-}
-
-TEST_F(llava_measure, says_at_once_what_a_complete_state_holds) {
-  const arguments compared{"--config", "few: --sparsity neurons", "--state", state.string()};
-  figures_of_text(compared);
-  const std::string lines = content_of(state), bytes = content_of(json);
-  figures_of_text(compared);
-  EXPECT_EQ(content_of(json), bytes) << "speed included";
-  EXPECT_EQ(content_of(state), lines);
-}
-
-TEST_F(llava_measure, refuses_the_state_of_something_else_by_name) {
-  const arguments compared{"--text",   sample.string(),           "--chunk", "64",
-                           "--config", "few: --sparsity neurons", "--state", state.string()};
-  ASSERT_EQ(measure(compared).exit_code, 0);
-  const std::string lines = content_of(state);
-  const auto refused = [&](const std::string& from, const std::string& to, const arguments& parts) {
-    arguments other = compared;
-    std::ranges::replace(other, from, to);
-    expect_refused(measure(other), parts);
-    EXPECT_EQ(content_of(state), lines);
-  };
-  refused("64", "48", {state.string(), "state of another measurement", "\"chunk\""});
-  refused("few: --sparsity neurons", "few: --sparsity both", {"\"configurations\"", "--sparsity neurons"});
-  refused(sample.string(), directory.write("other.txt", content_of(sample) + content_of(sample)).string(),
-          {state.string(), "\"content\""});
-  const model_copy copy("demo");
-  copy.rewrite_weights([](io::named_tensor& t, std::vector<std::byte>& bytes) {
-    if (t.name.ends_with("layers.1.mlp.up_proj.weight")) bytes[bytes.size() / 2] ^= std::byte{1};
-  });
-  model = copy.path();
-  refused("", "", {state.string(), "\"model\""});
-}
-
-TEST_F(llava_measure, leaves_files_alone_that_are_no_states) {
-  const arguments common{"--text", sample.string(), "--chunk", "64"};
-  const auto refused = [&](const std::string& content, const std::string& part) {
-    arguments with = common;
-    const fs::path file = directory.write("notes.txt", content);
-    with.insert(with.end(), {"--state", file.string()});
-    expect_refused(measure(with), {file.string(), part});
-    EXPECT_EQ(content_of(file), content);
-  };
-  refused("notes", "is no state of llava measure");
-  refused("{\"a\": 1}\n", "is no state of llava measure");
-  refused("notes\n", "not valid JSON");
-  arguments over_text = common;
-  over_text.insert(over_text.end(), {"--json", sample.string()});
-  expect_refused(measure(over_text), {"--json", sample.string()});
-}
-
-TEST_F(llava_measure, names_the_line_of_a_question_that_cannot_be_asked) {
-  const std::string good = R"({"question": "Is there a star?", "answer": "Yes, there is."})";
-  const auto refused = [&](const std::string& line, const arguments& parts) {
-    const fs::path file = directory.write("questions.jsonl", good + "\n\n" + line + "\n" + good + "\n");
-    arguments all = parts;
-    all.push_back(file.string() + ": line 3: ");
-    expect_refused(measure({"--questions", file.string()}), all);
-  };
-  refused("{", {"not valid JSON"});
-  refused("[]", {"expected an object"});
-  refused(R"({"question": "Why?"})", {"answer is missing"});
-  refused(R"({"question": 7, "answer": "a"})", {"question is 7, expected a string"});
-  refused(R"({"question": " ", "answer": "a"})", {"the prompt is empty"});
-  refused(R"({"image": "none.png", "question": "Why?", "answer": "a"})", {"image: ", "none.png"});
-  refused(R"({"question": "Is <image> red?", "answer": "a"})", {"no picture is given"});
-  refused(R"({"question": ")" + std::string(3000, 'x') + R"(", "answer": "a"})", {"context of 1024"});
-  directory.write("broken.png", "not a picture");
-  refused(R"({"image": "broken.png", "question": "Why?", "answer": "a"})", {"broken.png", "PNG, JPEG"});
-  expect_refused(measure({"--questions", directory.write("none.jsonl", "\n").string()}),
-                 {"holds no question"});
-}
-
-TEST_F(llava_measure, refuses_before_it_reads_weights) {
-  const model_copy copy("demo");
-  fs::remove(copy.weights());
-  model = copy.path();
-  const auto refused = [&](const arguments& more, const arguments& parts) {
-    arguments all{"--text", sample.string()};
-    all.insert(all.end(), more.begin(), more.end());
-    expect_refused(measure(all), parts);
-  };
-  refused({}, {sample.string(), "fewer than the 511 of one chunk"});
-  refused({"--chunk", "2000"}, {"--chunk", "context of 1024"});
-  refused({"--chunk", "64", "--tokens", "31"}, {"--tokens", "scores 32"});
-  refused({"--chunk", "64", "--config", "x: --sparsity neurons --neuron-layers 3:9"},
-          {"--config \"x\": --neuron-layers: ", "3..9"});
-  refused({"--chunk", "64", "--config", "x: --sparsity neurons --neurons gate --beta 0.3,0.4"},
-          {"--config \"x\": --beta: there are 2 values of beta for 6 layers"});
-  refused({"--chunk", "64", "--config", "x: --sparsity neurons --neurons predicted"},
-          {"--config \"x\": --neurons: predicted needs", "--weights q8_0_planes"});
-  refused({"--chunk", "64", "--json", "/nowhere/figures.json"}, {"--json", "/nowhere"});
-  refused({"--chunk", "64"}, {"holds neither model.safetensors"});
-  expect_refused(measure({"--text", "/nowhere/text.txt"}), {"/nowhere/text.txt"});
 }
 
 }  // namespace
