@@ -8,9 +8,9 @@
 namespace corematching::driver {
 namespace {
 
-// The shares that hold on the models of docs/accuracy.md, which nobody trained or calibrated for it.
+// Of each layer's neurons; holds on the models of docs/accuracy.md, which nobody trained or calibrated for
+// it.
 constexpr double safe_share_by_prediction = 0.7;
-constexpr double safe_share_by_gate = 0.8;
 // Of a picture's tokens. Where their scores bend may leave too few: backgrounds are seen by many tokens or
 // not at all.
 constexpr double safe_share_of_tokens = 0.6;
@@ -18,11 +18,13 @@ constexpr double safe_share_of_tokens = 0.6;
 void leave_out_safely(options& o) {
   o.sparsity.sparse_neurons = true;
   o.neurons.policy = policy_for(o);
-  o.sparsity.beta =
-      o.neurons.policy == neuron_policy::predicted ? safe_share_by_prediction : safe_share_by_gate;
-  if (const auto found = find_calibration(o)) o.neurons.beta_of_layer = found->beta_of_layer;
-  // A further question may ask for what an earlier one did not.
-  if (o.chat) return;
+  o.sparsity.beta = safe_share_by_prediction;
+  if (const auto found = find_calibration(o))
+    o.neurons.beta_of_layer = found->beta_of_layer;
+  else  // what holds by gates saves too little to be worth its work
+    o.sparsity.sparse_neurons = o.neurons.policy == neuron_policy::predicted;
+  // A further question of a conversation may ask for what an earlier one did not.
+  if (o.chat || (o.image.empty() && o.messages.empty())) return;
   o.sparsity.sparse_tokens = true;
   o.sparsity.criterion = token_criterion::rarity;
   o.sparsity.keep.rule = select::keep_rule::ratio;
