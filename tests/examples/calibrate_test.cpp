@@ -13,6 +13,7 @@
 #include "llava/calibrate/shares_path.hpp"
 #include "support/driver_program.hpp"
 #include "support/error_text.hpp"
+#include "support/measure_program.hpp"
 #include "support/paths.hpp"
 #include "support/reference_run.hpp"
 #include "support/temporary_directory.hpp"
@@ -24,7 +25,6 @@ namespace fs = std::filesystem;
 using namespace test::driver;
 using driver::calibration;
 using driver::layer_damage;
-using arguments = std::vector<std::string>;
 
 TEST(layer_damages, are_what_was_measured_and_geometric_means_between) {
   const layer_damage layer{{0.2, 0.4, 0.8}, {0.9, 0.1, 0.02}};
@@ -104,6 +104,24 @@ TEST_F(llava_calibrate, writes_shares_that_later_runs_take) {
     EXPECT_EQ(io::json::parse(run.out).at("neuron_policy").at("beta"), found.at("beta"));
   }
   EXPECT_EQ(io::json::parse(answer({"--preset", "dense"}).out).at("neuron_policy"), nullptr);
+}
+
+TEST_F(llava_calibrate, goes_on_from_what_was_measured) {
+  const fs::path first_stage = file.string() + ".stage-1";
+  expect_refused(calibrate({"--text", sample.string(), "--tolerance", "1e-6"}), {"no layer can leave out"});
+  ASSERT_TRUE(fs::exists(first_stage));
+  const std::string lines = content_of(first_stage);
+  expect_refused(calibrate({"--text", sample.string(), "--tolerance", "1e-6"}), {"no layer can leave out"});
+  EXPECT_EQ(content_of(first_stage), lines) << "the times that it took included";
+  const fs::path other = model.path() / "other.txt";
+  std::ofstream(other) << content_of(sample) << content_of(sample);
+  expect_refused(calibrate({"--text", other.string()}),
+                 {first_stage.string(), "state of another measurement", "\"content\""});
+  fs::remove(first_stage);
+  fs::remove(file.string() + ".stage-2");
+  EXPECT_EQ(calibrate({"--text", sample.string(), "--tolerance", "0.05"}).exit_code, 0);
+  for (const fs::directory_entry& left : fs::directory_iterator(model.path()))
+    EXPECT_EQ(left.path().string().find(".stage-"), std::string::npos) << left.path();
 }
 
 TEST_F(llava_calibrate, refuses_what_it_cannot_do) {

@@ -5,17 +5,24 @@
 #include <array>
 #include <cmath>
 #include <cstddef>
+#include <deque>
+#include <filesystem>
 #include <iostream>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "corematching/core/error.hpp"
+#include "corematching/io/json.hpp"
+#include "corematching/io/safetensors.hpp"
+#include "corematching/model/packed/file.hpp"
 #include "llava/calibrate/calibration_file.hpp"
 #include "llava/calibrate/options.hpp"
 #include "llava/calibrate/shares_path.hpp"
 #include "llava/figures.hpp"
+#include "llava/measure/content_checksum.hpp"
 #include "llava/measure/items.hpp"
+#include "llava/measure/state_file.hpp"
 #include "llava/measure/tally.hpp"
 #include "llava/request.hpp"
 #include "llava/sparse_settings.hpp"
@@ -28,8 +35,8 @@ using betas = std::vector<double>;
 // Where the damage of a layer alone is measured, in parts of share_parts; between them it is smooth.
 constexpr std::array<index, 3> measured_parts{4, 8, 14};
 // Paths that are measured at a time, of which the last one within the tolerance is followed.
-constexpr int tried_at_once = 6;
-constexpr int rounds = 2;
+constexpr int tried_at_once = 3;
+constexpr int rounds = 3;
 
 /// Measures shares of neurons on the text, beside the dense run.
 class trials {
@@ -43,8 +50,8 @@ class trials {
   index layers() const { return model_.config.text().layers; }
 
   /// The dense run's sums over `tokens` tokens, then those with each of `tried`. One token of each chunk is
-  /// decoded alone, on which bytes are counted.
-  std::vector<tally> run(const std::vector<betas>& tried, index tokens) const {
+  /// decoded alone, on which bytes are counted. What has been measured of this stage is kept in a file.
+  std::vector<tally> run(const std::vector<betas>& tried, index tokens) {
     measure_options from;
     from.base = o_.base;
     from.text = o_.text;
@@ -56,21 +63,46 @@ class trials {
       one.how = o_.sparse;
       one.how.neurons.beta_of_layer = shares;
     }
-    std::vector<tally> sums(1 + tried.size());
+    state_file& state =
+        states_.emplace_back(new_state(), identity_of(plan, tried), plan.items.size(), 1 + tried.size());
     measure_(plan, terminal_,
-             {.begin = [](const auto&) { return index{0}; },
-              .on_item =
-                  [&](const std::vector<tally>& item) {
-                    for (std::size_t i = 0; i < sums.size(); ++i) sums[i] += item[i];
-                  }});
+             {.begin = [&](const auto&) { return std::ssize(state.items()); },
+              .on_item = [&](const std::vector<tally>& item) { state.add(item); }});
+    std::vector<tally> sums(1 + tried.size());
+    for (const std::vector<tally>& item : state.items())
+      for (std::size_t i = 0; i < sums.size(); ++i) sums[i] += item[i];
     return sums;
   }
 
+  /// Removes what was kept.
+  void forget() {
+    states_.clear();
+    for (const std::filesystem::path& path : paths_) std::filesystem::remove(path);
+  }
+
  private:
+  // "FILE.stage-2"
+  const std::filesystem::path& new_state() {
+    std::filesystem::path path = o_.output;
+    path += ".stage-" + std::to_string(paths_.size() + 1);
+    return paths_.emplace_back(std::move(path));
+  }
+
+  io::json identity_of(const measurement_plan& plan, const std::vector<betas>& tried) const {
+    return {{"measured", "for a calibration"},
+            {"model", checkpoint_identity(io::checkpoint::open(o_.base.model))},
+            {"neurons", policy_name(o_.sparse)},
+            {"weights", weights_name(o_.sparse)},
+            {"content", content_checksum(plan.items)},
+            {"beta", tried}};
+  }
+
   const calibrate_options& o_;
   console& terminal_;
   const measurer& measure_;
   request model_;
+  std::vector<std::filesystem::path> paths_;
+  std::deque<state_file> states_;
 };
 
 betas measured_shares() {
@@ -79,7 +111,7 @@ betas measured_shares() {
   return shares;
 }
 
-std::vector<layer_damage> damage_of_layers(const trials& trial, index tokens) {
+std::vector<layer_damage> damage_of_layers(trials& trial, index tokens) {
   const auto layers = static_cast<std::size_t>(trial.layers());
   std::vector<betas> tried;
   for (std::size_t layer = 0; layer < layers; ++layer)
@@ -103,7 +135,7 @@ std::size_t place_of(const std::vector<path_step>& path, double damage) {
 /// a factor.
 std::vector<std::size_t> first_places(const std::vector<path_step>& path, double tolerance) {
   std::vector<std::size_t> places;
-  for (double factor = 0.25; std::ssize(places) < tried_at_once; factor *= 2)
+  for (double factor = 0.5; std::ssize(places) < tried_at_once; factor *= 2)
     places.push_back(place_of(path, factor * tolerance));
   return places;
 }
@@ -123,8 +155,7 @@ struct found_place {
 };
 
 /// The farthest place of the path whose perplexity was measured to be within the tolerance.
-found_place farthest_within(const trials& trial, const std::vector<path_step>& path,
-                            const calibrate_options& o) {
+found_place farthest_within(trials& trial, const std::vector<path_step>& path, const calibrate_options& o) {
   found_place within;
   std::size_t beyond = path.size();
   for (int round = 0; round < rounds; ++round) {
@@ -155,7 +186,7 @@ found_place farthest_within(const trials& trial, const std::vector<path_step>& p
 
 void run_calibrate(int argc, const char* const* argv, console& terminal, const measurer& measure) {
   const calibrate_options o = parse_calibrate_options(argc, argv);
-  const trials trial(o, terminal, measure);
+  trials trial(o, terminal, measure);
   const std::vector<layer_damage> damages = damage_of_layers(trial, o.layer_tokens);
   const auto path = shares_path(damages, measured_parts.front());
   const found_place found = farthest_within(trial, path, o);
@@ -174,6 +205,7 @@ void run_calibrate(int argc, const char* const* argv, console& terminal, const m
                      .damage_of_layer = {}};
   for (const layer_damage& layer : damages) result.damage_of_layer.push_back(layer.damage);
   write_calibration(o.output, result, o.base.model);
+  trial.forget();
   std::cout << o.output.string() << ": " << result.policy << ", perplexity " << result.perplexity_to_dense
             << " of the dense one's on " << result.tokens << " tokens, " << percent(result.ffn_bytes_to_dense)
             << " of the feed-forward blocks' bytes\n";

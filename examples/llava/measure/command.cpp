@@ -2,7 +2,6 @@
 #include "llava/measure/command.hpp"
 
 #include <cstddef>
-#include <cstdint>
 #include <iostream>
 #include <optional>
 #include <span>
@@ -11,11 +10,10 @@
 
 #include "corematching/core/error.hpp"
 #include "corematching/io/json.hpp"
-#include "corematching/io/mapped_file.hpp"
 #include "corematching/io/output_file.hpp"
 #include "corematching/io/safetensors.hpp"
-#include "corematching/model/packed/checksums.hpp"
 #include "corematching/model/packed/file.hpp"
+#include "llava/measure/content_checksum.hpp"
 #include "llava/measure/items.hpp"
 #include "llava/measure/options.hpp"
 #include "llava/measure/report.hpp"
@@ -26,22 +24,6 @@
 
 namespace corematching::driver {
 namespace {
-
-std::string checksum_of(std::span<const std::byte> bytes) {
-  const std::uint64_t sum = data_checksum(bytes);
-  return checksum_text({&sum, 1});
-}
-
-/// Of all ids and pictures, so that whatever went into them counts: text, tokenizer, chat format, cutting.
-std::string checksum_of(const std::vector<scored_item>& items) {
-  std::vector<std::uint64_t> sums;
-  for (const scored_item& item : items) {
-    for (const auto* ids : {&item.prompt.ids, &item.scored})
-      sums.push_back(data_checksum(std::as_bytes(std::span(*ids))));
-    if (item.picture) sums.push_back(data_checksum(io::mapped_file::open(item.picture->path).bytes()));
-  }
-  return checksum_of(std::as_bytes(std::span(sums)));
-}
 
 void check_configurations(const measure_options& o, const llama_config& model) {
   for (const configuration& one : o.configurations) {
@@ -86,7 +68,7 @@ io::json identity_of(const measure_options& o, const measurement_plan& plan, con
                     {"configurations", compared},
                     {"by_layer", o.by_layer},
                     {"items", plan.items.size()},
-                    {"content", checksum_of(plan.items)},
+                    {"content", content_checksum(plan.items)},
                     {"device", by.device},
                     {"instruction_set", by.instruction_set},
                     {"threads", by.threads}};
