@@ -5,9 +5,10 @@
 #include <array>
 #include <cmath>
 #include <cstddef>
-#include <deque>
+#include <cstdint>
 #include <filesystem>
 #include <iostream>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -15,6 +16,7 @@
 #include "corematching/core/error.hpp"
 #include "corematching/io/json.hpp"
 #include "corematching/io/safetensors.hpp"
+#include "corematching/model/packed/checksums.hpp"
 #include "corematching/model/packed/file.hpp"
 #include "llava/calibrate/calibration_file.hpp"
 #include "llava/calibrate/options.hpp"
@@ -63,8 +65,8 @@ class trials {
       one.how = o_.sparse;
       one.how.neurons.beta_of_layer = shares;
     }
-    state_file& state =
-        states_.emplace_back(new_state(), identity_of(plan, tried), plan.items.size(), 1 + tried.size());
+    const io::json identity = identity_of(plan, tried);
+    state_file state(state_path(identity), identity, plan.items.size(), 1 + tried.size());
     measure_(plan, terminal_,
              {.begin = [&](const auto&) { return std::ssize(state.items()); },
               .on_item = [&](const std::vector<tally>& item) { state.add(item); }});
@@ -74,18 +76,26 @@ class trials {
     return sums;
   }
 
-  /// Removes what was kept.
-  void forget() {
-    states_.clear();
-    for (const std::filesystem::path& path : paths_) std::filesystem::remove(path);
+  /// Removes what was kept, of earlier starts with other settings, too.
+  void forget() const {
+    const std::filesystem::path directory = o_.output.has_parent_path() ? o_.output.parent_path() : ".";
+    std::vector<std::filesystem::path> kept;
+    for (const auto& file : std::filesystem::directory_iterator(directory))
+      if (file.path().filename().string().starts_with(o_.output.filename().string() + kept_suffix))
+        kept.push_back(file.path());
+    for (const std::filesystem::path& file : kept) std::filesystem::remove(file);
   }
 
  private:
-  // "FILE.stage-2"
-  const std::filesystem::path& new_state() {
+  static constexpr const char* kept_suffix = ".stage-";
+
+  // One for each stage and setting.
+  std::filesystem::path state_path(const io::json& identity) const {
+    const std::string text = identity.dump();
+    const std::uint64_t sum = data_checksum(std::as_bytes(std::span(text)));
     std::filesystem::path path = o_.output;
-    path += ".stage-" + std::to_string(paths_.size() + 1);
-    return paths_.emplace_back(std::move(path));
+    path += kept_suffix + checksum_text({&sum, 1});
+    return path;
   }
 
   io::json identity_of(const measurement_plan& plan, const std::vector<betas>& tried) const {
@@ -101,8 +111,6 @@ class trials {
   console& terminal_;
   const measurer& measure_;
   request model_;
-  std::vector<std::filesystem::path> paths_;
-  std::deque<state_file> states_;
 };
 
 betas measured_shares() {
