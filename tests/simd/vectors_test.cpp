@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <limits>
 #include <random>
+#include <type_traits>
 
 #include "corematching/backend/cpu/simd/f32x16.hpp"
 #include "corematching/backend/cpu/simd/transpose.hpp"
@@ -173,11 +174,13 @@ TEST(i32x8, rounds_ties_to_even) {
             (ints{0, 2, 2, 0, -2, -2, 127, -32767}));
 }
 
-TEST(i32x8, copies_halves_and_pairs_bytes) {
+TEST(i32x8, copies_halves_pairs_bytes_and_shifts) {
   for (const int value : {0, 1, -1, 127, -127, 4095, -4095}) {
     const auto low = static_cast<std::uint16_t>(value);
     const ints twice = stored<ints>(i32x8::broadcast(value).doubled());
     for (const std::int32_t lane : twice) EXPECT_EQ(lane, static_cast<std::int32_t>(low * 0x10001u));
+    const ints shifted = stored<ints>(i32x8::broadcast(value).shifted_left<8>());
+    for (const std::int32_t lane : shifted) EXPECT_EQ(lane, value * 256);
     const ints paired = stored<ints>(byte_pairs(i32x8::broadcast(value), i32x8::broadcast(-93)));
     for (const std::int32_t lane : paired) EXPECT_EQ(lane & 0xffff, (low & 0xff) | (-93 & 0xff) << 8);
   }
@@ -240,14 +243,67 @@ TEST(u8x16, is_widened_and_interleaved) {
   const shorts last = stored<shorts>(interleave_last(a, b).widen_signed());
   const shorts low = stored<shorts>(a.widen_unsigned().low_nibbles());
   const shorts high = stored<shorts>(a.widen_unsigned().high_nibbles());
-  const shorts shifted = stored<shorts>(a.widen_unsigned().low_nibbles().times_16());
   for (std::size_t i = 0; i < 16; ++i) {
-    EXPECT_EQ(shifted[i], (from[i] & 15) * 16);
     EXPECT_EQ(first[i], from[i / 2 + i % 2 * 16]);
     EXPECT_EQ(last[i], as_signed(from[8 + i / 2 + i % 2 * 16]));
     EXPECT_EQ(low[i], from[i] & 15);
     EXPECT_EQ(high[i], from[i] >> 4);
   }
+}
+
+TEST(i16x16, moves_and_masks_bits) {
+  std::mt19937 random(12);
+  const shorts from = random_shorts(random), other = random_shorts(random);
+  const i16x16 a = i16x16::load(from.data()), b = i16x16::load(other.data());
+  const shorts left = stored<shorts>(a.shifted_left<4>()), right = stored<shorts>(a.shifted_right<12>()),
+               both = stored<shorts>(a & b), either = stored<shorts>(a | b);
+  for (std::size_t i = 0; i < 16; ++i) {
+    EXPECT_EQ(left[i], static_cast<std::int16_t>(from[i] * 16));
+    EXPECT_EQ(right[i], static_cast<std::uint16_t>(from[i]) >> 12);
+    EXPECT_EQ(both[i], static_cast<std::int16_t>(from[i] & other[i]));
+    EXPECT_EQ(either[i], static_cast<std::int16_t>(from[i] | other[i]));
+  }
+}
+
+template <class T>
+class vectors_of_bytes : public testing::Test {};
+#if COREMATCHING_HAS_VNNI
+using byte_vectors = testing::Types<i8x32, u8x32, wide_u8>;
+#else
+using byte_vectors = testing::Types<i8x32>;
+#endif
+TYPED_TEST_SUITE(vectors_of_bytes, byte_vectors);
+
+TYPED_TEST(vectors_of_bytes, move_mask_and_select_bits) {
+  using numbers = std::array<std::uint8_t, sizeof(TypeParam)>;
+  std::mt19937 random(13);
+  const auto from = random_lanes<numbers>(random, 0, 255), other = random_lanes<numbers>(random, 0, 255);
+  const TypeParam a = TypeParam::load(from.data()), b = TypeParam::load(other.data());
+  const TypeParam mask = TypeParam::broadcast(std::uint8_t{0x3c});
+  // Of the bits that enter from neighbouring bytes none is left.
+  const auto left = stored<numbers>(a.template shifted_left<2>() & mask),
+             right = stored<numbers>(a.template shifted_right<2>() & mask),
+             selected = stored<numbers>(select_bits(mask, a, b));
+  for (std::size_t i = 0; i < from.size(); ++i) {
+    EXPECT_EQ(left[i], from[i] << 2 & 0x3c);
+    EXPECT_EQ(right[i], from[i] >> 2 & 0x3c);
+    EXPECT_EQ(selected[i], (from[i] & 0x3c) | (other[i] & 0xc3));
+  }
+}
+
+TEST(wide_f32, spreads_factors_to_the_lanes_of_blocks) {
+  std::mt19937 random(14);
+  const auto eight = random_lanes<floats>(random, -999, 999);
+  const auto expect_spread = [&]<int Lanes>(std::integral_constant<int, Lanes>) {
+    constexpr int blocks = int{wide_lanes} / Lanes;
+    for (int first = 0; first + blocks <= 8; first += blocks) {
+      const auto lanes = stored<wide_floats>(spread_to_blocks<Lanes>(eight.data(), first));
+      for (int i = 0; i < int{wide_lanes}; ++i)
+        EXPECT_EQ(lanes[static_cast<std::size_t>(i)], eight[static_cast<std::size_t>(first + i / Lanes)]);
+    }
+  };
+  expect_spread(std::integral_constant<int, 2>());
+  expect_spread(std::integral_constant<int, 4>());
 }
 
 TEST(i8x32, multiplies_nibbles_with_bytes) {
@@ -359,9 +415,7 @@ TEST(u8x32, adds_without_carry_into_the_next_byte) {
   const bytes from = random_bytes(random);
   const bytes sums = stored<bytes>(u8x32::load(from.data()) + u8x32::broadcast(128));
   const bytes halves = stored<bytes>(u8x32::nibbles(from.data()));
-  const bytes sixteenfold = stored<bytes>(u8x32::nibbles(from.data()).times_16());
   for (std::size_t i = 0; i < 32; ++i) {
-    EXPECT_EQ(sixteenfold[i], 16 * halves[i]);
     EXPECT_EQ(sums[i], (from[i] + 128) % 256);
     EXPECT_EQ(halves[i], i < 16 ? from[i] & 15 : from[i - 16] >> 4);
   }

@@ -26,6 +26,7 @@ namespace corematching {
 
 struct q8_0_planes {
   using whole = q8_0;
+  static constexpr int plane_bits = 4;                 // of a quant, in either plane
   static constexpr index half_bytes = block_size / 2;  // of the quants of a block, in either plane
   static constexpr int quant_offset = whole::quant_offset;
 

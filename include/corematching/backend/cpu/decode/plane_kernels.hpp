@@ -1,18 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
-// Dot products of rows in two planes with a token: of both planes, of the upper one alone, which is a coarse
-// form of the row, and of the lower one, which makes that exact. Products of integers are exact and summed
-// over one block, so coarse and fine sums together differ from those of both planes by the rounding of
-// binary32 alone.
+// Dot products of rows in two planes with a token: of both planes, of the upper
+// one alone, which is a coarse form of the row, and of the lower one, which
+// makes that exact. Products of integers are exact and summed over one block,
+// so coarse and fine sums together differ from those of both planes by the
+// rounding of binary32 alone.
 #pragma once
 
 #include <algorithm>
 #include <array>
-#include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <utility>
 
-#include "corematching/backend/cpu/decode/rounded_tokens.hpp"
+#include "corematching/backend/cpu/decode/plane_tokens.hpp"
 #include "corematching/backend/cpu/decode/row_kernels.hpp"
 #include "corematching/backend/cpu/decode/row_stream.hpp"
 #include "corematching/backend/cpu/formats/all.hpp"
@@ -37,42 +38,85 @@ inline constexpr float plane_offset = Which == planes::both    ? static_cast<flo
                                       : Which == planes::upper ? Q::coarse_offset
                                                                : Q::fine_offset;
 
-/// Where a row has its parts.
-template <plane_format Q>
-struct plane_row {
+/// Where a row has the parts of a group of blocks.
+struct plane_group {
   const f16* scales;
   const std::uint8_t* upper;
   const std::uint8_t* lower;
-
-  plane_row(const row_stream& upper_row, const row_stream& lower_row, index blocks)
-      : scales(reinterpret_cast<const f16*>(upper_row.row)),
-        upper(reinterpret_cast<const std::uint8_t*>(scales + blocks)),
-        lower(reinterpret_cast<const std::uint8_t*>(lower_row.row)) {}
-
-  /// Partial sums of a token's halves with those of block `b`, or with those of wide_blocks blocks from
-  /// there.
-  template <planes Which>
-  i32x8 times(const std::array<i16x16, 2>& token, index b) const {
-    const index at = b * Q::half_bytes;
-    if constexpr (Which == planes::both)
-      return format_kernels<Q>::times(token, u8x16::load(upper + at).widen_unsigned(),
-                                      u8x16::load(lower + at).widen_unsigned());
-    else
-      return format_kernels<Q>::times_half(
-          token, u8x16::load((Which == planes::upper ? upper : lower) + at).widen_unsigned());
-  }
-  template <planes Which>
-  wide_i32 times_wide(const std::array<wide_i16, 2>& token, index b) const {
-    const index at = b * Q::half_bytes;
-    if constexpr (Which == planes::both)
-      return format_kernels<Q>::times(token, widened_bytes(upper + at), widened_bytes(lower + at));
-    else
-      return format_kernels<Q>::times_half(token,
-                                           widened_bytes((Which == planes::upper ? upper : lower) + at));
-  }
 };
 
-/// Asks for what a group of blocks further ahead begins with.
+/// Those of the group of block `b`.
+template <plane_format Q>
+plane_group group_at(const row_stream& upper, const row_stream& lower, index b, index blocks) {
+  const auto* scales = reinterpret_cast<const f16*>(upper.row);
+  return {scales + b, reinterpret_cast<const std::uint8_t*>(scales + blocks) + b * Q::half_bytes,
+          reinterpret_cast<const std::uint8_t*>(lower.row) + b * Q::half_bytes};
+}
+
+/// A group that has `blocks` blocks, filled up with blocks that are zero.
+template <plane_format Q, planes Which>
+struct padded_group {
+  padded_group(const plane_group& from, index blocks) {
+    const auto scale_bytes = static_cast<std::size_t>(blocks) * sizeof(f16),
+               bytes = static_cast<std::size_t>(blocks * Q::half_bytes);
+    std::memcpy(scales, from.scales, scale_bytes);
+    if constexpr (Which != planes::lower) std::memcpy(upper, from.upper, bytes);
+    if constexpr (Which != planes::upper) std::memcpy(lower, from.lower, bytes);
+  }
+  plane_group view() const { return {scales, upper, lower}; }
+
+ private:
+  f16 scales[group_blocks] = {};
+  std::uint8_t upper[group_blocks * Q::half_bytes] = {}, lower[group_blocks * Q::half_bytes] = {};
+};
+
+/// Sums of products of rows in these planes with a token.
+template <plane_format Q, planes Which, std::size_t Rows>
+class plane_sums {
+  using token_type = arranged_token<token_quant<Q>, Q::plane_bits>;
+  using token_part = typename token_type::part;
+  static constexpr int block_lanes = Q::half_bytes / 4, vector_blocks = token_part::bytes / Q::half_bytes;
+
+ public:
+  plane_sums() {
+    sums_.fill(wide_f32::zero());
+    offsets_.fill(f32x8::zero());
+  }
+
+  /// Adds those of the group of block `b`.
+  void add(const std::array<plane_group, Rows>& rows, const token_type& x, index b) {
+    const f32x8 token_scales = f32x8::load(x.scales + b), token_sums = f32x8::load(x.sums + b);
+    alignas(32) float scales[Rows][group_blocks];
+    for (std::size_t r = 0; r < Rows; ++r) {
+      const f32x8 row_scales = f32x8::load(rows[r].scales);
+      (row_scales * token_scales).store(scales[r]);
+      offsets_[r] = fma(row_scales, token_sums, offsets_[r]);
+    }
+    for (int j = 0; j < int{group_blocks}; j += vector_blocks) {
+      const token_part token(x.quants + (b + j) / vector_blocks * token_part::size);
+      for (std::size_t r = 0; r < Rows; ++r) {
+        const index at = j * Q::half_bytes;
+        const wide_i32 products = Which == planes::both ? token.times(rows[r].upper + at, rows[r].lower + at)
+                                  : Which == planes::upper ? token.times(rows[r].upper + at)
+                                                           : token.times(rows[r].lower + at);
+        sums_[r] = fma(products.to_float(), spread_to_blocks<block_lanes>(scales[r], j), sums_[r]);
+      }
+    }
+  }
+
+  float of_row(std::size_t r) const {
+    return plane_step<Q, Which> * (sums_[r].sum() - plane_offset<Q, Which> * offsets_[r].sum());
+  }
+
+ private:
+  std::array<wide_f32, Rows> sums_;
+  std::array<f32x8, Rows> offsets_;
+};
+
+/// Asks for what a group of blocks further ahead begins with. Lower planes are
+/// read of chosen rows, whose parts are too short for the processor's
+/// prefetcher to be of use: those of the next row are asked for, as far as the
+/// second level of caches, while this one is read.
 template <plane_format Q, planes Which, std::size_t Rows>
 void prefetch_group(const plane_streams<Rows>& rows, const plane_layout<Q>& layout, index group) {
   constexpr index upper_bytes = group_blocks * (Q::half_bytes + plane_layout<Q>::scale_bytes),
@@ -83,6 +127,18 @@ void prefetch_group(const plane_streams<Rows>& rows, const plane_layout<Q>& layo
   if constexpr (Which != planes::upper)
     prefetch_step<lower_bytes / 64>(
         rows.lower, group * lower_bytes + std::min(dot_lead, layout.lower_bytes()), layout.lower_bytes());
+  if constexpr (Which == planes::lower)
+    for (const row_stream& stream : rows.lower)
+      for (index line = 0; line < lower_bytes; line += 64)
+        prefetch_far(stream.next + group * lower_bytes + line);
+}
+
+/// Asks for the scales of the next rows, which stand in the upper plane: all at
+/// once, for they are few.
+template <plane_format Q, std::size_t Rows>
+void prefetch_scales(const plane_streams<Rows>& rows, const plane_layout<Q>& layout) {
+  for (const row_stream& stream : rows.upper)
+    for (index at = 0; at < layout.blocks * layout.scale_bytes; at += 64) prefetch(stream.next + at);
 }
 
 }  // namespace detail
@@ -90,54 +146,33 @@ void prefetch_group(const plane_streams<Rows>& rows, const plane_layout<Q>& layo
 /// result[r] = the dot product of row r, in these planes, with `x`.
 template <plane_format Q, planes Which, std::size_t Rows>
 std::array<float, Rows> dot_planes(const plane_streams<Rows>& rows,
-                                   const rounded_token<detail::token_quant<Q>>& x, index cols) {
+                                   const arranged_token<detail::token_quant<Q>, Q::plane_bits>& x,
+                                   index cols) {
   using namespace detail;
   const plane_layout<Q> layout{1, cols / block_size};
-  const index blocks = layout.blocks, whole = blocks / group_blocks * group_blocks;
-  if constexpr (Which == planes::lower)  // scales stand in the other plane, where no stream goes past
-    for (const row_stream& stream : rows.upper)
-      for (index line = 0; line < blocks * layout.scale_bytes; line += 64) prefetch(stream.next + line);
-  const auto parts = [&]<std::size_t... R>(std::index_sequence<R...>) {
-    return std::array{plane_row<Q>(rows.upper[R], rows.lower[R], blocks)...};
-  }
-  (std::make_index_sequence<Rows>());
-
-  std::array<wide_f32, Rows> sums;
-  std::array<f32x8, Rows> offsets;
-  sums.fill(wide_f32::zero());
-  offsets.fill(f32x8::zero());
-  for (index b = 0; b < whole; b += group_blocks) {
+  const index blocks = layout.blocks;
+  if constexpr (Which == planes::lower) prefetch_scales<Q>(rows, layout);
+  const auto of_rows = [](auto&& make) {
+    return [&]<std::size_t... R>(std::index_sequence<R...>) {
+      return std::array{make(R)...};
+    }
+    (std::make_index_sequence<Rows>());
+  };
+  const auto groups_at = [&](index b) {
+    return of_rows([&](std::size_t r) { return group_at<Q>(rows.upper[r], rows.lower[r], b, blocks); });
+  };
+  plane_sums<Q, Which, Rows> sums;
+  index b = 0;
+  for (; b + group_blocks <= blocks; b += group_blocks) {
     prefetch_group<Q, Which>(rows, layout, b / group_blocks);
-    const f32x8 token_scales = f32x8::load(x.scales + b), token_sums = f32x8::load(x.sums + b);
-    alignas(32) float scales[Rows][group_blocks];
-    for (std::size_t r = 0; r < Rows; ++r) {
-      const f32x8 row_scales = f32x8::load(parts[r].scales + b);
-      (row_scales * token_scales).store(scales[r]);
-      offsets[r] = fma(row_scales, token_sums, offsets[r]);
-    }
-    // Scales are loaded one by one below: shuffled out of registers, they would hold up what widens quants.
-    std::atomic_signal_fence(std::memory_order_acq_rel);
-    for (index j = 0; j < group_blocks; j += wide_blocks) {
-      const auto token = halves_of_blocks(x.quants + (b + j) * block_size);
-      for (std::size_t r = 0; r < Rows; ++r) {
-        const wide_i32 sum = parts[r].template times_wide<Which>(token, b + j);
-        sums[r] = fma(sum.to_float(), broadcast_to_blocks(scales[r] + j), sums[r]);
-      }
-    }
+    sums.add(groups_at(b), x, b);
   }
-  std::array<float, Rows> result;
-  for (std::size_t r = 0; r < Rows; ++r) {
-    float sum = sums[r].sum(), offset = offsets[r].sum();
-    for (index b = whole; b < blocks; ++b) {
-      const float scale = to_float(parts[r].scales[b]);
-      const std::int16_t* const quants = x.quants + b * block_size;
-      const std::array token{i16x16::load(quants), i16x16::load(quants + 16)};
-      sum += scale * x.scales[b] * parts[r].template times<Which>(token, b).to_float().sum();
-      offset += scale * x.sums[b];
-    }
-    result[r] = plane_step<Q, Which> * (sum - plane_offset<Q, Which> * offset);
+  if (b < blocks) {
+    const auto groups = groups_at(b);
+    const auto padded = of_rows([&](std::size_t r) { return padded_group<Q, Which>(groups[r], blocks - b); });
+    sums.add(of_rows([&](std::size_t r) { return padded[r].view(); }), x, b);
   }
-  return result;
+  return of_rows([&](std::size_t r) { return sums.of_row(r); });
 }
 
 }  // namespace COREMATCHING_CPU_ISA

@@ -33,10 +33,11 @@ inline constexpr float largest_quant = std::same_as<Quant, std::int16_t> ? 32767
 /// A block whose largest magnitude is below this stands for zeros: its inverse could overflow.
 inline constexpr float smallest_top = 0x1p-100f;
 
-/// quants = round(x / scale), scale = max |x| / largest_quant of one block; returns the sum of the quants
-/// times scale. An element that is not finite makes the scale NaN.
+/// quants = round(x / scale), scale = max |x| / largest of one block; returns the sum of the quants times
+/// scale. An element that is not finite makes the scale NaN.
 template <class Quant>
-float round_block(const float* x, Quant* quants, float& scale) {
+float round_block(const float* x, Quant* quants, float& scale,
+                  float largest_of_quants = largest_quant<Quant>) {
   static_assert(block_size == 32);
   f32x8 part[4], largest = f32x8::broadcast(smallest_top);
   for (int i = 0; i < 4; ++i) {
@@ -44,8 +45,8 @@ float round_block(const float* x, Quant* quants, float& scale) {
     largest = larger_magnitude(part[i].magnitude(), largest);
   }
   const float top = largest.largest_magnitude();
-  scale = top / largest_quant<Quant>;
-  const f32x8 units = f32x8::broadcast(largest_quant<Quant> / top);
+  scale = top / largest_of_quants;
+  const f32x8 units = f32x8::broadcast(largest_of_quants / top);
   f32x8 sum = f32x8::zero();
   std::int32_t wide[8];
   for (int i = 0; i < 4; ++i) {

@@ -52,7 +52,7 @@ struct token_rows<Q> {
 };
 template <plane_format Q>
 struct token_rows<Q> {
-  rounded_tokens<token_quant<Q>>& rounded;
+  plane_tokens<token_quant<Q>, Q::plane_bits>& rounded;
   index cols;
 
   template <planes Which = planes::both, std::size_t Rows>
@@ -67,7 +67,11 @@ class decode_batch {
   /// `x`, rounded where weights stored as `T` ask for it.
   template <class T>
   token_rows<T> take(matrix_view<const float> x) {
-    if constexpr (block_format<T>) {
+    if constexpr (plane_format<T>) {
+      auto& rounded = std::get<plane_tokens<token_quant<T>, T::plane_bits>>(for_planes_);
+      rounded.assign(x);
+      return {rounded, x.cols};
+    } else if constexpr (block_format<T>) {
       auto& rounded = std::get<rounded_tokens<token_quant<T>>>(rounded_);
       rounded.assign(x);
       return {rounded, x.cols};
@@ -78,6 +82,7 @@ class decode_batch {
 
  private:
   std::tuple<rounded_tokens<std::int16_t>, rounded_tokens<std::int8_t>> rounded_;
+  std::tuple<plane_tokens<std::int16_t, 4>> for_planes_;
 };
 
 /// y += sum over r of factors[r] * row r, rows stored as `T`.
@@ -139,19 +144,18 @@ void multiply_upper_rows(matrix_view<float> y, const token_rows<T>& x, const sto
 }
 
 /// y[i] = act(coarse_gate[n] + x . lower plane of gate[n]) * (coarse_up[n] + x . lower plane of up[n]) for
-/// the places first..last, n = chosen[i].
+/// the places first..last, n = chosen[i]. Rows of both matrices are walked at once, few of each.
 template <plane_format T>
 void finish_gated_rows(float* y, const token_rows<T>& x, const stored_view<>& gate, const stored_view<>& up,
                        const float* coarse_gate, const float* coarse_up, activation act, index_view<> chosen,
                        index first, index last) {
-  for_places<dot_streams>(first, last, [&](const auto& places) {
-    const auto gate_rows = plane_streams_at<T>(gate, chosen, places, last);
-    const auto up_rows = plane_streams_at<T>(up, chosen, places, last);
-    const auto gates = x.template dot<planes::lower>(gate_rows, 0);
-    const auto ups = x.template dot<planes::lower>(up_rows, 0);
+  for_places<dot_streams / 2>(first, last, [&](const auto& places) {
+    const auto rows = joined(plane_streams_at<T>(gate, chosen, places, last),
+                             plane_streams_at<T>(up, chosen, places, last));
+    const auto dots = x.template dot<planes::lower>(rows, 0);
     for (std::size_t r = 0; r < places.size(); ++r) {
       const index n = chosen[places[r]];
-      y[places[r]] = activated(act, coarse_gate[n] + gates[r]) * (coarse_up[n] + ups[r]);
+      y[places[r]] = activated(act, coarse_gate[n] + dots[r]) * (coarse_up[n] + dots[places.size() + r]);
     }
   });
 }

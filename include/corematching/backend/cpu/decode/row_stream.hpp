@@ -73,6 +73,14 @@ plane_streams<Rows> plane_streams_at(const stored_view<>& weight,
   return streams;
 }
 
+template <std::size_t Rows>
+plane_streams<2 * Rows> joined(const plane_streams<Rows>& a, const plane_streams<Rows>& b) {
+  plane_streams<2 * Rows> both;
+  std::ranges::copy(b.upper, std::ranges::copy(a.upper, both.upper.begin()).out);
+  std::ranges::copy(b.lower, std::ranges::copy(a.lower, both.lower.begin()).out);
+  return both;
+}
+
 /// The streams of rows that are stored as `T`.
 template <class T, std::size_t Rows>
 auto streams_of(const stored_view<>& weight, const neuron_selection<host_space>& selection,

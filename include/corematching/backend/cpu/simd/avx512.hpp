@@ -19,10 +19,6 @@ struct f32x16 {
   static f32x16 zero() { return {_mm512_setzero_ps()}; }
   static f32x16 broadcast(float value) { return {_mm512_set1_ps(value)}; }
   static f32x16 load(const float* from) { return {_mm512_loadu_ps(from)}; }
-  /// Eight times the one, eight times the other.
-  static f32x16 broadcast_two(const float* from) {
-    return {_mm512_mask_broadcastss_ps(_mm512_set1_ps(from[0]), 0xff00, _mm_load_ss(from + 1))};
-  }
   float sum() const { return _mm512_reduce_add_ps(lanes); }
   void store(float* to) const { _mm512_storeu_ps(to, lanes); }
 
@@ -48,6 +44,10 @@ struct i32x16 {
   static i32x16 broadcast(std::int32_t value) { return {_mm512_set1_epi32(value)}; }
   void store(std::int32_t* to) const { _mm512_storeu_si512(to, lanes); }
   f32x16 to_float() const { return {_mm512_cvtepi32_ps(lanes)}; }
+  template <int Bits>
+  i32x16 shifted_left() const {
+    return {_mm512_slli_epi32(lanes, Bits)};
+  }
   void pin() { COREMATCHING_PIN(lanes); }
 };
 
@@ -59,17 +59,6 @@ struct i16x32 {
   /// The pair of neighbours (low half, high half of `pair`) sixteen times.
   static i16x32 broadcast_pair(std::int32_t pair) { return {_mm512_set1_epi32(pair)}; }
 
-  /// Thirty-two bytes without sign.
-  static i16x32 widened(const std::uint8_t* from) {
-    return {_mm512_cvtepu8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)))};
-  }
-  /// The lower and the upper four bits of each lane, of which only the lower eight are set.
-  i16x32 low_nibbles() const { return {_mm512_and_si512(lanes, _mm512_set1_epi16(15))}; }
-  i16x32 high_nibbles() const { return {_mm512_srli_epi16(lanes, 4)}; }
-  i16x32 times_16() const { return {_mm512_slli_epi16(lanes, 4)}; }
-  /// The first halves of two vectors, and the last.
-  friend i16x32 first_halves(i16x32 a, i16x32 b) { return {_mm512_shuffle_i64x2(a.lanes, b.lanes, 0x44)}; }
-  friend i16x32 last_halves(i16x32 a, i16x32 b) { return {_mm512_shuffle_i64x2(a.lanes, b.lanes, 0xee)}; }
   friend i16x32 operator+(i16x32 a, i16x32 b) { return {_mm512_add_epi16(a.lanes, b.lanes)}; }
   /// round(a b / 2^15)
   friend i16x32 multiply_high(i16x32 a, i16x32 b) { return {_mm512_mulhrs_epi16(a.lanes, b.lanes)}; }
@@ -84,12 +73,29 @@ struct i8x64 {
 
   /// Four bytes, sixteen times.
   static i8x64 broadcast(std::int32_t bytes) { return {_mm512_set1_epi32(bytes)}; }
+  static i8x64 load(const std::int8_t* from) { return {_mm512_loadu_si512(from)}; }
 };
 
 struct u8x64 {
   __m512i lanes;
 
   static u8x64 load(const std::uint8_t* from) { return {_mm512_loadu_si512(from)}; }
+  static u8x64 broadcast(std::uint8_t value) { return {_mm512_set1_epi8(static_cast<char>(value))}; }
+  void store(std::uint8_t* to) const { _mm512_storeu_si512(to, lanes); }
+  /// What leaves a byte may enter its neighbour.
+  template <int Bits>
+  u8x64 shifted_left() const {
+    return {_mm512_slli_epi16(lanes, Bits)};
+  }
+  template <int Bits>
+  u8x64 shifted_right() const {
+    return {_mm512_srli_epi16(lanes, Bits)};
+  }
+  friend u8x64 operator&(u8x64 a, u8x64 b) { return {_mm512_and_si512(a.lanes, b.lanes)}; }
+  /// The bits of `a` where `mask` has ones, those of `b` elsewhere.
+  friend u8x64 select_bits(u8x64 mask, u8x64 a, u8x64 b) {
+    return {_mm512_ternarylogic_epi64(mask.lanes, a.lanes, b.lanes, 0xca)};
+  }
 
   /// c[i] + the sum of the four products a[4 i + j] b[4 i + j]
   friend i32x16 multiply_add_quads(u8x64 a, i8x64 b, i32x16 c) {

@@ -72,6 +72,10 @@ struct f32x8 {
 inline void prefetch(const void* address) {
   _mm_prefetch(static_cast<const char*>(address), _MM_HINT_T0);
 }
+/// As far as the second level of caches, which keeps no buffer of the first one busy meanwhile.
+inline void prefetch_far(const void* address) {
+  _mm_prefetch(static_cast<const char*>(address), _MM_HINT_T1);
+}
 
 }  // namespace COREMATCHING_CPU_ISA
 }  // namespace corematching::cpu

@@ -83,6 +83,10 @@ struct f32x8 {
 inline void prefetch(const void* address) {
   __builtin_prefetch(address);
 }
+/// As far as the second level of caches.
+inline void prefetch_far(const void* address) {
+  __builtin_prefetch(address, 0, 2);
+}
 
 }  // namespace COREMATCHING_CPU_ISA
 }  // namespace corematching::cpu

@@ -103,6 +103,7 @@ struct f32x8 {
 
 /// Would ask for the cache line of an address.
 inline void prefetch(const void*) {}
+inline void prefetch_far(const void*) {}
 
 }  // namespace COREMATCHING_CPU_ISA
 }  // namespace corematching::cpu

@@ -21,6 +21,10 @@ struct i32x8 {
   static i32x8 rounded(f32x8 x) { return {_mm256_cvtps_epi32(x.lanes)}; }
   void store(std::int32_t* to) const { _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), lanes); }
   f32x8 to_float() const { return {_mm256_cvtepi32_ps(lanes)}; }
+  template <int Bits>
+  i32x8 shifted_left() const {
+    return {_mm256_slli_epi32(lanes, Bits)};
+  }
 
   friend i32x8 operator+(i32x8 a, i32x8 b) { return {_mm256_add_epi32(a.lanes, b.lanes)}; }
   friend i32x8 operator*(i32x8 a, i32x8 b) { return {_mm256_mullo_epi32(a.lanes, b.lanes)}; }
@@ -78,7 +82,17 @@ struct i16x16 {
   /// The lower and the upper four bits of each lane, of which only the lower eight are set.
   i16x16 low_nibbles() const { return {_mm256_and_si256(lanes, _mm256_set1_epi16(15))}; }
   i16x16 high_nibbles() const { return {_mm256_srli_epi16(lanes, 4)}; }
-  i16x16 times_16() const { return {_mm256_slli_epi16(lanes, 4)}; }
+  template <int Bits>
+  i16x16 shifted_left() const {
+    return {_mm256_slli_epi16(lanes, Bits)};
+  }
+  /// Zeros come from above.
+  template <int Bits>
+  i16x16 shifted_right() const {
+    return {_mm256_srli_epi16(lanes, Bits)};
+  }
+  friend i16x16 operator&(i16x16 a, i16x16 b) { return {_mm256_and_si256(a.lanes, b.lanes)}; }
+  friend i16x16 operator|(i16x16 a, i16x16 b) { return {_mm256_or_si256(a.lanes, b.lanes)}; }
 
   friend i16x16 operator-(i16x16 a, i16x16 b) { return {_mm256_sub_epi16(a.lanes, b.lanes)}; }
   /// c[i] + a[2 i] b[2 i] + a[2 i + 1] b[2 i + 1]
@@ -102,6 +116,25 @@ struct i8x32 {
   }
   /// Four bytes, eight times.
   static i8x32 broadcast(std::int32_t bytes) { return {_mm256_set1_epi32(bytes)}; }
+  static i8x32 load(const std::uint8_t* from) {
+    return {_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from))};
+  }
+  static i8x32 broadcast(std::uint8_t value) { return {_mm256_set1_epi8(static_cast<char>(value))}; }
+  void store(std::uint8_t* to) const { _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), lanes); }
+  /// What leaves a byte may enter its neighbour.
+  template <int Bits>
+  i8x32 shifted_left() const {
+    return {_mm256_slli_epi16(lanes, Bits)};
+  }
+  template <int Bits>
+  i8x32 shifted_right() const {
+    return {_mm256_srli_epi16(lanes, Bits)};
+  }
+  friend i8x32 operator&(i8x32 a, i8x32 b) { return {_mm256_and_si256(a.lanes, b.lanes)}; }
+  /// The bits of `a` where `mask` has ones, those of `b` elsewhere.
+  friend i8x32 select_bits(i8x32 mask, i8x32 a, i8x32 b) {
+    return {_mm256_or_si256(_mm256_and_si256(mask.lanes, a.lanes), _mm256_andnot_si256(mask.lanes, b.lanes))};
+  }
   /// The lower halves of sixteen bytes, then their upper halves.
   static i8x32 nibbles(const std::uint8_t* from) {
     const __m256i twice =
@@ -142,10 +175,22 @@ struct u8x32 {
   }
   /// The lower halves of sixteen bytes, then their upper halves.
   static u8x32 nibbles(const std::uint8_t* from) { return {i8x32::nibbles(from).lanes}; }
-  /// Of bytes below 16.
-  u8x32 times_16() const { return {_mm256_slli_epi16(lanes, 4)}; }
   static u8x32 broadcast(std::uint8_t value) { return {_mm256_set1_epi8(static_cast<char>(value))}; }
   void store(std::uint8_t* to) const { _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), lanes); }
+  /// What leaves a byte may enter its neighbour.
+  template <int Bits>
+  u8x32 shifted_left() const {
+    return {_mm256_slli_epi16(lanes, Bits)};
+  }
+  template <int Bits>
+  u8x32 shifted_right() const {
+    return {_mm256_srli_epi16(lanes, Bits)};
+  }
+  friend u8x32 operator&(u8x32 a, u8x32 b) { return {_mm256_and_si256(a.lanes, b.lanes)}; }
+  /// The bits of `a` where `mask` has ones, those of `b` elsewhere.
+  friend u8x32 select_bits(u8x32 mask, u8x32 a, u8x32 b) {
+    return {_mm256_or_si256(_mm256_and_si256(mask.lanes, a.lanes), _mm256_andnot_si256(mask.lanes, b.lanes))};
+  }
   /// Modulo 256.
   friend u8x32 operator+(u8x32 a, u8x32 b) { return {_mm256_add_epi8(a.lanes, b.lanes)}; }
 

@@ -24,6 +24,10 @@ struct i32x8 {
     vst1q_s32(to + 4, high);
   }
   f32x8 to_float() const { return {vcvtq_f32_s32(low), vcvtq_f32_s32(high)}; }
+  template <int Bits>
+  i32x8 shifted_left() const {
+    return {vshlq_n_s32(low, Bits), vshlq_n_s32(high, Bits)};
+  }
 
   friend i32x8 operator+(i32x8 a, i32x8 b) { return {vaddq_s32(a.low, b.low), vaddq_s32(a.high, b.high)}; }
   friend i32x8 operator*(i32x8 a, i32x8 b) { return {vmulq_s32(a.low, b.low), vmulq_s32(a.high, b.high)}; }
@@ -82,7 +86,20 @@ struct i16x16 {
   /// The lower and the upper four bits of each lane, of which only the lower eight are set.
   i16x16 low_nibbles() const { return {vandq_s16(low, vdupq_n_s16(15)), vandq_s16(high, vdupq_n_s16(15))}; }
   i16x16 high_nibbles() const { return {vshrq_n_s16(low, 4), vshrq_n_s16(high, 4)}; }
-  i16x16 times_16() const { return {vshlq_n_s16(low, 4), vshlq_n_s16(high, 4)}; }
+  template <int Bits>
+  i16x16 shifted_left() const {
+    return {vshlq_n_s16(low, Bits), vshlq_n_s16(high, Bits)};
+  }
+  /// Zeros come from above.
+  template <int Bits>
+  i16x16 shifted_right() const {
+    const auto shifted = [](int16x8_t half) {
+      return vreinterpretq_s16_u16(vshrq_n_u16(vreinterpretq_u16_s16(half), Bits));
+    };
+    return {shifted(low), shifted(high)};
+  }
+  friend i16x16 operator&(i16x16 a, i16x16 b) { return {vandq_s16(a.low, b.low), vandq_s16(a.high, b.high)}; }
+  friend i16x16 operator|(i16x16 a, i16x16 b) { return {vorrq_s16(a.low, b.low), vorrq_s16(a.high, b.high)}; }
 
   /// c[i] + a[2 i] b[2 i] + a[2 i + 1] b[2 i + 1]. Neighbours are parted before they are multiplied: of a
   /// factor that meets several others, once for all of them.
@@ -109,6 +126,35 @@ struct i8x32 {
   static i8x32 broadcast(std::int32_t bytes) {
     const int8x16_t half = vreinterpretq_s8_s32(vdupq_n_s32(bytes));
     return {half, half};
+  }
+  static i8x32 load(const std::uint8_t* from) {
+    return {vreinterpretq_s8_u8(vld1q_u8(from)), vreinterpretq_s8_u8(vld1q_u8(from + 16))};
+  }
+  static i8x32 broadcast(std::uint8_t value) {
+    const int8x16_t half = vreinterpretq_s8_u8(vdupq_n_u8(value));
+    return {half, half};
+  }
+  void store(std::uint8_t* to) const {
+    vst1q_u8(to, vreinterpretq_u8_s8(low));
+    vst1q_u8(to + 16, vreinterpretq_u8_s8(high));
+  }
+  /// What leaves a byte may enter its neighbour; here it does not.
+  template <int Bits>
+  i8x32 shifted_left() const {
+    return {vshlq_n_s8(low, Bits), vshlq_n_s8(high, Bits)};
+  }
+  template <int Bits>
+  i8x32 shifted_right() const {
+    const auto shifted = [](int8x16_t half) {
+      return vreinterpretq_s8_u8(vshrq_n_u8(vreinterpretq_u8_s8(half), Bits));
+    };
+    return {shifted(low), shifted(high)};
+  }
+  friend i8x32 operator&(i8x32 a, i8x32 b) { return {vandq_s8(a.low, b.low), vandq_s8(a.high, b.high)}; }
+  /// The bits of `a` where `mask` has ones, those of `b` elsewhere.
+  friend i8x32 select_bits(i8x32 mask, i8x32 a, i8x32 b) {
+    return {vbslq_s8(vreinterpretq_u8_s8(mask.low), a.low, b.low),
+            vbslq_s8(vreinterpretq_u8_s8(mask.high), a.high, b.high)};
   }
   /// The lower halves of sixteen bytes, then their upper halves.
   static i8x32 nibbles(const std::uint8_t* from) {

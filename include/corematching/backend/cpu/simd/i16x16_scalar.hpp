@@ -39,6 +39,13 @@ struct i32x8 {
     return result;
   }
 
+  template <int Bits>
+  i32x8 shifted_left() const {
+    i32x8 result = *this;
+    for (std::int32_t& lane : result.lanes)
+      lane = static_cast<std::int32_t>(static_cast<std::uint32_t>(lane) << Bits);
+    return result;
+  }
   friend i32x8 operator+(i32x8 a, i32x8 b) {
     for (std::size_t i = 0; i < 8; ++i) a.lanes[i] += b.lanes[i];
     return a;
@@ -146,10 +153,28 @@ struct i16x16 {
     for (std::int16_t& lane : result.lanes) lane = static_cast<std::int16_t>(lane >> 4);
     return result;
   }
-  i16x16 times_16() const {
+  template <int Bits>
+  i16x16 shifted_left() const {
     i16x16 result = *this;
-    for (std::int16_t& lane : result.lanes) lane = static_cast<std::int16_t>(lane * 16);
+    for (std::int16_t& lane : result.lanes)
+      lane = static_cast<std::int16_t>(static_cast<unsigned>(lane) << Bits);
     return result;
+  }
+  /// Zeros come from above.
+  template <int Bits>
+  i16x16 shifted_right() const {
+    i16x16 result = *this;
+    for (std::int16_t& lane : result.lanes)
+      lane = static_cast<std::int16_t>(static_cast<std::uint16_t>(lane) >> Bits);
+    return result;
+  }
+  friend i16x16 operator&(i16x16 a, const i16x16& b) {
+    for (std::size_t i = 0; i < 16; ++i) a.lanes[i] = static_cast<std::int16_t>(a.lanes[i] & b.lanes[i]);
+    return a;
+  }
+  friend i16x16 operator|(i16x16 a, const i16x16& b) {
+    for (std::size_t i = 0; i < 16; ++i) a.lanes[i] = static_cast<std::int16_t>(a.lanes[i] | b.lanes[i]);
+    return a;
   }
 
   friend i16x16 operator-(i16x16 a, const i16x16& b) {
@@ -179,6 +204,44 @@ struct i8x32 {
     for (std::size_t i = 0; i < 32; ++i)
       result.lanes[i] = static_cast<std::int8_t>(static_cast<std::uint32_t>(bytes) >> 8 * (i % 4));
     return result;
+  }
+  static i8x32 load(const std::uint8_t* from) {
+    i8x32 result;
+    for (std::size_t i = 0; i < 32; ++i) result.lanes[i] = static_cast<std::int8_t>(from[i]);
+    return result;
+  }
+  static i8x32 broadcast(std::uint8_t value) {
+    i8x32 result;
+    result.lanes.fill(static_cast<std::int8_t>(value));
+    return result;
+  }
+  void store(std::uint8_t* to) const {
+    for (std::size_t i = 0; i < 32; ++i) to[i] = static_cast<std::uint8_t>(lanes[i]);
+  }
+  /// What leaves a byte may enter its neighbour; here it does not.
+  template <int Bits>
+  i8x32 shifted_left() const {
+    i8x32 result = *this;
+    for (std::int8_t& lane : result.lanes)
+      lane = static_cast<std::int8_t>(static_cast<unsigned>(lane) << Bits);
+    return result;
+  }
+  template <int Bits>
+  i8x32 shifted_right() const {
+    i8x32 result = *this;
+    for (std::int8_t& lane : result.lanes)
+      lane = static_cast<std::int8_t>(static_cast<std::uint8_t>(lane) >> Bits);
+    return result;
+  }
+  friend i8x32 operator&(i8x32 a, const i8x32& b) {
+    for (std::size_t i = 0; i < 32; ++i) a.lanes[i] = static_cast<std::int8_t>(a.lanes[i] & b.lanes[i]);
+    return a;
+  }
+  /// The bits of `a` where `mask` has ones, those of `b` elsewhere.
+  friend i8x32 select_bits(const i8x32& mask, i8x32 a, const i8x32& b) {
+    for (std::size_t i = 0; i < 32; ++i)
+      a.lanes[i] = static_cast<std::int8_t>((a.lanes[i] & mask.lanes[i]) | (b.lanes[i] & ~mask.lanes[i]));
+    return a;
   }
   /// The lower halves of sixteen bytes, then their upper halves.
   static i8x32 nibbles(const std::uint8_t* from) {

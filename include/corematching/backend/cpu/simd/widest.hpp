@@ -3,9 +3,6 @@
 // but their number matters. The others are better off with eight lanes: rows and blocks end in odd places.
 #pragma once
 
-#include <array>
-#include <cstdint>
-
 #include "corematching/backend/cpu/simd/avx512.hpp"
 #include "corematching/backend/cpu/simd/i16x16.hpp"
 #include "corematching/core/view.hpp"
@@ -35,31 +32,21 @@ inline constexpr index wide_lanes = sizeof(wide_f32) / sizeof(float);
 /// Blocks of 32 numbers of which such a vector holds a half each.
 inline constexpr index wide_blocks = wide_lanes / 8;
 
-/// As many bytes without sign as there are 16-bit lanes.
-inline wide_i16 widened_bytes(const std::uint8_t* from) {
+/// eight[first + i / Lanes] in lane i: a factor for the lanes of each block.
+template <int Lanes>
+wide_f32 spread_to_blocks(const float* eight, int first) {
 #if COREMATCHING_HAS_AVX512
-  return wide_i16::widened(from);
+  const __m512i lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+  const __m512i block = _mm512_add_epi32(_mm512_srli_epi32(lane, Lanes / 2), _mm512_set1_epi32(first));
+  return {_mm512_permutexvar_ps(block, _mm512_castps256_ps512(_mm256_loadu_ps(eight)))};
+#elif COREMATCHING_HAS_AVX2
+  const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+  const __m256i block = _mm256_add_epi32(_mm256_srli_epi32(lane, Lanes / 2), _mm256_set1_epi32(first));
+  return {_mm256_permutevar8x32_ps(_mm256_loadu_ps(eight), block)};
 #else
-  return u8x16::load(from).widen_unsigned();
-#endif
-}
-
-/// The first and the last sixteen numbers of each of wide_blocks blocks.
-inline std::array<wide_i16, 2> halves_of_blocks(const std::int16_t* from) {
-#if COREMATCHING_HAS_AVX512
-  const wide_i16 one = wide_i16::load(from), other = wide_i16::load(from + 32);
-  return {first_halves(one, other), last_halves(one, other)};
-#else
-  return {wide_i16::load(from), wide_i16::load(from + 16)};
-#endif
-}
-
-/// from[i] in the lanes of block i.
-inline wide_f32 broadcast_to_blocks(const float* from) {
-#if COREMATCHING_HAS_AVX512
-  return wide_f32::broadcast_two(from);
-#else
-  return wide_f32::broadcast(*from);
+  float lanes[wide_lanes];
+  for (int i = 0; i < int{wide_lanes}; ++i) lanes[i] = eight[first + i / Lanes];
+  return wide_f32::load(lanes);
 #endif
 }
 
