@@ -81,9 +81,11 @@ void add_sparsity(CLI::App& app, options& o) {
       {"predicted", options::neuron_policy::predicted}};
   app.add_option_function<std::string>(
          "--policy", [&o](const std::string& name) { o.policy = policies.at(name); },
-         "which neurons: a set for the whole answer, or each token's own, by its gates or by what the upper "
+         "which neurons: a set for the whole answer, or each token's own, by "
+         "its gates or by what the upper "
          "planes "
-         "of weights in q8_0_planes foretell (default: sentence)")
+         "of weights in two planes, as q8_0_planes, foretell (default: "
+         "sentence)")
       ->check(CLI::IsMember({"sentence", "gate", "predicted"}));
 }
 
@@ -111,7 +113,10 @@ core_matching_config options::sparsity() const {
 
 options parse_options(int argc, const char* const* argv) {
   options result;
-  CLI::App app("Measures prefill and decode of a LLaVA prompt, dense or with CoreMatching.", "llava_bench");
+  CLI::App app(
+      "Measures prefill and decode of a LLaVA prompt, dense or with "
+      "CoreMatching.",
+      "llava_bench");
   add_model(app, result);
   add_workload(app, result);
   add_sparsity(app, result);
@@ -121,7 +126,9 @@ options parse_options(int argc, const char* const* argv) {
     if (result.paired && !result.is_sparse())
       throw CLI::ValidationError("--paired compares dense with sparse: give --keep or --beta below 1");
     if (result.policy == options::neuron_policy::predicted && !has_planes(result.weights))
-      throw CLI::ValidationError("--policy predicted needs --weights q8_0_planes");
+      throw CLI::ValidationError(
+          "--policy predicted needs weights in two "
+          "planes, as --weights q8_0_planes");
     if (result.cuda_device && is_quantised(result.weights))
       throw CLI::ValidationError("--cuda: weights on a CUDA device are f32, f16 or bf16");
     if (result.keep && *result.keep > result.load.image_tokens)

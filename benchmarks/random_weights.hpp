@@ -65,29 +65,32 @@ void fill_row(std::byte* row, index cols, double rms, std::uint64_t seed) {
              [&](std::uint64_t word) { return (word & random_bits) | fixed_bits; });
 }
 
+// Of the odd numbers in -127..127, and of -8..7.
+constexpr double odd_byte_rms = 73.9, nibble_rms = 4.64;
+
 // Quants are random, all scales are the same. A q8_0 quant is made odd: ggml's rounding never gives -128, and
 // kernels need not expect it.
 template <grouped_format Q>
 void fill_row(std::byte* row, index cols, double rms, std::uint64_t seed) {
   constexpr bool wide = quant_bytes<Q> == block_size;
-  constexpr double quant_rms = wide ? 73.9 : 4.64;  // of the odd numbers in -127..127; of -8..7
   const auto bytes = static_cast<index>(bytes_of(dtype_of<Q>, static_cast<std::size_t>(cols)));
   fill_words(row, bytes, seed, [](std::uint64_t word) { return wide ? word | repeated(1, 8) : word; });
-  const f16 scale = to_f16(static_cast<float>(rms / quant_rms));
+  const f16 scale = to_f16(static_cast<float>(rms / (wide ? odd_byte_rms : nibble_rms)));
   const row_layout<Q> layout{cols / block_size};
   for (index b = 0; b < layout.blocks; ++b) std::memcpy(row + layout.scale_at(b), &scale, sizeof scale);
 }
 
-// Both planes of a row; quants are made odd, as above.
+// Both planes of a row; quants of eight bits are made odd, as above.
 template <plane_format Q>
 void fill_planes(std::byte* matrix, plane_layout<Q> layout, index i, double rms, std::uint64_t seed) {
-  const f16 scale = to_f16(static_cast<float>(rms / 73.9));
+  constexpr bool wide = Q::plane_bits == 4;
+  const f16 scale = to_f16(static_cast<float>(rms / (wide ? odd_byte_rms : nibble_rms)));
   std::byte* const upper = matrix + layout.upper_at(i);
   for (index b = 0; b < layout.blocks; ++b) std::memcpy(upper + b * layout.scale_bytes, &scale, sizeof scale);
   fill_words(upper + layout.blocks * layout.scale_bytes, layout.lower_bytes(), seed,
              [](std::uint64_t word) { return word; });
   fill_words(matrix + layout.lower_at(i), layout.lower_bytes(), ~seed,
-             [](std::uint64_t word) { return word | repeated(1, 4); });
+             [](std::uint64_t word) { return wide ? word | repeated(1, 4) : word; });
 }
 
 }  // namespace detail

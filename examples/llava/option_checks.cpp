@@ -148,7 +148,7 @@ void check_neuron_policy(const options& o) {
   if (!weights && !o.weights.packed.empty()) weights = packed_weights(o.weights.packed);
   if (!weights || !has_planes(*weights))
     fail("--neurons: predicted needs weights in two planes, of which the upper one foretells: --weights ",
-         name_of(dtype::q8_0_planes));
+         name_of(dtype::q8_0_planes), " or ", name_of(dtype::q4_0_planes));
 }
 
 void check_beta(const options& o, index layers) {

@@ -96,7 +96,8 @@ struct shape {
 /// taken at once.
 constexpr shape shapes[] = {{5, 1, 32},     {31, 33, 64},  {32, 32, 544},
                             {37, 70, 1056}, {65, 300, 96}, {1100, 33, 32}};
-constexpr dtype types[] = {dtype::f16, dtype::bf16, dtype::q8_0, dtype::q4_0, dtype::q8_0_planes};
+constexpr dtype types[] = {dtype::f16,  dtype::bf16,        dtype::q8_0,
+                           dtype::q4_0, dtype::q8_0_planes, dtype::q4_0_planes};
 
 template <class Body>
 void for_each_case(Body&& body) {

@@ -123,12 +123,13 @@ TYPED_TEST(choice_operations, top_k_refuses_more_than_there_are) {
 /// q4_0.
 double token_unit(dtype type) {
   if (!is_quantised(type) || !rounds_tokens_to_integers()) return 0;
-  return type == dtype::q4_0 ? 1.0 / 127 : 1.0 / 32767;
+  return whole_of(type) == dtype::q4_0 ? 1.0 / 127 : 1.0 / 32767;
 }
 
 TYPED_TEST(choice_operations, scaled_matmul_multiplies_the_chosen_rows_and_scales_each) {
   std::vector<dtype> types{dtype::f32, dtype::f16, dtype::bf16};
-  if (has_block_formats) types.insert(types.end(), {dtype::q8_0, dtype::q4_0, dtype::q8_0_planes});
+  if (has_block_formats)
+    types.insert(types.end(), {dtype::q8_0, dtype::q4_0, dtype::q8_0_planes, dtype::q4_0_planes});
   for (const dtype type : types)
     for (const auto& [rows, length] : {std::pair<index, index>{1, 32}, {40, 96}, {300, 544}}) {
       const real_matrix x = random_matrix(1, length, this->random),
@@ -162,57 +163,67 @@ TYPED_TEST(choice_operations, scaled_matmul_multiplies_the_chosen_rows_and_scale
 
 const std::vector<std::pair<index, index>> plane_shapes{{1, 32}, {40, 96}, {70, 256}, {300, 544}};
 
-TYPED_TEST(choice_operations, coarse_matmul_multiplies_by_the_upper_plane) {
+/// Calls body(type, rows, length) for every format in two planes.
+template <class Body>
+void for_plane_shapes(Body&& body) {
   if (!has_block_formats) return;
-  for (const auto& [rows, length] : plane_shapes) {
-    const real_matrix w = random_weight(rows, length, dtype::q8_0_planes, this->random, 1),
-                      coarse = support::coarse_of(w);
+  for (const dtype type : {dtype::q8_0_planes, dtype::q4_0_planes})
+    for (const auto& [rows, length] : plane_shapes) {
+      SCOPED_TRACE(testing::Message() << name_of(type) << ", " << rows << " x " << length);
+      body(type, rows, length);
+      if (testing::Test::HasFatalFailure()) return;
+    }
+}
+
+TYPED_TEST(choice_operations, coarse_matmul_multiplies_by_the_upper_plane) {
+  for_plane_shapes([&](dtype type, index rows, index length) {
+    const real_matrix w = random_weight(rows, length, type, this->random, 1),
+                      coarse = support::coarse_of(w, type);
     for (const index tokens : {1, 3}) {
       const real_matrix x = random_matrix(tokens, length, this->random), expected = twin::matmul(x, coarse);
-      for_each_configuration<TypeParam>([&, rows = rows, length = length](TypeParam& be) {
+      for_each_configuration<TypeParam>([&](TypeParam& be) {
         placed_matrix<TypeParam> y(be, tokens, rows, {1, 3}), placed_x(be, x);
-        const auto weight = placed_weight(be, w, dtype::q8_0_planes);
+        const auto weight = placed_weight(be, w, type);
         const work_counters before = be.counters();
         be.coarse_matmul(y.view(), placed_x.in(), weight.view);
         EXPECT_EQ((work_counters(be.counters()) - before).weight_bytes,
-                  static_cast<std::uint64_t>(rows * length / 32 * 18));
+                  static_cast<std::uint64_t>(rows * length / 32 * (type == dtype::q8_0_planes ? 18 : 10)));
         expect_near(y.values(), expected,
-                    2 * dot_error(length) + rounded_factor_error(length, token_unit(dtype::q8_0_planes)));
+                    2 * dot_error(length) + rounded_factor_error(length, token_unit(type)));
       });
     }
-  }
+  });
 }
 
 TYPED_TEST(choice_operations, finish_gated_up_makes_the_chosen_neurons_exact) {
-  if (!has_block_formats) return;
-  for (const auto& [rows, length] : plane_shapes) {
+  for_plane_shapes([&](dtype type, index rows, index length) {
     const double magnitude = weight_magnitude(length);
     const real_matrix x = random_matrix(1, length, this->random);
-    const real_matrix gate = random_weight(rows, length, dtype::q8_0_planes, this->random, magnitude),
-                      up = random_weight(rows, length, dtype::q8_0_planes, this->random, magnitude);
+    const real_matrix gate = random_weight(rows, length, type, this->random, magnitude),
+                      up = random_weight(rows, length, type, this->random, magnitude);
     for (const twin::neurons& selection : selections(rows)) {
       if (!selection) continue;
       const real_matrix expected = twin::gated_up(x, gate, up, activation::silu, selection);
-      for_each_configuration<TypeParam>([&, rows = rows, length = length](TypeParam& be) {
+      for_each_configuration<TypeParam>([&](TypeParam& be) {
         placed_matrix<TypeParam> gates(be, 1, rows), ups(be, 1, rows), y(be, 1, expected.cols),
             placed_x(be, x);
         placed_vector<TypeParam, std::int32_t> chosen(be, *selection);
-        const auto placed_gate = placed_weight(be, gate, dtype::q8_0_planes),
-                   placed_up = placed_weight(be, up, dtype::q8_0_planes);
+        const auto placed_gate = placed_weight(be, gate, type), placed_up = placed_weight(be, up, type);
         be.coarse_matmul(gates.view(), placed_x.in(), placed_gate.view);
         be.coarse_matmul(ups.view(), placed_x.in(), placed_up.view);
         const work_counters before = be.counters();
         be.finish_gated_up(y.view(), placed_x.in(), placed_gate.view, placed_up.view, gates.in().row(0),
                            ups.in().row(0), activation::silu, chosen.in());
         EXPECT_EQ((work_counters(be.counters()) - before).weight_bytes,
-                  static_cast<std::uint64_t>(2 * expected.cols * length / 32 * 16));
+                  static_cast<std::uint64_t>(2 * expected.cols * length / 32 *
+                                             (type == dtype::q8_0_planes ? 16 : 8)));
         expect_near(y.values(), expected,
                     2 * gated_error(length, magnitude) +
-                        5 * rounded_factor_error(length, token_unit(dtype::q8_0_planes), magnitude));
+                        5 * rounded_factor_error(length, token_unit(type), magnitude));
       });
       if (this->HasFatalFailure()) return;
     }
-  }
+  });
 }
 
 TYPED_TEST(choice_operations, weights_without_planes_have_no_coarse_form) {

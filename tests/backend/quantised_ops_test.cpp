@@ -20,7 +20,7 @@ namespace {
 
 using namespace support;
 
-constexpr dtype formats[] = {dtype::q8_0, dtype::q4_0, dtype::q8_0_planes};
+constexpr dtype formats[] = {dtype::q8_0, dtype::q4_0, dtype::q8_0_planes, dtype::q4_0_planes};
 /// One block, around the eight blocks whose scales are loaded at once, and around the panels of many tokens.
 const std::vector<index> lengths = {32, 64, 224, 256, 288, 544, 1056};
 const std::vector<index> row_counts = {1, 3, 4, 5, 16, 17, 33, 70};
@@ -29,13 +29,13 @@ const std::vector<index> block_token_counts = {1, 2, 4, 5, 6, 9, 37};
 /// Tokens of dot products become multiples of 1/32767 or 1/127 of their block's largest element.
 double token_unit(dtype format, index tokens) {
   if (tokens > 4 || !rounds_tokens_to_integers()) return product_unit(format);
-  return format == dtype::q4_0 ? 1.0 / 127 : 1.0 / 32767;
+  return whole_of(format) == dtype::q4_0 ? 1.0 / 127 : 1.0 / 32767;
 }
 /// Coefficients of weighted sums become multiples of 1/4095 or 1/127 of the largest of eight rows; for q8_0
 /// the products are rounded to the same step once more.
 double coefficient_unit(dtype format, index tokens) {
   if (tokens > 4 || !rounds_tokens_to_integers()) return sum_unit(format);
-  return format == dtype::q4_0 ? 1.0 / 127 : 2.0 / 4095;
+  return whole_of(format) == dtype::q4_0 ? 1.0 / 127 : 2.0 / 4095;
 }
 
 /// Calls body(format, tokens, rows, length) for every value of each with a few of the others.

@@ -71,9 +71,11 @@ TEST(q8_0_rows, hold_what_ggml_writes) {
   const quantised_row<q8_0> blocks(stored.data(), 32);
   EXPECT_EQ(blocks.scale(0)->bits, 0x3008);  // 0.1260, nearest to 0.12598
   EXPECT_EQ(static_cast<std::int8_t>(blocks.block(0)[0]), -127);
-  EXPECT_EQ(static_cast<std::int8_t>(blocks.block(0)[15]), -8);  // -1 / d = -7.94
+  EXPECT_EQ(static_cast<std::int8_t>(blocks.block(0)[15]),
+            -8);  // -1 / d = -7.94
   EXPECT_EQ(static_cast<std::int8_t>(blocks.block(0)[16]), 0);
-  EXPECT_EQ(static_cast<std::int8_t>(blocks.block(0)[31]), 119);  // 15 / d = 119.06
+  EXPECT_EQ(static_cast<std::int8_t>(blocks.block(0)[31]),
+            119);  // 15 / d = 119.06
 }
 
 TEST(q4_0_rows, hold_what_ggml_writes) {
@@ -83,9 +85,11 @@ TEST(q4_0_rows, hold_what_ggml_writes) {
   quantise_row<q4_0>(row.data(), 32, stored.data(), 1, 0);
   const quantised_row<q4_0> blocks(stored.data(), 32);
   EXPECT_EQ(blocks.scale(0)->bits, 0x4000);
-  EXPECT_EQ(blocks.block(0)[0], 0 | 8 << 4);    // -16 and 0
-  EXPECT_EQ(blocks.block(0)[1], 1 | 9 << 4);    // -15 / 2 + 8.5 = 1.0; 1 / 2 + 8.5 = 9.0
-  EXPECT_EQ(blocks.block(0)[15], 8 | 15 << 4);  // -1 / 2 + 8.5 = 8.0; 15 / 2 + 8.5 = 16, cut to 15
+  EXPECT_EQ(blocks.block(0)[0], 0 | 8 << 4);  // -16 and 0
+  EXPECT_EQ(blocks.block(0)[1],
+            1 | 9 << 4);  // -15 / 2 + 8.5 = 1.0; 1 / 2 + 8.5 = 9.0
+  EXPECT_EQ(blocks.block(0)[15],
+            8 | 15 << 4);  // -1 / 2 + 8.5 = 8.0; 15 / 2 + 8.5 = 16, cut to 15
 }
 
 TEST(block_formats, keep_zeros) {
@@ -121,33 +125,54 @@ struct three_rows {
   }
 };
 
-TEST(q8_0_planes, hold_the_values_of_q8_0_in_its_bytes) {
+template <class Q>
+class formats_in_planes : public testing::Test {};
+using all_in_planes = testing::Types<q8_0_planes, q4_0_planes>;
+TYPED_TEST_SUITE(formats_in_planes, all_in_planes);
+
+TYPED_TEST(formats_in_planes, hold_the_values_of_the_whole_in_its_bytes) {
+  using whole_type = typename TypeParam::whole;
   const std::vector<float> values = random_row(3 * 288, 0.7f);
-  const three_rows<q8_0> whole(values);
-  const three_rows<q8_0_planes> split(values);
+  const three_rows<whole_type> whole(values);
+  const three_rows<TypeParam> split(values);
   EXPECT_EQ(split.stored.size(), whole.stored.size());
   for (index i = 0; i < 3; ++i) EXPECT_EQ(split.row(i), whole.row(i)) << "row " << i;
-  EXPECT_EQ(whole_of(dtype::q8_0_planes), dtype::q8_0);
-  EXPECT_EQ(whole_of(dtype::q4_0), dtype::q4_0);
-  EXPECT_TRUE(has_planes(dtype::q8_0_planes) && !has_planes(dtype::q8_0));
+  EXPECT_EQ(whole_of(dtype_of<TypeParam>), dtype_of<whole_type>);
+  EXPECT_EQ(whole_of(dtype_of<whole_type>), dtype_of<whole_type>);
+  EXPECT_TRUE(has_planes(dtype_of<TypeParam>) && !has_planes(dtype_of<whole_type>));
 }
 
-TEST(q8_0_planes, say_the_middle_of_what_the_lower_one_leaves_open) {
+TYPED_TEST(formats_in_planes, say_the_middle_of_what_the_lower_one_leaves_open) {
+  constexpr int step = 1 << TypeParam::plane_bits, offset = step * step / 2;
   const std::vector<float> values = random_row(3 * 64, 1);
-  const three_rows<q8_0_planes> split(values);
+  const three_rows<TypeParam> split(values);
   for (index i = 0; i < 3; ++i) {
-    const auto row = blocks_of_row<q8_0_planes>(split.view(), i);
+    const auto row = blocks_of_row<TypeParam>(split.view(), i);
     std::vector<float> coarse(64);
     dequantise_upper(row, coarse.data());
     const std::vector<float> exact = split.row(i);
     for (index j = 0; j < 64; ++j) {
       const float scale = to_float(*row.scale(j / 32));
       const auto quant = static_cast<int>(std::lround(exact[static_cast<std::size_t>(j)] / scale));
-      const int upper = (quant + 128) / 16 - 8;
-      EXPECT_FLOAT_EQ(coarse[static_cast<std::size_t>(j)], (16 * static_cast<float>(upper) + 7.5f) * scale)
-          << quant;
+      const int upper = (quant + offset) / step - step / 2;
+      const float middle = static_cast<float>(step * upper) + static_cast<float>(step - 1) / 2;
+      EXPECT_FLOAT_EQ(coarse[static_cast<std::size_t>(j)], middle * scale) << quant;
     }
   }
+}
+
+// Byte i of a plane holds quant i lowest: what packed files rely on.
+TEST(q4_0_planes, split_each_quant_into_its_upper_and_lower_bits) {
+  std::array<std::uint8_t, 16> quants;
+  for (std::size_t i = 0; i < 16; ++i) quants[i] = static_cast<std::uint8_t>(i | (15 - i) << 4);
+  std::array<std::uint8_t, 8> upper, lower;
+  q4_0_planes::split(quants.data(), upper.data(), lower.data());
+  for (std::size_t i = 0; i < 32; ++i) {
+    const int quant = i < 16 ? quants[i] & 15 : quants[i - 16] >> 4;
+    EXPECT_EQ(upper[i % 8] >> 2 * (i / 8) & 3, quant >> 2) << i;
+    EXPECT_EQ(lower[i % 8] >> 2 * (i / 8) & 3, quant & 3) << i;
+  }
+  EXPECT_EQ(q4_0_planes::merged(upper.data(), lower.data()), quants);
 }
 
 TEST(weight_rows, are_copied_with_all_of_their_parts) {
@@ -167,6 +192,7 @@ TEST(weight_rows, are_copied_with_all_of_their_parts) {
   check.operator()<q8_0>();
   check.operator()<q4_0>();
   check.operator()<q8_0_planes>();
+  check.operator()<q4_0_planes>();
 }
 
 }  // namespace

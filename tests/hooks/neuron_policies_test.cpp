@@ -308,9 +308,11 @@ TEST(neuron_policies, prediction_computes_the_neurons_that_the_upper_planes_fore
   std::vector<std::vector<bool>> fires;
   run.watch = [&](index layer, const real_matrix& normed, const real_matrix& gates, const real_matrix&) {
     const std::string mlp = "model.layers." + std::to_string(layer) + ".mlp.";
-    const real_matrix foretold =
-        support::twin::gated_up(normed, support::coarse_of(m.tensors.at(mlp + "gate_proj.weight")),
-                                support::coarse_of(m.tensors.at(mlp + "up_proj.weight")), config.hidden_act);
+    const auto coarse = [&](const char* name) {
+      return support::coarse_of(m.tensors.at(mlp + name), dtype::q8_0_planes);
+    };
+    const real_matrix foretold = support::twin::gated_up(normed, coarse("gate_proj.weight"),
+                                                         coarse("up_proj.weight"), config.hidden_act);
     fires.assign(static_cast<std::size_t>(gates.rows),
                  std::vector<bool>(static_cast<std::size_t>(gates.cols), true));
     const auto count = shares.count(layer, config.layers, gates.cols);

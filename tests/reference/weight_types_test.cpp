@@ -106,7 +106,8 @@ double weight_rounding(dtype type) {
     case dtype::bf16: return 0x1p-8;
     case dtype::q8_0:
     case dtype::q8_0_planes: return block_rounding(127);
-    case dtype::q4_0: return block_rounding(8);
+    case dtype::q4_0:
+    case dtype::q4_0_planes: return block_rounding(8);
     case dtype::q4_k: break;  // is not multiplied
   }
   return 0;
@@ -123,7 +124,7 @@ double factor_rounding(dtype type, bool decode) {
   } else if (is_quantised(type)) {
     rounding = block_rounding(support::rounds_tokens_to_bytes() ? 127 : 32767);
   }
-  if (decode && type == dtype::q4_0) rounding = std::max(rounding, block_rounding(127));
+  if (decode && whole_of(type) == dtype::q4_0) rounding = std::max(rounding, block_rounding(127));
   return rounding;
 }
 
@@ -200,8 +201,8 @@ std::vector<std::tuple<std::string, dtype>> models_and_types() {
   std::vector<std::tuple<std::string, dtype>> all;
   for (const char* model : {"tiny_mha", "tiny_gqa_bias", "tiny_original", "tiny_saved_by_5", "tiny_llama",
                             "tiny_mistral", "tiny_qwen2", "tiny_window", "demo"})
-    for (const dtype type :
-         {dtype::f32, dtype::f16, dtype::bf16, dtype::q8_0, dtype::q4_0, dtype::q8_0_planes})
+    for (const dtype type : {dtype::f32, dtype::f16, dtype::bf16, dtype::q8_0, dtype::q4_0,
+                             dtype::q8_0_planes, dtype::q4_0_planes})
       if (!is_quantised(type) || std::string(model) != "tiny_original") all.emplace_back(model, type);
   return all;
 }

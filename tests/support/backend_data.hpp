@@ -180,21 +180,21 @@ inline real_matrix rounded(real_matrix values, corematching::dtype type) {
   return values;
 }
 
-/// What the upper plane says of weights that q8_0_planes holds exactly.
-inline real_matrix coarse_of(const real_matrix& w) {
-  std::vector<std::byte> stored(
-      static_cast<std::size_t>(corematching::stored_bytes(corematching::dtype::q8_0_planes, w.rows, w.cols)));
-  const corematching::stored_view<> all{stored.data(), corematching::dtype::q8_0_planes, w.rows, w.cols,
-                                        std::ssize(stored) / w.rows};
+/// What the upper plane says of weights that a format in two planes holds
+/// exactly.
+inline real_matrix coarse_of(const real_matrix& w, corematching::dtype type) {
+  std::vector<std::byte> stored(static_cast<std::size_t>(corematching::stored_bytes(type, w.rows, w.cols)));
+  const corematching::stored_view<> all{stored.data(), type, w.rows, w.cols, std::ssize(stored) / w.rows};
   real_matrix coarse(w.rows, w.cols);
   std::vector<float> row(static_cast<std::size_t>(w.cols));
-  for (index i = 0; i < w.rows; ++i) {
-    for (index j = 0; j < w.cols; ++j) row[static_cast<std::size_t>(j)] = static_cast<float>(w(i, j));
-    corematching::quantise_row<corematching::q8_0_planes>(row.data(), w.cols, stored.data(), w.rows, i);
-    corematching::dequantise_upper(corematching::blocks_of_row<corematching::q8_0_planes>(all, i),
-                                   row.data());
-    for (index j = 0; j < w.cols; ++j) coarse(i, j) = double{row[static_cast<std::size_t>(j)]};
-  }
+  corematching::visit_planes(type, [&]<class T>() {
+    for (index i = 0; i < w.rows; ++i) {
+      for (index j = 0; j < w.cols; ++j) row[static_cast<std::size_t>(j)] = static_cast<float>(w(i, j));
+      corematching::quantise_row<T>(row.data(), w.cols, stored.data(), w.rows, i);
+      corematching::dequantise_upper(corematching::blocks_of_row<T>(all, i), row.data());
+      for (index j = 0; j < w.cols; ++j) coarse(i, j) = double{row[static_cast<std::size_t>(j)]};
+    }
+  });
   return coarse;
 }
 
@@ -258,7 +258,7 @@ inline double rounded_attention_error(corematching::dtype type, index queries) {
 template <class B>
 corematching::weight<typename B::space> placed_weight(B& be, const real_matrix& values,
                                                       corematching::dtype type, placement where = {}) {
-  if (type == corematching::dtype::q8_0_planes) where.padding = 0;  // rows have no bytes of their own
+  if (corematching::has_planes(type)) where.padding = 0;  // rows have no bytes of their own
   // Scales of the block formats are 16-bit numbers.
   const auto unit = corematching::is_quantised(type) ? index{2} : static_cast<index>(bytes_of(type, 1));
   const index row_bytes =

@@ -17,7 +17,9 @@
 #include "corematching/core/formats/bf16.hpp"
 #include "corematching/core/formats/f16.hpp"
 #include "corematching/core/formats/f32.hpp"
+#include "corematching/core/formats/planes.hpp"
 #include "corematching/core/formats/q4_0.hpp"
+#include "corematching/core/formats/q4_0_planes.hpp"
 #include "corematching/core/formats/q4_k.hpp"
 #include "corematching/core/formats/q8_0.hpp"
 #include "corematching/core/formats/q8_0_planes.hpp"
@@ -28,7 +30,7 @@
 namespace corematching {
 
 /// All formats. Their place here is their number.
-using formats = type_list<float, f16, bf16, q8_0, q4_0, q4_k, q8_0_planes>;
+using formats = type_list<float, f16, bf16, q8_0, q4_0, q4_k, q8_0_planes, q4_0_planes>;
 
 /// One of them, where it is known at run time only.
 enum class dtype : std::uint8_t {
@@ -38,7 +40,8 @@ enum class dtype : std::uint8_t {
   q8_0 = formats::place_of<corematching::q8_0>,
   q4_0 = formats::place_of<corematching::q4_0>,
   q4_k = formats::place_of<corematching::q4_k>,
-  q8_0_planes = formats::place_of<corematching::q8_0_planes>
+  q8_0_planes = formats::place_of<corematching::q8_0_planes>,
+  q4_0_planes = formats::place_of<corematching::q4_0_planes>
 };
 
 template <class T>

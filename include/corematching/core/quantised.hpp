@@ -10,6 +10,7 @@
 #include "corematching/core/dtype.hpp"
 #include "corematching/core/formats/f16.hpp"
 #include "corematching/core/formats/grouped_blocks.hpp"
+#include "corematching/core/formats/planes.hpp"
 #include "corematching/core/formats/traits.hpp"
 #include "corematching/core/index.hpp"
 #include "corematching/core/view.hpp"
@@ -43,7 +44,7 @@ struct quantised_row<Q> {
   }
 };
 
-/// The halves of the quants of one block.
+/// The bits of the quants of one block.
 struct plane_block {
   const std::uint8_t* upper;
   const std::uint8_t* lower;
@@ -87,12 +88,12 @@ void quantise_row(const float* from, index cols, std::byte* matrix, index rows, 
     std::byte *scales = matrix + layout.upper_at(i), *upper = scales + layout.blocks * layout.scale_bytes,
               *lower = matrix + layout.lower_at(i);
     for (index b = 0; b < layout.blocks; ++b) {
-      std::uint8_t quants[quant_bytes<typename Q::whole>], halves[2][Q::half_bytes];
+      std::uint8_t quants[quant_bytes<typename Q::whole>], bits[2][Q::half_bytes];
       const f16 scale = Q::whole::quantise(from + b * block_size, quants);
-      Q::split(quants, halves[0], halves[1]);
+      Q::split(quants, bits[0], bits[1]);
       std::memcpy(scales + b * layout.scale_bytes, &scale, sizeof scale);
-      std::memcpy(upper + b * Q::half_bytes, halves[0], sizeof halves[0]);
-      std::memcpy(lower + b * Q::half_bytes, halves[1], sizeof halves[1]);
+      std::memcpy(upper + b * Q::half_bytes, bits[0], sizeof bits[0]);
+      std::memcpy(lower + b * Q::half_bytes, bits[1], sizeof bits[1]);
     }
   } else {
     format_traits<Q>::store(
@@ -121,9 +122,9 @@ void dequantise_upper(const quantised_row<Q>& row, float* to) {
   for (index b = 0; b < row.blocks; ++b, to += block_size) {
     const float step = Q::coarse_step * to_float(*row.scale(b));
     const std::uint8_t* const upper = row.block(b).upper;
-    for (index i = 0; i < Q::half_bytes; ++i) {
-      to[i] = step * (static_cast<float>(upper[i] & 15) - Q::coarse_offset);
-      to[i + Q::half_bytes] = step * (static_cast<float>(upper[i] >> 4) - Q::coarse_offset);
+    for (index i = 0; i < block_size; ++i) {
+      const int bits = upper[i % Q::half_bytes] >> Q::plane_bits * (i / Q::half_bytes);
+      to[i] = step * (static_cast<float>(bits & ((1 << Q::plane_bits) - 1)) - Q::coarse_offset);
     }
   }
 }

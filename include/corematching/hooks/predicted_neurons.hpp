@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Neurons chosen for each token by a forecast: the upper planes of gate and up foretell all activations, and
-// the neurons with the largest are computed exactly, from the lower planes. Needs weights in two planes
-// (q8_0_planes). With p the upper plane's share of the bits it reads 2 (p + (1 - p) beta) / 3 + beta / 3 of
-// the feed-forward blocks' bytes.
+// Neurons chosen for each token by a forecast: the upper planes of gate and up
+// foretell all activations, and the neurons with the largest are computed
+// exactly, from the lower planes. Needs weights in two planes
+// (core/formats/planes.hpp). With p the upper plane's share of the bits it
+// reads 2 (p + (1 - p) beta) / 3 + beta / 3 of the feed-forward blocks' bytes.
 #pragma once
 
 #include <optional>

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Dot products of rows in two planes with a token: of both planes, of the upper
-// one alone, which is a coarse form of the row, and of the lower one, which
-// makes that exact. Products of integers are exact and summed over one block,
-// so coarse and fine sums together differ from those of both planes by the
-// rounding of binary32 alone.
+// Dot products of rows in two planes with a token: of both planes, of the upper one alone, which is a coarse
+// form of the row, and of the lower one, which makes that exact. Products of integers are exact and summed
+// over one block, so coarse and fine sums together differ from those of both planes by the rounding of
+// binary32 alone.
 #pragma once
 
 #include <algorithm>

@@ -82,7 +82,7 @@ class decode_batch {
 
  private:
   std::tuple<rounded_tokens<std::int16_t>, rounded_tokens<std::int8_t>> rounded_;
-  std::tuple<plane_tokens<std::int16_t, 4>> for_planes_;
+  std::tuple<plane_tokens<std::int16_t, 4>, plane_tokens<std::int8_t, 2>> for_planes_;
 };
 
 /// y += sum over r of factors[r] * row r, rows stored as `T`.
@@ -143,8 +143,9 @@ void multiply_upper_rows(matrix_view<float> y, const token_rows<T>& x, const sto
   });
 }
 
-/// y[i] = act(coarse_gate[n] + x . lower plane of gate[n]) * (coarse_up[n] + x . lower plane of up[n]) for
-/// the places first..last, n = chosen[i]. Rows of both matrices are walked at once, few of each.
+/// y[i] = act(coarse_gate[n] + x . lower plane of gate[n]) * (coarse_up[n] + x
+/// . lower plane of up[n]) for the places first..last, n = chosen[i]. Rows of
+/// both matrices are walked at once, few of each.
 template <plane_format T>
 void finish_gated_rows(float* y, const token_rows<T>& x, const stored_view<>& gate, const stored_view<>& up,
                        const float* coarse_gate, const float* coarse_up, activation act, index_view<> chosen,

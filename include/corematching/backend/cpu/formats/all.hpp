@@ -3,5 +3,6 @@
 #pragma once
 
 #include "corematching/backend/cpu/formats/q4_0.hpp"
+#include "corematching/backend/cpu/formats/q4_0_planes.hpp"
 #include "corematching/backend/cpu/formats/q8_0.hpp"
 #include "corematching/backend/cpu/formats/q8_0_planes.hpp"

@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-// The kernels' part of q8_0_planes: blocks are put together from their halves and are then those of q8_0.
+// The kernels' part of q8_0_planes. What prefill takes most is put together in
+// registers.
 #pragma once
 
 #include <array>
 #include <cstdint>
 
 #include "corematching/backend/cpu/formats/kernels.hpp"
+#include "corematching/backend/cpu/formats/planes.hpp"
 #include "corematching/backend/cpu/formats/q8_0.hpp"
 #include "corematching/backend/cpu/simd/i16x16.hpp"
-#include "corematching/backend/cpu/simd/widest.hpp"
 #include "corematching/core/formats/q8_0_planes.hpp"
 #include "corematching/core/quantised.hpp"
 
@@ -17,10 +18,7 @@ inline namespace COREMATCHING_CPU_ISA {
 namespace detail {
 
 template <>
-struct format_kernels<q8_0_planes> {
-  using whole = format_kernels<q8_0>;
-  using token = whole::token;
-
+struct format_kernels<q8_0_planes> : merged_kernels<q8_0_planes> {
   static std::array<i16x16, 2> quants(plane_block block) {
     const i16x16 offset = i16x16::broadcast(q8_0_planes::merged_offset);
     const i16x16 upper = u8x16::load(block.upper).widen_unsigned(),
@@ -28,28 +26,12 @@ struct format_kernels<q8_0_planes> {
     return {upper.low_nibbles().shifted_left<4>() + lower.low_nibbles() - offset,
             upper.high_nibbles().shifted_left<4>() + lower.high_nibbles() - offset};
   }
-  static std::array<i16x16, 4> quant_pairs(plane_block a, plane_block b) {
-    const auto first = merged(a), second = merged(b);
-    return whole::quant_pairs(first.data(), second.data());
-  }
 #if COREMATCHING_HAS_VNNI
   static u8x32 bytes(plane_block block, std::uint8_t more) {
     return u8x32::nibbles(block.upper).shifted_left<4>() + u8x32::nibbles(block.lower) +
            u8x32::broadcast(static_cast<std::uint8_t>(more - q8_0_planes::merged_offset));
   }
 #endif
-#if COREMATCHING_HAS_AMX
-  static std::array<f32x16, 2> numbers(plane_block block, __m512 scale) {
-    const auto quants = merged(block);
-    return whole::numbers(quants.data(), scale);
-  }
-#endif
-
- private:
-  /// A block of q8_0.
-  static std::array<std::uint8_t, block_size> merged(plane_block from) {
-    return q8_0_planes::merged(from.upper, from.lower);
-  }
 };
 
 }  // namespace detail

@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+// Matrices in two planes: the upper bits of all quants, with the scales, in
+// front of the lower bits of all. The upper plane by itself is a coarse form of
+// the matrix, from which it can be foretold which rows matter; the lower one
+// makes them exact. Values, bytes and rounding are those of the format that is
+// split.
+//
+// A row of the upper plane is the scales of its blocks, binary16, and their
+// bits; one of the lower plane is bits alone. A byte holds those of quants that
+// stand a part of the block apart, the first of them lowest: of halves of bytes
+// i and i + 16, of quarters i, i + 8, i + 16 and i + 24. Quants are stored
+// without sign.
+//
+// Rows have no bytes of their own: a view's row_bytes is what a row takes of
+// both planes, and only a whole matrix can be looked at.
+#pragma once
+
+#include <cstddef>
+
+#include "corematching/core/formats/f16.hpp"
+#include "corematching/core/formats/grouped_blocks.hpp"
+#include "corematching/core/formats/traits.hpp"
+#include "corematching/core/index.hpp"
+
+namespace corematching {
+
+/// What such a format says of itself: it splits quants of `Whole`, with `Bits`
+/// bits in either plane. Beside that it has
+///   static void split(const std::uint8_t* quants, std::uint8_t* upper,
+///   std::uint8_t* lower)
+///     the bits of a block of `Whole`
+///   static std::array<std::uint8_t, quant_bytes<Whole>> merged(upper, lower)
+///     the same way back
+template <class Whole, int Bits>
+struct quant_planes {
+  using whole = Whole;
+  static constexpr int plane_bits = Bits;
+  static constexpr index half_bytes = block_size * Bits / 8;  // of the quants of a block, in either plane
+  static constexpr int quant_offset = Whole::quant_offset;
+
+  /// Quants, put together of bits without sign, are this much larger.
+  static constexpr int merged_offset = 1 << (2 * Bits - 1);
+  /// What upper bits u, as they are stored, stand for without the lower ones:
+  /// the middle of what those leave open, as 16 (u - 8) + 7.5 = 16 (u
+  /// - 7.53125) of four bits.
+  static constexpr float coarse_step = 1 << Bits;
+  /// What lower bits add to that: themselves, less the middle.
+  static constexpr float fine_offset = (coarse_step - 1) / 2;
+  static constexpr float coarse_offset = (merged_offset - fine_offset) / coarse_step;
+};
+
+/// The traits of such a format, but for its name.
+template <class Q>
+struct plane_traits {
+  static constexpr index block = block_size, group = block_size;
+  static constexpr std::size_t bytes = format_traits<typename Q::whole>::bytes;
+  static constexpr float largest = format_traits<typename Q::whole>::largest;
+  static constexpr bool multiplied = true;
+};
+
+/// A format of two planes, which is another format, Q::whole, split.
+template <class Q>
+concept plane_format = block_format<Q> && requires {
+  typename Q::whole;
+};
+
+/// Where a matrix [rows, blocks of a row] of such a format has its parts, in
+/// bytes from its beginning.
+template <plane_format Q>
+struct plane_layout {
+  index rows;
+  index blocks;
+
+  static constexpr index scale_bytes = sizeof(f16);
+  constexpr index upper_bytes() const { return blocks * (Q::half_bytes + scale_bytes); }
+  constexpr index lower_bytes() const { return blocks * Q::half_bytes; }
+  constexpr index upper_at(index i) const { return i * upper_bytes(); }
+  constexpr index lower_at(index i) const { return rows * upper_bytes() + i * lower_bytes(); }
+};
+
+}  // namespace corematching
