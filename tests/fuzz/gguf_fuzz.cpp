@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Any bytes, read as a GGUF file: its metadata, and the vocabulary in them if there is one, are accepted or
-// refused with corematching::error.
+// Any bytes, read as a GGUF file: its metadata, its tensors, and the vocabulary if there is one, are accepted
+// or refused with corematching::error.
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
@@ -8,6 +8,7 @@
 #include <string>
 
 #include "corematching/core/error.hpp"
+#include "corematching/io/gguf_file.hpp"
 #include "corematching/io/gguf_metadata.hpp"
 #include "corematching/text/gguf_tokenizer.hpp"
 
@@ -17,20 +18,39 @@ void check(bool holds) {
   if (!holds) std::abort();
 }
 
+/// Runs `body`, which may refuse the input in one line.
+template <class Body>
+void may_refuse(Body&& body) {
+  try {
+    body();
+  } catch (const corematching::error& refused) {
+    const std::string text = refused.what();
+    check(text.starts_with("input: ") && text.find('\n') == std::string::npos);
+  }
+}
+
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   using namespace corematching;
-  try {
-    const auto metadata = io::gguf_metadata::parse(std::as_bytes(std::span(data, size)), "input");
+  const auto bytes = std::as_bytes(std::span(data, size));
+  may_refuse([&] {
+    const auto file = io::gguf_file::parse(bytes, "input", nullptr);
+    std::uint64_t covered = 0;
+    for (const auto& [name, tensor] : file.tensors()) {
+      check(tensor.bytes.data() >= bytes.data() &&
+            tensor.bytes.data() + tensor.bytes.size() <= bytes.data() + bytes.size());
+      covered += tensor.bytes.size();
+    }
+    check(covered <= size);
+  });
+  may_refuse([&] {
+    const auto metadata = io::gguf_metadata::parse(bytes, "input");
     check(metadata.end() <= size);
     const auto tokens = text::read_gguf_tokenizer(metadata);
     for (const auto id :
          tokens->encode("Hello <s> world's 1234\n\xe4\xb8\xad", text::special_tokens::are_tokens))
       check(id >= 0 && id < tokens->size());
-  } catch (const error& refused) {
-    const std::string text = refused.what();
-    check(text.starts_with("input: ") && text.find('\n') == std::string::npos);
-  }
+  });
   return 0;
 }

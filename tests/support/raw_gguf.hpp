@@ -39,12 +39,40 @@ class raw_gguf {
     return *this;
   }
 
+  /// A tensor behind those before it; `dimensions` in the file's order, the fastest first.
+  raw_gguf& tensor(std::string_view name, const std::vector<std::uint64_t>& dimensions, std::uint32_t type,
+                   std::string_view bytes) {
+    data_.resize((data_.size() + alignment - 1) / alignment * alignment);
+    describe(name, dimensions, type, data_.size());
+    data_ += bytes;
+    return *this;
+  }
+  /// The description of a tensor alone.
+  raw_gguf& describe(std::string_view name, const std::vector<std::uint64_t>& dimensions, std::uint32_t type,
+                     std::uint64_t offset) {
+    ++tensors_;
+    raw_gguf entry;
+    entry.add_text(name).add(static_cast<std::uint32_t>(dimensions.size()));
+    for (const std::uint64_t size : dimensions) entry.add(size);
+    descriptions_ += entry.add(type).add(offset).body_;
+    return *this;
+  }
+  /// How many tensors the file says to have, whatever is true.
+  raw_gguf& count_tensors(std::uint64_t count) {
+    tensors_ = count;
+    return *this;
+  }
+
   std::string bytes() const {
     raw_gguf head(version_);
     head.body_ = "GGUF";
-    head.add(version_).add(std::uint64_t{0}).add(std::uint64_t{keys_});
-    return head.body_ + body_;
+    head.add(version_).add(tensors_).add(keys_);
+    std::string all = head.body_ + body_ + descriptions_;
+    if (!data_.empty()) all.resize((all.size() + alignment - 1) / alignment * alignment);
+    return all + data_;
   }
+
+  static constexpr std::size_t alignment = 32;
 
  private:
   raw_gguf& begin(std::string_view key, std::uint32_t type) {
@@ -64,7 +92,10 @@ class raw_gguf {
 
   std::uint32_t version_;
   std::uint64_t keys_ = 0;
+  std::uint64_t tensors_ = 0;
   std::string body_;
+  std::string descriptions_;
+  std::string data_;
 };
 
 inline std::span<const std::byte> bytes_of(const std::string& text) {
