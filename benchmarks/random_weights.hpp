@@ -101,7 +101,7 @@ inline weight<host_space> random_weight(cpu::thread_pool& pool, dtype type, inde
   require(cols % block_size == 0, "random weights: rows of ", cols, " are no multiple of ", block_size);
   const auto row_bytes = static_cast<index>(bytes_of(type, static_cast<std::size_t>(cols)));
   const auto block = cpu::weight_memory(stored_bytes(type, rows, cols));
-  visit_weights(type, [&]<class T>() {
+  visit_rounded(type, [&]<class T>() {
     pool.for_ranges(rows, 1, [&](int, index first, index last) {
       for (index i = first; i < last; ++i) {
         const std::uint64_t of_row = random_word(seed, static_cast<std::uint64_t>(i));

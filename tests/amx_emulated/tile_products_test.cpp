@@ -34,7 +34,7 @@ class stored_weight {
     for (index i = 0; i < rows; ++i) {
       for (index j = 0; j < cols; ++j) row[static_cast<std::size_t>(j)] = static_cast<float>(values_(i, j));
       std::byte* to = bytes_.data() + i * row_bytes_;
-      visit_weights(type, [&]<class T>() {
+      visit_rounded(type, [&]<class T>() {
         if constexpr (block_format<T>)
           quantise_row<T>(row.data(), cols, bytes_.data(), rows, i);
         else

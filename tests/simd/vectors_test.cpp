@@ -76,6 +76,15 @@ TYPED_TEST(vectors_of_sixteen_bits, are_widened_exactly) {
   }
 }
 
+TEST(f32x8, widens_bytes_with_sign) {
+  for (int first = -128; first < 128; first += 8) {
+    std::array<std::int8_t, 8> values;
+    for (int i = 0; i < 8; ++i) values[static_cast<std::size_t>(i)] = static_cast<std::int8_t>(first + i);
+    const floats wide = stored<floats>(f32x8::load(values.data()));
+    for (std::size_t i = 0; i < 8; ++i) EXPECT_EQ(wide[i], static_cast<float>(values[i]));
+  }
+}
+
 TEST(f32x8, is_narrowed_to_the_nearest_binary16) {
   std::mt19937 random(1);
   for (int round = 0; round < 20000; ++round) {

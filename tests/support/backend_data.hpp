@@ -163,7 +163,7 @@ void store_row(const double* values, index cols, std::byte* to) {
 
 /// `values` as the storage type holds them.
 inline real_matrix rounded(real_matrix values, corematching::dtype type) {
-  corematching::visit_weights(type, [&]<class T>() {
+  corematching::visit_rounded(type, [&]<class T>() {
     if constexpr (corematching::block_format<T>) {
       std::vector<std::byte> stored(corematching::bytes_of(type, static_cast<std::size_t>(values.cols)));
       std::vector<float> row(static_cast<std::size_t>(values.cols));
@@ -267,7 +267,7 @@ corematching::weight<typename B::space> placed_weight(B& be, const real_matrix& 
       static_cast<std::size_t>(where.offset * unit + values.rows * row_bytes),
       std::byte{0xff});  // NaN of all types
   std::byte* first = bytes->data() + where.offset * unit;
-  corematching::visit_weights(type, [&]<class T>() {
+  corematching::visit_rounded(type, [&]<class T>() {
     for (index i = 0; i < values.rows; ++i) {
       const double* const row = &values.values[static_cast<std::size_t>(i * values.cols)];
       if constexpr (corematching::plane_format<T>)

@@ -17,6 +17,7 @@
 
 #include "corematching/core/argmax.hpp"
 #include "corematching/core/core_count.hpp"
+#include "corematching/core/formats/neuron_blocks.hpp"
 #include "corematching/core/view.hpp"
 
 namespace corematching {
@@ -59,7 +60,22 @@ struct work_counters {
     flops += 2 * static_cast<std::uint64_t>(tokens * rows * w.cols);
     weight_bytes += stored_bytes(w.type, rows, w.cols);
   }
-  /// The same with one plane of `w` alone.
+  /// `tokens` sums of the selected rows of `w`, or of all. Where neighbouring rows share their scales, these
+  /// are read for a whole block of rows if one of it is selected.
+  void count_row_sum(index tokens, const stored_view<host_space>& w,
+                     const std::optional<index_view<host_space>>& selection) {
+    const index rows = selection ? selection->size : w.rows;
+    if (!selection || !shares_scales(w.type)) return count_product(tokens, rows, w);
+    flops += 2 * static_cast<std::uint64_t>(tokens * rows * w.cols);
+    visit_neuron_blocks(w.type, [&]<class T>() {
+      index blocks = 0, last = -1;
+      for (const std::int32_t n : *selection)
+        if (n / T::group != last) ++blocks, last = n / T::group;
+      weight_bytes += static_cast<std::uint64_t>(rows * w.cols) +
+                      static_cast<std::uint64_t>(blocks * neuron_layout<T>{w.cols}.header_bytes());
+    });
+  }
+  /// `tokens` rows multiplied by `rows` rows of one plane of `w` alone.
   template <class Space>
   void count_plane_product(index tokens, index rows, const stored_view<Space>& w, bool upper) {
     flops += 2 * static_cast<std::uint64_t>(tokens * rows * w.cols);

@@ -17,6 +17,7 @@
 #include "corematching/core/formats/bf16.hpp"
 #include "corematching/core/formats/f16.hpp"
 #include "corematching/core/formats/f32.hpp"
+#include "corematching/core/formats/neuron_blocks.hpp"
 #include "corematching/core/formats/planes.hpp"
 #include "corematching/core/formats/q4_0.hpp"
 #include "corematching/core/formats/q4_0_planes.hpp"
@@ -24,13 +25,15 @@
 #include "corematching/core/formats/q8_0.hpp"
 #include "corematching/core/formats/q8_0_planes.hpp"
 #include "corematching/core/formats/traits.hpp"
+#include "corematching/core/formats/wide_blocks.hpp"
 #include "corematching/core/index.hpp"
 #include "corematching/core/type_list.hpp"
 
 namespace corematching {
 
 /// All formats. Their place here is their number.
-using formats = type_list<float, f16, bf16, q8_0, q4_0, q4_k, q8_0_planes, q4_0_planes>;
+using formats = type_list<float, f16, bf16, q8_0, q4_0, q4_k, q8_0_planes, q4_0_planes, wide_16, wide_16m,
+                          wide_32m, down_16, down_16m, down_32, down_32m>;
 
 /// One of them, where it is known at run time only.
 enum class dtype : std::uint8_t {
@@ -41,7 +44,14 @@ enum class dtype : std::uint8_t {
   q4_0 = formats::place_of<corematching::q4_0>,
   q4_k = formats::place_of<corematching::q4_k>,
   q8_0_planes = formats::place_of<corematching::q8_0_planes>,
-  q4_0_planes = formats::place_of<corematching::q4_0_planes>
+  q4_0_planes = formats::place_of<corematching::q4_0_planes>,
+  wide_16 = formats::place_of<corematching::wide_16>,
+  wide_16m = formats::place_of<corematching::wide_16m>,
+  wide_32m = formats::place_of<corematching::wide_32m>,
+  down_16 = formats::place_of<corematching::down_16>,
+  down_16m = formats::place_of<corematching::down_16m>,
+  down_32 = formats::place_of<corematching::down_32>,
+  down_32m = formats::place_of<corematching::down_32m>
 };
 
 template <class T>
@@ -54,6 +64,10 @@ template <class T>
 using is_element = std::bool_constant<element_format<T>>;
 template <class T>
 using is_multiplied = std::bool_constant<format_traits<T>::multiplied>;
+template <class T>
+using is_rounded_to = std::bool_constant<format_traits<T>::multiplied && !moved_format<T>>;
+template <class T>
+using is_by_neuron_blocks = std::bool_constant<neuron_format<T>>;
 template <class T>
 using has_planes = std::bool_constant<plane_format<T>>;
 
@@ -98,6 +112,17 @@ constexpr auto whole_types_of(type_list<T...>) {
 }
 inline constexpr auto whole_types = whole_types_of(formats());
 
+/// Bit by bit, whether Is<T>::value holds for the format of that number.
+template <template <class> class Is, class... T>
+constexpr std::uint64_t formats_that(type_list<T...>) {
+  return (std::uint64_t{0} | ... | (std::uint64_t{Is<T>::value} << formats::place_of<T>));
+}
+template <template <class> class Is>
+constexpr bool format_is(dtype type) {
+  static_assert(formats::size <= 64);
+  return ((formats_that<Is>(formats()) >> static_cast<unsigned>(type)) & 1) != 0;
+}
+
 constexpr const format_facts& facts_of(dtype type) {
   return all_facts[static_cast<std::size_t>(type)];
 }
@@ -110,14 +135,16 @@ constexpr bool is_known(dtype type) {
 
 /// The formats that are numbers: rows are arrays of them.
 using element_formats = filtered<formats, detail::is_element>;
-/// The formats in which weights are stored and multiplied; the others are read, by widening or converting.
+/// The formats in which weights are multiplied; the others are read, by widening or converting.
 using weight_formats = filtered<formats, detail::is_multiplied>;
+/// Of these, the ones that numbers are rounded to. The others hold what was moved to them.
+using rounded_formats = filtered<weight_formats, detail::is_rounded_to>;
 
 /// The formats that split another one into two planes.
 using plane_formats = filtered<formats, detail::has_planes>;
 
 inline constexpr auto element_types = detail::types_of(element_formats());
-inline constexpr auto weight_types = detail::types_of(weight_formats());
+inline constexpr auto weight_types = detail::types_of(rounded_formats());
 
 /// Elements of the blocks that rows are made of; 1 where they are made of elements.
 constexpr index block_of(dtype type) {
@@ -132,6 +159,11 @@ constexpr bool is_quantised(dtype type) {
 /// Whether a matrix has an upper plane, which is a coarse form of it.
 constexpr bool has_planes(dtype type) {
   return detail::whole_types[static_cast<std::size_t>(type)] != type;
+}
+
+/// Whether neighbouring rows share their scales: neuron_blocks.hpp.
+constexpr bool shares_scales(dtype type) {
+  return detail::format_is<detail::is_by_neuron_blocks>(type);
 }
 
 /// Bytes of `elements` consecutive elements; whole blocks in the block formats.
@@ -156,7 +188,7 @@ constexpr std::optional<dtype> dtype_named(std::string_view name) {
   return static_cast<dtype>(found - detail::all_facts.begin());
 }
 
-/// The names of the formats in which weights are stored and multiplied, with `between` between them.
+/// The names of the formats that weights can be asked for in, with `between` between them.
 inline std::string weight_names(std::string_view between) {
   std::string names;
   for (const dtype type : weight_types) names.append(names.empty() ? "" : between).append(name_of(type));
@@ -202,6 +234,22 @@ template <class Body>
 decltype(auto) visit_weights(dtype type, Body&& body) {
   require_weight_type(type);
   return detail::visit_one(weight_formats(), type, body);
+}
+
+/// The same for formats that numbers are rounded to; others are an error.
+template <class Body>
+decltype(auto) visit_rounded(dtype type, Body&& body) {
+  require_weight_type(type);
+  require(detail::format_is<detail::is_rounded_to>(type), "nothing is rounded to ", name_of(type),
+          ", which holds quants of others as they are");
+  return detail::visit_one(rounded_formats(), type, body);
+}
+
+/// The same for formats whose scales neighbouring rows share; others are an error.
+template <class Body>
+decltype(auto) visit_neuron_blocks(dtype type, Body&& body) {
+  require(shares_scales(type), name_of(type), " has no scales that rows share");
+  return detail::visit_one(filtered<formats, detail::is_by_neuron_blocks>(), type, body);
 }
 
 /// The same for formats of two planes; others are an error.

@@ -8,8 +8,10 @@
 #include <cstring>
 
 #include "corematching/core/dtype.hpp"
+#include "corematching/core/error.hpp"
 #include "corematching/core/formats/f16.hpp"
 #include "corematching/core/formats/grouped_blocks.hpp"
+#include "corematching/core/formats/neuron_blocks.hpp"
 #include "corematching/core/formats/planes.hpp"
 #include "corematching/core/formats/traits.hpp"
 #include "corematching/core/index.hpp"
@@ -68,12 +70,31 @@ struct quantised_row<Q> {
   }
 };
 
+/// One neuron's quants, and the scales and minima that it shares with others.
+template <neuron_format Q>
+struct quantised_row<Q> {
+  const std::int8_t* quants;
+  const float* scales;
+  const float* minima;  // not to be read where the format has none
+  index length;
+
+  quantised_row(const std::byte* matrix, neuron_layout<Q> layout, index n)
+      : quants(reinterpret_cast<const std::int8_t*>(matrix + layout.quants_at(n))),
+        scales(reinterpret_cast<const float*>(matrix + layout.scales_at(n))),
+        minima(reinterpret_cast<const float*>(matrix + layout.minima_at(n))),
+        length(layout.cols) {}
+
+  index cols() const { return length; }
+};
+
 /// Row `i` of a host weight that is stored as `Q`.
 template <block_format Q>
 quantised_row<Q> blocks_of_row(const stored_view<host_space>& weight, index i) {
   assert(weight.type == dtype_of<Q>);
   if constexpr (plane_format<Q>)
     return {weight.data, plane_layout<Q>{weight.rows, weight.cols / block_size}, i};
+  else if constexpr (neuron_format<Q>)
+    return {weight.data, neuron_layout<Q>{weight.cols}, i};
   else
     return {weight.data + i * weight.row_bytes, weight.cols};
 }
@@ -81,7 +102,8 @@ quantised_row<Q> blocks_of_row(const stored_view<host_space>& weight, index i) {
 /// Writes `cols` finite values, whole blocks, as row `i` of a matrix of `rows` rows without gaps between
 /// them, stored as `Q` from `matrix` on.
 template <block_format Q>
-void quantise_row(const float* from, index cols, std::byte* matrix, index rows, index i) {
+requires(!moved_format<Q>) void quantise_row(const float* from, index cols, std::byte* matrix, index rows,
+                                             index i) {
   assert(cols % format_traits<Q>::block == 0);
   if constexpr (plane_format<Q>) {
     const plane_layout<Q> layout{rows, cols / block_size};
@@ -111,6 +133,11 @@ void dequantise(const quantised_row<Q>& row, index first, index count, float* to
       const auto quants = Q::merged(upper, lower);  // by name: GCC 12 loses a temporary in vectorised code
       Q::whole::widen(quants.data(), to_float(*row.scale(b)), to);
     }
+  } else if constexpr (neuron_format<Q>) {
+    for (index j = 0; j < count; ++j) {
+      to[j] = row.scales[first + j] * static_cast<float>(row.quants[first + j]);
+      if constexpr (Q::has_minimum) to[j] += row.minima[first + j];
+    }
   } else {
     format_traits<Q>::widen(row.data, row.cols(), first, count, to);
   }
@@ -130,6 +157,7 @@ void dequantise_upper(const quantised_row<Q>& row, float* to) {
 }
 
 /// Copies rows of a matrix [rows, cols] of weights, all without gaps, to one that has those `which` alone.
+/// Throws `error` where rows share their scales.
 inline void copy_weight_rows(dtype type, const std::byte* from, index rows, index cols, index_view<> which,
                              std::byte* to) {
   const auto copy = [&](std::byte* to_part, const std::byte* from_part, index row_bytes) {
@@ -137,6 +165,7 @@ inline void copy_weight_rows(dtype type, const std::byte* from, index rows, inde
       std::memcpy(to_part + i * row_bytes, from_part + which[i] * row_bytes,
                   static_cast<std::size_t>(row_bytes));
   };
+  require(!shares_scales(type), "rows of ", name_of(type), " cannot be copied without their neighbours");
   visit_dtype(type, [&]<class T>() {
     if constexpr (plane_format<T>) {
       const plane_layout<T> all{rows, cols / block_size}, some{which.size, cols / block_size};

@@ -144,7 +144,7 @@ class backend {
 
   void weighted_rows(out y, in x, stored_view<> w, neurons selection = {}) {
     assert(x.cols == detail::count_of(selection, w.rows) && y.cols == w.cols && y.rows == x.rows);
-    counters_.count_product(x.rows, x.cols, w);
+    counters_.count_row_sum(x.rows, w, selection);
     if (x.rows <= detail::largest_decode_batch)
       return visit_weights(w.type, [&]<class T>() { sum_weighted_rows<T>(y, x, w, selection); });
     prefill_.weighted_rows(pool_, column_grain(x.rows * x.cols), y, x, w, selection);
@@ -353,9 +353,9 @@ class backend {
       partials_.assign(index_of(pool_.size()), nullptr);
       const index grain = grain_of(product_grain, w.cols, detail::column_grain);
       pool_.for_ranges(x.cols, grain, [&](int thread, index first, index last) {
-        float* partial = scratch_[index_of(thread)].at_least(w.cols);
+        float* partial = scratch_[index_of(thread)].at_least(2 * w.cols);
         std::fill_n(partial, w.cols, 0.0f);
-        detail::accumulate_rows<T>(partial, x.row(t).data, w, selection, first, last);
+        detail::accumulate_rows<T>(partial, partial + w.cols, x.row(t).data, w, selection, first, last);
         partials_[index_of(thread)] = partial;
       });
       std::fill_n(y.row(t).data, y.cols, 0.0f);

@@ -64,7 +64,7 @@ void store_panel(const float* panel, index first, index last, index cols, std::b
 inline weight<host_space> convert_weight(thread_pool& pool, std::vector<growing_buffer<>>& scratch,
                                          const stored_view<>& source, dtype target, bool transposed) {
   const auto widen = visit_dtype(source.type, []<class T>() { return widen_panel<T>; });
-  const auto store = visit_weights(target, []<class T>() { return store_panel<T>; });
+  const auto store = visit_rounded(target, []<class T>() { return store_panel<T>; });
   const index rows = transposed ? source.cols : source.rows;
   const index cols = transposed ? source.rows : source.cols;
   check_row_length(source.cols, source.type);

@@ -94,7 +94,7 @@ class backend {
     detail::matrix values = detail::widened(source, 0, source.rows);
     if (transposed) values = values.transpose().eval();
     const index rows = values.rows(), cols = values.cols();
-    require_weight_type(target);
+    visit_rounded(target, []<class T>() {});
     check_row_length(cols, target);
     const auto row_bytes = static_cast<index>(bytes_of(target, static_cast<std::size_t>(cols)));
     const auto memory = weight_memory(static_cast<std::size_t>(rows * row_bytes));
@@ -129,7 +129,7 @@ class backend {
   void weighted_rows(out y, in x, stored w, neurons selection = {}) {
     assert(y.cols == w.cols && y.rows == x.rows);
     require_weight_type(w.type);
-    counters_.count_product(x.rows, x.cols, w);
+    counters_.count_row_sum(x.rows, w, selection);
     detail::sum_rows(y, x, w, selection);
   }
 

@@ -47,7 +47,7 @@ inline void widen_row(const stored_view<>& stored, index i, float* to) {
 
 /// Stores a row as row `i` of a matrix of `rows` rows without gaps of type `type`, rounded to it.
 inline void store_row(vector_view<const float> row, dtype type, std::byte* to, index rows, index i) {
-  visit_weights(type, [&]<class T>() {
+  visit_rounded(type, [&]<class T>() {
     if constexpr (block_format<T>) {
       quantise_row<T>(row.data, row.size, to, rows, i);
     } else {

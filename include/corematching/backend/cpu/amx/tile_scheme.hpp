@@ -169,7 +169,7 @@ void pack_weight_columns(tile_workspace& work, const stored_view<>& w, const neu
 }
 
 template <class T>
-using is_tiled = std::bool_constant<!std::is_same_v<T, float>>;
+using is_tiled = std::bool_constant<!std::is_same_v<T, float> && !moved_format<T>>;
 /// The formats whose weights are multiplied in tiles.
 using tiled_formats = filtered<weight_formats, is_tiled>;
 

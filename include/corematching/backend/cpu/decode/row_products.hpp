@@ -7,13 +7,14 @@
 #include <cstddef>
 #include <cstdint>
 #include <tuple>
-#include <vector>
 
 #include "corematching/backend/cpu/decode/block_kernels.hpp"
+#include "corematching/backend/cpu/decode/neuron_kernels.hpp"
 #include "corematching/backend/cpu/decode/plane_kernels.hpp"
 #include "corematching/backend/cpu/decode/rounded_tokens.hpp"
 #include "corematching/backend/cpu/decode/row_kernels.hpp"
 #include "corematching/backend/cpu/decode/row_stream.hpp"
+#include "corematching/backend/cpu/decode/wide_kernels.hpp"
 #include "corematching/backend/cpu/formats/kernels.hpp"
 #include "corematching/backend/cpu/pointwise.hpp"
 #include "corematching/backend/cpu/restriction.hpp"
@@ -61,6 +62,34 @@ struct token_rows<Q> {
   }
 };
 
+template <wide_format Q>
+struct token_rows<Q> {
+  rounded_tokens<std::int16_t>& rounded;
+  index cols;
+
+  template <std::size_t Rows>
+  std::array<float, Rows> dot(const row_streams<Rows>& rows, index t) const {
+    return dot_wide<Q>(rows, rounded[t], cols);
+  }
+};
+/// No model multiplies along the rows of these.
+template <neuron_format Q>
+struct token_rows<Q> {
+  matrix_view<const float> exact;
+
+  template <std::size_t Rows>
+  std::array<float, Rows> dot(const std::array<quantised_row<Q>, Rows>& rows, index t) const {
+    std::array<float, Rows> result{};
+    float weights[block_size];
+    for (std::size_t r = 0; r < Rows; ++r)
+      for (index j = 0; j < exact.cols; j += block_size) {
+        dequantise(rows[r], j, block_size, weights);
+        for (index i = 0; i < block_size; ++i) result[r] += weights[i] * exact.row(t)[j + i];
+      }
+    return result;
+  }
+};
+
 /// The tokens of the current product.
 class decode_batch {
  public:
@@ -71,7 +100,7 @@ class decode_batch {
       auto& rounded = std::get<plane_tokens<token_quant<T>, T::plane_bits>>(for_planes_);
       rounded.assign(x);
       return {rounded, x.cols};
-    } else if constexpr (block_format<T>) {
+    } else if constexpr (block_format<T> && !neuron_format<T>) {
       auto& rounded = std::get<rounded_tokens<token_quant<T>>>(rounded_);
       rounded.assign(x);
       return {rounded, x.cols};
@@ -161,15 +190,16 @@ void finish_gated_rows(float* y, const token_rows<T>& x, const stored_view<>& ga
   });
 }
 
-/// partial += sum over places first..last of x[place] * w[row of place]; one token.
+/// partial += sum over places first..last of x[place] * w[row of place]; one token. `room` is that of a row.
 template <class T>
-void accumulate_rows(float* partial, const float* x, const stored_view<>& w, const neurons& selection,
-                     index first, index last) {
-  if constexpr (plane_format<T>) {  // which no model sums across rows
-    std::vector<float> row(static_cast<std::size_t>(w.cols));
+void accumulate_rows(float* partial, float* room, const float* x, const stored_view<>& w,
+                     const neurons& selection, index first, index last) {
+  if constexpr (neuron_format<T>) {
+    accumulate_neurons<T>(partial, room, x, w, selection, first, last);
+  } else if constexpr (plane_format<T> || wide_format<T>) {  // which no model sums across rows
     for (index place = first; place < last; ++place) {
-      widen_row<T>(w, row_of(selection, place), 0, w.cols, row.data());
-      for (index j = 0; j < w.cols; ++j) partial[j] += x[place] * row[static_cast<std::size_t>(j)];
+      widen_row<T>(w, row_of(selection, place), 0, w.cols, room);
+      for (index j = 0; j < w.cols; ++j) partial[j] += x[place] * room[j];
     }
   } else {
     for_places<sum_rows>(first, last, [&]<std::size_t Rows>(const std::array<index, Rows>& places) {

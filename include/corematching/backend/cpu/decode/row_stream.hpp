@@ -8,10 +8,12 @@
 #include <algorithm>
 #include <array>
 #include <cstddef>
+#include <utility>
 
 #include "corematching/backend/cpu/restriction.hpp"
 #include "corematching/backend/cpu/simd/f32x8.hpp"
 #include "corematching/core/dtype.hpp"
+#include "corematching/core/quantised.hpp"
 #include "corematching/core/view.hpp"
 
 namespace corematching::cpu {
@@ -81,12 +83,25 @@ plane_streams<2 * Rows> joined(const plane_streams<Rows>& a, const plane_streams
   return both;
 }
 
+/// Of weights whose neighbours share their scales, the rows themselves.
+template <neuron_format Q, std::size_t Rows>
+std::array<quantised_row<Q>, Rows> neuron_rows_at(const stored_view<>& weight,
+                                                  const neuron_selection<host_space>& selection,
+                                                  const std::array<index, Rows>& places) {
+  const auto made = [&]<std::size_t... R>(std::index_sequence<R...>) {
+    return std::array{blocks_of_row<Q>(weight, detail::row_of(selection, places[R]))...};
+  };
+  return made(std::make_index_sequence<Rows>());
+}
+
 /// The streams of rows that are stored as `T`.
 template <class T, std::size_t Rows>
 auto streams_of(const stored_view<>& weight, const neuron_selection<host_space>& selection,
                 const std::array<index, Rows>& places, index last) {
   if constexpr (plane_format<T>)
     return plane_streams_at<T>(weight, selection, places, last);
+  else if constexpr (neuron_format<T>)
+    return neuron_rows_at<T>(weight, selection, places);
   else
     return streams_at(weight, selection, places, last);
 }

@@ -18,6 +18,7 @@
 #include "corematching/backend/cpu/simd/rows.hpp"
 #include "corematching/backend/cpu/simd/transpose.hpp"
 #include "corematching/core/formats/grouped_blocks.hpp"
+#include "corematching/core/formats/neuron_blocks.hpp"
 #include "corematching/core/quantised.hpp"
 #include "corematching/core/view.hpp"
 
@@ -47,6 +48,24 @@ void pack_rows(weight_panel<float>& w, const panel_rows_of& rows, index first, i
         block[r] = load_up_to<f32x8>(typed_row<T>(rows.w, rows.row(half + r)) + first + k, count - k);
       transpose(block);
       for (std::size_t i = 0; i < 8; ++i) block[i].store(w.weights[k + static_cast<index>(i)] + half);
+    }
+}
+
+/// The same of rows in blocks whose weights are widened; `first` and `count` in whole blocks.
+template <moved_format Q>
+void pack_rows(weight_panel<float>& w, const panel_rows_of& rows, index first, index count) {
+  float widened[8][block_size];
+  for (index k = 0; k < count; k += block_size)
+    for (std::size_t half = 0; half < panel_rows_of::size; half += 8) {
+      for (std::size_t r = 0; r < 8; ++r)
+        widen_row<Q>(rows.w, rows.row(half + r), first + k, block_size, widened[r]);
+      for (index part = 0; part < block_size; part += 8) {
+        std::array<f32x8, 8> block;
+        for (std::size_t r = 0; r < 8; ++r) block[r] = f32x8::load(widened[r] + part);
+        transpose(block);
+        for (std::size_t i = 0; i < 8; ++i)
+          block[i].store(w.weights[k + part + static_cast<index>(i)] + half);
+      }
     }
 }
 
@@ -82,6 +101,18 @@ void pack_columns(weight_panel<float>* panels, const stored_view<>& w, const neu
     const T* row = typed_row<T>(w, row_of(selection, first + k)) + column;
     for (index j = 0; j < columns; j += 8)
       load_up_to<f32x8>(row + j, columns - j).store(panels[j / panel_rows].weights[k] + j % panel_rows);
+  }
+}
+
+/// The same of blocks whose weights are widened; `column` and `columns` in whole blocks.
+template <moved_format Q>
+void pack_columns(weight_panel<float>* panels, const stored_view<>& w, const neurons& selection, index column,
+                  index columns, index first, index count) {
+  float widened[group_rows];
+  for (index k = 0; k < count; ++k) {
+    widen_row<Q>(w, row_of(selection, first + k), column, columns, widened);
+    for (index j = 0; j < columns; j += 8)
+      f32x8::load(widened + j).store(panels[j / panel_rows].weights[k] + j % panel_rows);
   }
 }
 

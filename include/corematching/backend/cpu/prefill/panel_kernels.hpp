@@ -27,15 +27,19 @@ inline constexpr index panel_tokens = COREMATCHING_HAS_AVX512 ? 12 : 6;
 inline constexpr index panels_at_once = 2;
 inline constexpr index group_rows = panels_at_once * panel_rows;
 
+/// The formats whose weights are multiplied as integers; others are widened while they are packed.
+template <class T>
+inline constexpr bool integer_panels = block_format<T> && !moved_format<T>;
+
 /// What tokens are multiplied as by weights stored as `T` in sums along the rows of the weights: where there
 /// is a dot product of bytes, those of the block formats as bytes.
 template <class T>
 using product_type =
-    std::conditional_t<block_format<T>, std::conditional_t<COREMATCHING_HAS_VNNI, std::int8_t, std::int16_t>,
-                       float>;
+    std::conditional_t<integer_panels<T>,
+                       std::conditional_t<COREMATCHING_HAS_VNNI, std::int8_t, std::int16_t>, float>;
 /// The same in sums across the rows, where tokens take over the scales of the weights that they meet.
 template <class T>
-using sum_type = std::conditional_t<block_format<T>, std::int16_t, float>;
+using sum_type = std::conditional_t<integer_panels<T>, std::int16_t, float>;
 
 /// What panels of bytes hold their weights larger by: the instruction takes bytes without sign.
 inline constexpr int panel_byte_offset = 128;

@@ -92,7 +92,7 @@ class panel_scheme {
   template <class T, class Task, class Finish>
   static void combine(const Task& task, index panels, const stored_view<>& w, const neurons& selection,
                       Finish&& finish) {
-    if constexpr (block_format<T>) {
+    if constexpr (integer_panels<T>) {
       alignas(64) std::int16_t ratios[group_rows / block_size][panel_depth<std::int16_t>];
       alignas(64) std::int16_t scaled[panel_tokens * panel_depth<std::int16_t>];
       const auto pack = [&](index place, index count) {

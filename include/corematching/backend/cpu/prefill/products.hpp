@@ -13,7 +13,7 @@ namespace detail {
 /// Whether products of weights of `type` with many tokens are made of AMX tiles.
 inline bool multiplied_in_tiles([[maybe_unused]] dtype type) {
 #if COREMATCHING_HAS_AMX
-  return type != dtype::f32 && tiles_allowed();
+  return tiles_allowed() && visit_dtype(type, []<class T>() { return tiled_formats::has<T>; });
 #else
   return false;
 #endif

@@ -9,6 +9,8 @@
 
 #include <immintrin.h>
 
+#include <cstdint>
+
 namespace corematching::cpu {
 inline namespace COREMATCHING_CPU_ISA {
 
@@ -24,6 +26,10 @@ struct f32x8 {
   static f32x8 load(const bf16* from) {
     const __m256i wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
     return {_mm256_castsi256_ps(_mm256_slli_epi32(wide, 16))};
+  }
+  static f32x8 load(const std::int8_t* from) {
+    const __m128i bytes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(from));
+    return {_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes))};
   }
   void store(float* to) const { _mm256_storeu_ps(to, lanes); }
   void store(f16* to) const {

@@ -10,6 +10,7 @@
 #include <arm_neon.h>
 
 #include <bit>
+#include <cstdint>
 
 namespace corematching::cpu {
 inline namespace COREMATCHING_CPU_ISA {
@@ -28,6 +29,10 @@ struct f32x8 {
     const uint16x8_t upper = vld1q_u16(&from->bits);
     return {vreinterpretq_f32_u32(vshlq_n_u32(vmovl_u16(vget_low_u16(upper)), 16)),
             vreinterpretq_f32_u32(vshlq_n_u32(vmovl_high_u16(upper), 16))};
+  }
+  static f32x8 load(const std::int8_t* from) {
+    const int16x8_t wide = vmovl_s8(vld1_s8(from));
+    return {vcvtq_f32_s32(vmovl_s16(vget_low_s16(wide))), vcvtq_f32_s32(vmovl_high_s16(wide))};
   }
   void store(float* to) const {
     vst1q_f32(to, low);

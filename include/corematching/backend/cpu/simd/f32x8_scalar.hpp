@@ -26,6 +26,11 @@ struct f32x8 {
     for (int i = 0; i < 8; ++i) result.lanes[i] = to_float(from[i]);
     return result;
   }
+  static f32x8 load(const std::int8_t* from) {
+    f32x8 result;
+    for (int i = 0; i < 8; ++i) result.lanes[i] = static_cast<float>(from[i]);
+    return result;
+  }
   void store(float* to) const {
     for (int i = 0; i < 8; ++i) to[i] = lanes[i];
   }

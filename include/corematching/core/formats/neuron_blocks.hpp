@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+// Formats of matrices [neurons, columns] whose scales are shared down the columns: those of a transposed
+// matrix whose rows were quantised in blocks. 16 or 32 consecutive neurons have a binary32 scale, and in some
+// a minimum, for each column,
+//   w[n][j] = scale[n / group][j] q[n][j] + minimum[n / group][j]
+// so that a neuron is still one row of quants. As wide_blocks.hpp, they are moved to and never rounded to.
+//
+// A block of neurons is its row of scales, its row of minima and the rows of its neurons' quants. Rows have
+// no bytes of their own: a view's row_bytes is a neuron's share of its block, and only whole matrices can be
+// looked at.
+#pragma once
+
+#include <concepts>
+#include <cstddef>
+
+#include "corematching/core/formats/traits.hpp"
+#include "corematching/core/formats/wide_blocks.hpp"
+#include "corematching/core/index.hpp"
+
+namespace corematching {
+
+template <index Group, bool Minimum>
+struct neuron_blocks : moved_quants<Group, Minimum> {};
+
+struct down_16 : neuron_blocks<16, false> {};
+struct down_16m : neuron_blocks<16, true> {};
+struct down_32 : neuron_blocks<32, false> {};
+struct down_32m : neuron_blocks<32, true> {};
+
+namespace detail {
+
+template <index Group, bool Minimum>
+struct neuron_traits {
+  static constexpr index block = block_size, group = block_size;
+  static constexpr std::size_t bytes =
+      block_size + block_size / Group * (Minimum ? 2 : 1) * index{sizeof(float)};
+  static constexpr float largest = 0;  // nothing is rounded to it
+  static constexpr bool multiplied = true;
+};
+
+}  // namespace detail
+
+template <>
+struct format_traits<down_16> : detail::neuron_traits<16, false> {
+  static constexpr const char* name = "down_16";
+};
+template <>
+struct format_traits<down_16m> : detail::neuron_traits<16, true> {
+  static constexpr const char* name = "down_16m";
+};
+template <>
+struct format_traits<down_32> : detail::neuron_traits<32, false> {
+  static constexpr const char* name = "down_32";
+};
+template <>
+struct format_traits<down_32m> : detail::neuron_traits<32, true> {
+  static constexpr const char* name = "down_32m";
+};
+
+template <class Q>
+concept neuron_format = block_format<Q> && std::derived_from<Q, neuron_blocks<Q::group, Q::has_minimum>>;
+
+/// A format that weights of others are moved to and no numbers are rounded to.
+template <class Q>
+concept moved_format = wide_format<Q> || neuron_format<Q>;
+
+/// Where a matrix of `cols` columns in such a format has its parts, in bytes from its beginning.
+template <neuron_format Q>
+struct neuron_layout {
+  index cols;
+
+  constexpr index factor_bytes() const { return cols * index{sizeof(float)}; }
+  constexpr index header_bytes() const { return factor_bytes() * (Q::has_minimum ? 2 : 1); }
+  constexpr index block_bytes() const { return header_bytes() + Q::group * cols; }
+  constexpr index scales_at(index n) const { return n / Q::group * block_bytes(); }
+  constexpr index minima_at(index n) const { return scales_at(n) + factor_bytes(); }
+  constexpr index quants_at(index n) const { return scales_at(n) + header_bytes() + n % Q::group * cols; }
+};
+
+}  // namespace corematching
