@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Makes random blocks of ggml's formats and says which values the gguf package reads from them. tests/core holds ours to
-them.
+"""Makes random blocks of ggml's formats and says which values the gguf package reads from them. tests/core and tests/io hold
+ours to them.
 
     make_format_references.py [--out DIR]     (default: tests/core/data)
 
@@ -19,7 +19,10 @@ import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
 # Where a block of the format has binary16 numbers; everything else of it may be any bits.
-HALVES = {"q4_k": (0, 2)}
+HALVES = {
+    "q4_k": (0, 2), "q4_0": (0,), "q4_1": (0, 2), "q5_0": (0,), "q5_1": (0, 2), "q8_0": (0,), "iq4_nl": (0,), "q2_k": (80, 82),
+    "q3_k": (108,), "q5_k": (0, 2), "q6_k": (208,), "iq4_xs": (0,),
+}
 # What is written there, block by block: usual ones, both ends of the range, subnormal ones, zeros.
 NUMBERS = [(0.0123, 0.0456), (-3.21e-3, 0.25), (65504.0, -65504.0), (-65504.0, 65504.0), (1.2e-7, -5.9e-8), (6e-8, 3e-5),
            (0.0, 0.125), (0.5, 0.0)]

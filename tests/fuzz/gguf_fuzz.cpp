@@ -35,7 +35,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   using namespace corematching;
   const auto bytes = std::as_bytes(std::span(data, size));
   may_refuse([&] {
-    const auto file = io::gguf_file::parse(bytes, "input", nullptr);
+    const auto file = io::gguf_file::parse(bytes, "input");
     std::uint64_t covered = 0;
     for (const auto& [name, tensor] : file.tensors()) {
       check(tensor.bytes.data() >= bytes.data() &&

@@ -23,7 +23,7 @@ constexpr std::uint32_t f32 = 0, q8_0 = 8, q4_k = 12;
 
 /// What is wrong with a file of these bytes.
 std::string refusal_of(const std::string& bytes) {
-  return error_text([&] { gguf_file::parse(bytes_of(bytes), "f.gguf", nullptr); });
+  return error_text([&] { gguf_file::parse(bytes_of(bytes), "f.gguf"); });
 }
 
 TEST(gguf_file, finds_tensors_where_they_are) {
@@ -33,7 +33,7 @@ TEST(gguf_file, finds_tensors_where_they_are) {
                                   .tensor("norm", {3}, f32, std::string(12, 'n'))
                                   .tensor("rows", {32, 2}, q8_0, std::string(68, 'r'))
                                   .bytes();
-    const auto file = gguf_file::parse(bytes_of(bytes), "f.gguf", nullptr);
+    const auto file = gguf_file::parse(bytes_of(bytes), "f.gguf");
     EXPECT_EQ(file.tensors().size(), 2);
     EXPECT_EQ(file.total_bytes(), 80);
     EXPECT_EQ(file.metadata().text("general.architecture"), "llama");
@@ -59,7 +59,7 @@ TEST(gguf_file, takes_the_alignment_that_the_file_says) {
         .bytes();
   };
   const std::string bytes = with(8);
-  const auto file = gguf_file::parse(bytes_of(bytes), "f.gguf", nullptr);
+  const auto file = gguf_file::parse(bytes_of(bytes), "f.gguf");
   EXPECT_EQ(file.at("b").bytes.data() - file.at("a").bytes.data(), 32);
   EXPECT_EQ(refusal_of(with(24)), "f.gguf: general.alignment is 24, expected a power of two");
   EXPECT_EQ(refusal_of(with(0)), "f.gguf: general.alignment is not an integer from 1 to 1048576");

@@ -36,7 +36,12 @@ struct gguf_tensor {
   std::vector<std::int64_t> shape;
   std::span<const std::byte> bytes;
   std::filesystem::path file;
-  std::shared_ptr<const void> storage;  // keeps `bytes` valid
+  std::shared_ptr<const void> storage;  // the mapping of the file; null where `bytes` are memory of others
+
+  /// Takes the pages of a mapped file out of this process; they come back when they are read again.
+  void give_back() const {
+    if (storage != nullptr) io::give_back(bytes);
+  }
 };
 
 /// The name of file `number`, from 0 on, of the `count` that a model is split into, given that of any of
@@ -73,11 +78,10 @@ class gguf_file {
     return whole;
   }
 
-  /// Reads a file that is already in memory and not split; `storage` keeps `bytes` valid and may be null if
-  /// they outlive every tensor. `path` names the file in messages.
-  static gguf_file parse(std::span<const std::byte> bytes, const std::filesystem::path& path,
-                         std::shared_ptr<const void> storage) {
-    part all = read(bytes, path, std::move(storage));
+  /// Reads a file that is already in memory, which must outlive every tensor, and not split. `path` names the
+  /// file in messages.
+  static gguf_file parse(std::span<const std::byte> bytes, const std::filesystem::path& path) {
+    part all = read(bytes, path, nullptr);
     require(all.count == 1, path.string(), ": is file ", all.number + 1, " of ", all.count);
     return gguf_file(path, std::move(all));
   }

@@ -114,6 +114,16 @@ class gguf_metadata {
       return *number;
     fail(file_, ": ", key, " is not an integer from ", least, " to ", most);
   }
+  /// A floating-point number, or an integer.
+  double number(std::string_view key, double least, double most) const {
+    const value& found = at(key);
+    const auto* integer = std::get_if<std::int64_t>(&found);
+    const auto* real = std::get_if<double>(&found);
+    const double number = integer != nullptr ? static_cast<double>(*integer) : real != nullptr ? *real : most;
+    require((integer != nullptr || real != nullptr) && number >= least && number <= most, file_, ": ", key,
+            " is not a number from ", least, " to ", most);
+    return number;
+  }
   const std::vector<std::string_view>& texts(std::string_view key) const {
     return get<std::vector<std::string_view>>(key, "a list of texts");
   }

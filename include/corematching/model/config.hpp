@@ -11,14 +11,17 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <tuple>
 #include <utility>
 #include <variant>
 
 #include "corematching/core/error.hpp"
+#include "corematching/io/gguf_file.hpp"
 #include "corematching/io/json.hpp"
 #include "corematching/io/json_file.hpp"
 #include "corematching/io/mapped_file.hpp"
+#include "corematching/model/gguf/config.hpp"
 #include "corematching/model/llama/config.hpp"
 #include "corematching/model/llava/config.hpp"
 #include "corematching/model/picture/image_processor.hpp"
@@ -146,8 +149,12 @@ inline void read_image_processor(const std::filesystem::path& directory, const c
 
 }  // namespace detail
 
-/// Reads the JSON files of a model directory. Throws `error` naming file and key.
+/// Reads the JSON files of a model directory, or the metadata of a GGUF file. Throws `error` naming file and
+/// key.
 inline model_config read_model_config(const std::filesystem::path& directory) {
+  std::error_code ignored;
+  if (std::filesystem::is_regular_file(directory, ignored))
+    return {read_gguf_config(io::gguf_file::open(directory)), {}};
   const auto path = directory / "config.json";
   model_config config = parse_model_config(io::mapped_file::open(path).bytes(), path.string());
   if (config.llava()) detail::read_image_processor(directory, config.llava()->vision, config.image);

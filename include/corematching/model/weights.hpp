@@ -100,6 +100,9 @@ class weight_reader {
     return result;
   }
 
+  /// Takes the pages of a tensor that is not looked at any more out of this process.
+  void give_back(const std::string& name) const { io::give_back(from_.at(name).bytes); }
+
   /// A vector of `size` parameters.
   parameters<B> vector(const std::string& name, index size) {
     const std::vector<float> host = values(name, {size});

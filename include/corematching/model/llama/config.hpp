@@ -30,6 +30,7 @@ struct rope_config {
   double low_freq_factor = 1;        // llama3
   double high_freq_factor = 4;       // llama3, above low_freq_factor
   index original_max_positions = 0;  // llama3: tokens
+  std::vector<float> divisors{};     // of the frequencies, one for each, beside any scaling; empty: none
 
   friend bool operator==(const rope_config&, const rope_config&) = default;
 };

@@ -115,7 +115,7 @@ class layer_stream {
         read({begin, begin + row}, memory.get() + i * row);
       }
       const auto table_rows =
-          be.place_weight({{memory.get(), whole_of(file_.layout().weights()), std::ssize(part),
+          be.place_weight({{memory.get(), file_.layout().embedding_type(), std::ssize(part),
                             config_.hidden_size, static_cast<index>(row)},
                            memory});
       be.embed(y.middle_rows(static_cast<index>(first), std::ssize(part)), table_rows.view,
@@ -139,7 +139,7 @@ class layer_stream {
   static constexpr std::size_t lookup_rows = 64;  // of the embedding, at a time
 
   std::uint64_t embedding_row() const {
-    return bytes_of(whole_of(file_.layout().weights()), static_cast<std::size_t>(config_.hidden_size));
+    return bytes_of(file_.layout().embedding_type(), static_cast<std::size_t>(config_.hidden_size));
   }
 
   std::uint64_t subset_size(index i, index neurons) const {

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cmath>
+#include <cstddef>
 #include <numbers>
 #include <vector>
 
@@ -26,12 +27,14 @@ inline float llama3_frequency(float frequency, const rope_config& rope) {
 
 }  // namespace detail
 
-/// theta^(-2i / head_dim) for i < head_dim / 2, scaled as the configuration says; radians per position.
+/// theta^(-2i / head_dim) for i < head_dim / 2, scaled and divided as the configuration says; radians per
+/// position.
 inline std::vector<float> rotary_frequencies(const rope_config& rope, index head_dim) {
   std::vector<float> frequencies;
   for (index i = 0; i < head_dim / 2; ++i) {
     const float exponent = static_cast<float>(2 * i) / static_cast<float>(head_dim);
-    const float frequency = 1.0f / std::pow(static_cast<float>(rope.theta), exponent);
+    const float divisor = rope.divisors.empty() ? 1.0f : rope.divisors[static_cast<std::size_t>(i)];
+    const float frequency = 1.0f / std::pow(static_cast<float>(rope.theta), exponent) / divisor;
     switch (rope.scaling) {
       case rope_scaling::none: frequencies.push_back(frequency); break;
       case rope_scaling::linear: frequencies.push_back(frequency / static_cast<float>(rope.factor)); break;

@@ -3,23 +3,17 @@
 // they are mapped, so opening is all the loading there is.
 #pragma once
 
-#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
-#include <map>
 #include <memory>
 #include <optional>
 #include <span>
 #include <string>
-#include <string_view>
 #include <utility>
-#include <vector>
 
 #include "corematching/io/mapped_file.hpp"
 #include "corematching/io/safetensors.hpp"
-#include "corematching/model/llama/word_embeddings.hpp"
-#include "corematching/model/packed/checksums.hpp"
 #include "corematching/model/packed/layout.hpp"
 
 namespace corematching {
@@ -27,37 +21,23 @@ namespace corematching {
 inline constexpr const char* packed_format = "corematching-packed";
 inline constexpr const char* packed_version = "2";
 
-/// What tells a checkpoint from others: for each of its files the name, the size and a checksum of its header
-/// and of 64 bytes from the middle of every tensor, since a fine-tuned model differs in nothing else.
-inline std::string checkpoint_identity(const io::checkpoint& from) {
-  std::map<std::filesystem::path, std::vector<std::byte>> files;  // what stands for each
-  const auto append = [](std::vector<std::byte>& to, std::span<const std::byte> bytes) {
-    to.insert(to.end(), bytes.begin(), bytes.end());
-  };
-  for (const std::string_view name : from.names()) {
-    const io::tensor& tensor = from.at(name);
-    const auto middle = tensor.bytes.subspan(tensor.bytes.size() / 2);
-    append(files[tensor.file], middle.first(std::min<std::size_t>(64, middle.size())));
-  }
-  std::string text;
-  for (auto& [path, sample] : files) {
-    const io::mapped_file file = io::mapped_file::open(path);
-    const auto header = io::parse_safetensors_header(file.bytes(), path.string());
-    append(sample, file.bytes().first(header.data_start));
-    const std::uint64_t sum = data_checksum(sample);
-    text += path.filename().string() + " " + std::to_string(file.bytes().size()) + " " +
-            checksum_text({&sum, 1}) + "\n";
-  }
-  return text;
+/// What a packed file says of its weights where each is of the type that its GGUF file gives it.
+inline constexpr const char* packed_as_stored = "as stored";
+
+/// What weights of one type, or without one as they are stored, are called in a packed file.
+inline std::string packed_weights_name(std::optional<dtype> weights) {
+  return weights ? name_of(*weights) : packed_as_stored;
 }
 
-/// The type of the weights that a packed file says it holds. Throws `error` if it is none.
-inline dtype packed_weights(const std::filesystem::path& path) {
+/// The type of the weights that a packed file says it holds; nothing where they are as stored. Throws `error`
+/// if it is no packed file.
+inline std::optional<dtype> packed_weights(const std::filesystem::path& path) {
   const auto file = io::safetensors_file::open(path);
   const auto said = file.metadata().find("weights");
+  if (said != file.metadata().end() && said->second == packed_as_stored) return std::nullopt;
   const auto type = said == file.metadata().end() ? std::nullopt : dtype_named(said->second);
   require(type.has_value(), path.string(), ": is not a packed file");
-  return *type;
+  return type;
 }
 
 class packed_file {
@@ -66,8 +46,12 @@ class packed_file {
   /// with this identity, and with the tensors that `config` asks for.
   packed_file(std::filesystem::path path, const llama_config& config, dtype wanted,
               const std::string& identity)
+      : packed_file(std::move(path), packed_layout(config, wanted), wanted, identity) {}
+  /// The same where another layout is asked for; `wanted` is what packed_weights() should say.
+  packed_file(std::filesystem::path path, packed_layout layout, std::optional<dtype> wanted,
+              const std::string& identity)
       : path_(std::move(path)),
-        layout_(config, wanted),
+        layout_(std::move(layout)),
         mapping_(std::make_shared<const io::mapped_file>(io::mapped_file::open(path_))) {
     const io::safetensors_header header = io::parse_safetensors_header(mapping_->bytes(), path_.string());
     const auto said = [&](const char* key) {
@@ -77,8 +61,9 @@ class packed_file {
     require(said("format") == packed_format, path_.string(), ": is not a packed file");
     require(said("version") == packed_version, path_.string(), ": is of version ",
             io::in_quotes(said("version")), " of the format, this program reads version ", packed_version);
-    require(said("weights") == name_of(wanted), path_.string(), ": holds ", io::in_quotes(said("weights")),
-            " weights, asked for are ", name_of(wanted));
+    const std::string asked = packed_weights_name(wanted);
+    require(said("weights") == asked, path_.string(), ": holds ", io::in_quotes(said("weights")),
+            " weights, asked for are ", asked);
     require(said("checkpoint") == identity, path_.string(),
             ": was packed from another checkpoint than the one beside config.json");
     require(header.data_start % packed_tensor_alignment == 0, path_.string(), ": its data begin at byte ",

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // How a packed file lays out a language model: a safetensors file whose tensors are already what the backend
-// computes with, ordered as they are used. It follows from the configuration and the type of the weights
+// computes with, ordered as they are used. It follows from the configuration and the types of the weights
 // alone, so a file is right if it equals what is computed here.
 //
 //   model.embed_tokens.weight | layer 0 | layer 1 | ... | model.norm.weight | lm_head.weight
@@ -53,25 +53,36 @@ struct byte_range {
 
 class packed_layout {
  public:
-  packed_layout(const llama_config& config, dtype weights) : weights_(weights) {
-    add({tensor_kind::matrix, "model.embed_tokens.weight", config.vocab_size, config.hidden_size});
+  /// Says as what a matrix is stored.
+  using matrix_types = std::function<dtype(const tensor_description&)>;
+
+  /// All matrices in one type; of two planes are those of neurons alone.
+  packed_layout(const llama_config& config, dtype weights)
+      : packed_layout(config, [weights](const tensor_description& t) {
+          return t.kind == tensor_kind::neuron_matrix ? weights : whole_of(weights);
+        }) {}
+  packed_layout(const llama_config& config, const matrix_types& types) {
+    const auto place = [&](const tensor_description& t) {
+      add(t, t.kind == tensor_kind::vector ? dtype::f32 : types(t));
+    };
+    place({tensor_kind::matrix, "model.embed_tokens.weight", config.vocab_size, config.hidden_size});
     embedding_ = range_of(tensors_.back());
     for (index i = 0; i < config.layers; ++i) {
       pad(packed_layer_alignment);
       const std::uint64_t first = size();
       const std::size_t first_tensor = tensors_.size();
-      visit_layer(config, layer_prefix("model.", i), [this](const tensor_description& t, auto) { add(t); });
+      visit_layer(config, layer_prefix("model.", i), [&](const tensor_description& t, auto) { place(t); });
       layers_.push_back({first, size()});
       tensors_of_.push_back({first_tensor, tensors_.size()});
     }
     pad(packed_layer_alignment);
-    add({tensor_kind::vector, "model.norm.weight", 1, config.hidden_size});
+    place({tensor_kind::vector, "model.norm.weight", 1, config.hidden_size});
     if (!config.tie_word_embeddings)
-      add({tensor_kind::matrix, "lm_head.weight", config.vocab_size, config.hidden_size});
+      place({tensor_kind::matrix, "lm_head.weight", config.vocab_size, config.hidden_size});
     for (const packed_tensor& t : tensors_) by_name_.emplace(t.entry.name, &t - tensors_.data());
   }
 
-  dtype weights() const { return weights_; }
+  dtype embedding_type() const { return tensors_.front().type; }
   /// In the order of their data.
   const std::vector<packed_tensor>& tensors() const { return tensors_; }
   byte_range embedding() const { return embedding_; }
@@ -104,12 +115,9 @@ class packed_layout {
  private:
   static byte_range range_of(const packed_tensor& t) { return {t.entry.begin, t.entry.end}; }
 
-  void add(const tensor_description& t) {
+  void add(const tensor_description& t, dtype type) {
     pad(packed_tensor_alignment);
     const bool transposed = t.kind == tensor_kind::transposed, vector = t.kind == tensor_kind::vector;
-    const dtype type = vector                                 ? dtype::f32
-                       : t.kind == tensor_kind::neuron_matrix ? weights_
-                                                              : whole_of(weights_);
     const index out = transposed ? t.cols : t.rows, in = transposed ? t.rows : t.cols;
     require(in % block_of(type) == 0, "tensor \"", t.name, "\" as ", name_of(type),
             ": needs rows of a multiple of ", block_of(type), " weights, not ", in);
@@ -136,7 +144,6 @@ class packed_layout {
                         length});
   }
 
-  dtype weights_;
   int paddings_ = 0;
   std::vector<packed_tensor> tensors_;
   byte_range embedding_;

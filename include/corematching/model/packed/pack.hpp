@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Makes packed files: converts a checkpoint's language model once, tensor by tensor, so that loading it again
-// is a memory map.
+// Makes packed files: converts the language model of a checkpoint or of a GGUF file once, tensor by tensor,
+// so that loading it again is a memory map.
 #pragma once
 
 #include <concepts>
@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <map>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -15,28 +16,27 @@
 #include <utility>
 #include <vector>
 
+#include "corematching/io/gguf_file.hpp"
 #include "corematching/io/output_file.hpp"
 #include "corematching/io/safetensors_writer.hpp"
+#include "corematching/model/gguf/reader.hpp"
 #include "corematching/model/packed/checksums.hpp"
 #include "corematching/model/packed/file.hpp"
+#include "corematching/model/packed/gguf_layout.hpp"
+#include "corematching/model/packed/identity.hpp"
+#include "corematching/model/packed/layout.hpp"
 #include "corematching/model/weights.hpp"
 
 namespace corematching {
 
 namespace detail {
 
-/// Writes tensors of a packed file as a checkpoint has them.
-template <backend B>
-requires std::same_as<typename B::space, host_space>
+/// Writes tensors of a packed file as `Reader`, that of a checkpoint or of a GGUF file, has them.
+template <class Reader>
 class packer {
  public:
-  packer(B& be, const io::checkpoint& from, const word_embeddings& named, dtype weights,
-         load_progress progress, io::output_file& to)
-      : from_(from),
-        reader_(be, from, std::move(progress), weights),
-        to_(to),
-        model_(language_prefix(from)),
-        named_(named) {}
+  packer(Reader& reader, const llama_config& config, io::output_file& to)
+      : reader_(reader), to_(to), model_(reader.language_prefix()), named_(reader.embeddings_of(config)) {}
 
   void write(const packed_tensor& t) {
     if (t.is_padding()) {
@@ -52,7 +52,7 @@ class packer {
                    : t.kind == tensor_kind::neuron_matrix ? reader_.neuron_matrix(name, {t.rows, t.cols})
                                                           : reader_.matrix(name, {t.rows, t.cols});
     put({w.view.data, static_cast<std::size_t>(stored_bytes(w.view))});
-    io::give_back(from_.at(name).bytes);
+    reader_.give_back(name);
   }
 
   /// Of the tensors written so far.
@@ -71,13 +71,42 @@ class packer {
     return name.starts_with(ours) ? model_ + name.substr(ours.size()) : named_.head;
   }
 
-  const io::checkpoint& from_;
-  weight_reader<B> reader_;
+  Reader& reader_;
   io::output_file& to_;
   std::string model_;
   word_embeddings named_;
   std::vector<std::uint64_t> checksums_;
 };
+
+/// Throws `error` where `path` is `file`, a part of the model.
+inline void refuse_overwriting(const std::filesystem::path& path, const std::filesystem::path& file) {
+  std::error_code ignored;
+  require(!std::filesystem::equivalent(file, path, ignored), path.string(),
+          ": is a file of the checkpoint, so it is not overwritten");
+}
+
+/// Writes the tensors of `layout`, as `reader` has them, to `path`.
+template <class Reader>
+void write_packed(Reader& reader, const llama_config& config, const packed_layout& layout,
+                  std::optional<dtype> weights, const std::string& identity,
+                  const std::filesystem::path& path) {
+  std::vector<io::tensor_entry> entries;
+  for (const packed_tensor& t : layout.tensors()) entries.push_back(t.entry);
+  std::map<std::string, std::string> metadata{{"format", packed_format},
+                                              {"version", packed_version},
+                                              {"weights", packed_weights_name(weights)},
+                                              {"checkpoint", identity}};
+  const auto header_with = [&](std::span<const std::uint64_t> checksums) {
+    metadata[packed_checksums] = checksum_text(checksums);
+    return io::safetensors_header_bytes(entries, metadata, path.string(), packed_layer_alignment);
+  };
+  io::output_file file(path);
+  file.write(std::as_bytes(std::span<const char>(header_with(std::vector<std::uint64_t>(entries.size())))));
+  packer<Reader> packer(reader, config, file);
+  for (const packed_tensor& t : layout.tensors()) packer.write(t);
+  file.rewrite_start(std::as_bytes(std::span<const char>(header_with(packer.checksums()))));
+  file.commit();
+}
 
 }  // namespace detail
 
@@ -88,31 +117,24 @@ template <backend B>
 requires std::same_as<typename B::space, host_space>  // what is written lies in host memory
 void pack(B& be, const llama_config& config, const io::checkpoint& from, dtype weights,
           const std::filesystem::path& path, load_progress progress = {}) {
-  for (const std::string_view name : from.names()) {
-    std::error_code ignored;
-    require(!std::filesystem::equivalent(from.at(name).file, path, ignored), path.string(),
-            ": is a file of the checkpoint, so it is not overwritten");
-  }
-  const word_embeddings named = stored_word_embeddings(config, from);
+  for (const std::string_view name : from.names()) detail::refuse_overwriting(path, from.at(name).file);
   llama_config stored = config;
-  stored.tie_word_embeddings = named.tied();
-  const packed_layout layout(stored, weights);
-  std::vector<io::tensor_entry> entries;
-  for (const packed_tensor& t : layout.tensors()) entries.push_back(t.entry);
-  std::map<std::string, std::string> metadata{{"format", packed_format},
-                                              {"version", packed_version},
-                                              {"weights", name_of(weights)},
-                                              {"checkpoint", checkpoint_identity(from)}};
-  const auto header_with = [&](std::span<const std::uint64_t> checksums) {
-    metadata[packed_checksums] = checksum_text(checksums);
-    return io::safetensors_header_bytes(entries, metadata, path.string(), packed_layer_alignment);
-  };
-  io::output_file file(path);
-  file.write(std::as_bytes(std::span<const char>(header_with(std::vector<std::uint64_t>(entries.size())))));
-  detail::packer<B> packer(be, from, named, weights, std::move(progress), file);
-  for (const packed_tensor& t : layout.tensors()) packer.write(t);
-  file.rewrite_start(std::as_bytes(std::span<const char>(header_with(packer.checksums()))));
-  file.commit();
+  stored.tie_word_embeddings = stored_word_embeddings(config, from).tied();
+  weight_reader<B> reader(be, from, std::move(progress), weights);
+  detail::write_packed(reader, config, packed_layout(stored, weights), weights, checkpoint_identity(from),
+                       path);
+}
+
+/// The same of a GGUF file whose read_gguf_config() is `config`. Without a type weights are as stored: moved
+/// to our layouts and no number changed. `threads` move them.
+template <backend B>
+requires std::same_as<typename B::space, host_space>
+void pack(B& be, const llama_config& config, const io::gguf_file& from, std::optional<dtype> weights,
+          const std::filesystem::path& path, int threads, load_progress progress = {}) {
+  for (const auto& [name, tensor] : from.tensors()) detail::refuse_overwriting(path, tensor.file);
+  gguf_reader<B> reader(be, from, config, threads, std::move(progress), weights);
+  detail::write_packed(reader, config, gguf_layout(from, config, weights), weights, gguf_identity(from),
+                       path);
 }
 
 }  // namespace corematching

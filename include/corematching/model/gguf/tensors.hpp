@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: Apache-2.0
+// The tensors of a decoder in a GGUF file: whether all are there as they must be, what they hold, and as what
+// they are computed with.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <functional>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "corematching/core/dtype.hpp"
+#include "corematching/core/error.hpp"
+#include "corematching/io/ggml_type.hpp"
+#include "corematching/io/gguf_file.hpp"
+#include "corematching/io/json.hpp"
+#include "corematching/io/tensor.hpp"
+#include "corematching/model/gguf/moved_weights.hpp"
+#include "corematching/model/gguf/names.hpp"
+#include "corematching/model/llama/tensors.hpp"
+
+namespace corematching {
+
+/// Ours where elements are numbers that we have, otherwise nothing.
+constexpr std::optional<dtype> number_type_of(io::ggml_type type) {
+  switch (type) {
+    case io::ggml_type::f32: return dtype::f32;
+    case io::ggml_type::f16: return dtype::f16;
+    case io::ggml_type::bf16: return dtype::bf16;
+    default: return std::nullopt;
+  }
+}
+
+inline std::string gguf_place(const io::gguf_tensor& tensor) {
+  return tensor.file.string() + ": tensor " + io::in_quotes(tensor.name);
+}
+
+/// Throws `error` naming file and tensor where its shape is another.
+inline void check_gguf_shape(const io::gguf_tensor& tensor, const std::vector<std::int64_t>& shape) {
+  require(tensor.shape == shape, gguf_place(tensor), " has shape ", io::shape_text(tensor.shape),
+          ", but the metadata ask for ", io::shape_text(shape));
+}
+
+/// All elements of a tensor of numbers as binary32. Throws `error` naming file and tensor for another type
+/// and for what is no finite number.
+inline std::vector<float> gguf_values(const io::gguf_tensor& tensor) {
+  const auto type = number_type_of(tensor.type);
+  if (!type) fail(gguf_place(tensor), " is ", io::name_of(tensor.type), ", expected F32, F16 or BF16");
+  std::vector<float> values(tensor.bytes.size() / bytes_of(*type, 1));
+  visit_elements(*type, [&]<class T>() {
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      T stored;
+      std::memcpy(&stored, tensor.bytes.data() + i * sizeof(T), sizeof(T));
+      values[i] = to_float(stored);
+    }
+  });
+  const auto wrong = std::ranges::find_if_not(values, [](float x) { return std::isfinite(x); });
+  require(wrong == values.end(), gguf_place(tensor), " holds ", wrong == values.end() ? 0 : *wrong,
+          ", which is no finite number");
+  return values;
+}
+
+/// What rows of a tensor are without a conversion: numbers as they are, blocks moved.
+inline dtype gguf_row_type(const io::gguf_tensor& tensor) {
+  const auto number = number_type_of(tensor.type);
+  return number ? *number : row_type_of(tensor.type);
+}
+
+/// As what a tensor is computed with where no other type is asked for. Gate and up are of one type always: if
+/// their rows would not be, both are wide_16m, which holds all blocks, or f32.
+inline dtype gguf_type(const io::gguf_file& file, const tensor_description& t) {
+  if (t.kind == tensor_kind::vector) return dtype::f32;
+  const std::string name = gguf_name(t.name);
+  const io::gguf_tensor& tensor = file.at(name);
+  if (t.kind == tensor_kind::transposed) {
+    const auto number = number_type_of(tensor.type);
+    return number ? *number : neuron_type_of(tensor.type);
+  }
+  const dtype own = gguf_row_type(tensor);
+  if (t.kind == tensor_kind::matrix) return own;
+  const auto place = name.find("ffn_gate");
+  const std::string other = place != name.npos
+                                ? std::string(name).replace(place, 8, "ffn_up")
+                                : std::string(name).replace(name.find("ffn_up"), 6, "ffn_gate");
+  const dtype others = gguf_row_type(file.at(other));
+  if (own == others) return own;
+  return is_quantised(own) && is_quantised(others) ? dtype::wide_16m : dtype::f32;
+}
+
+/// Calls visit(description) for every tensor that a decoder of this shape has in a GGUF file.
+template <class Visitor>
+void visit_gguf_tensors(const llama_config& config, Visitor&& visit) {
+  visit(tensor_description{tensor_kind::matrix, "model.embed_tokens.weight", config.vocab_size,
+                           config.hidden_size});
+  for (index i = 0; i < config.layers; ++i)
+    visit_layer(config, layer_prefix("model.", i), [&](const tensor_description& t, auto) { visit(t); });
+  visit(tensor_description{tensor_kind::vector, "model.norm.weight", 1, config.hidden_size});
+  if (!config.tie_word_embeddings)
+    visit(tensor_description{tensor_kind::matrix, "lm_head.weight", config.vocab_size, config.hidden_size});
+}
+
+/// What is wrong with the tensors of `file` for a model of this shape, a line for each: those that are
+/// missing, of another shape or of a type that is not read, and those that nothing would read.
+inline std::vector<std::string> gguf_problems(const io::gguf_file& file, const llama_config& config) {
+  std::vector<std::string> problems;
+  std::set<std::string, std::less<>> known{std::string(gguf_rope_divisors)};
+  visit_gguf_tensors(config, [&](const tensor_description& t) {
+    try {
+      const io::gguf_tensor& tensor = file.at(*known.insert(gguf_name(t.name)).first);
+      const bool is_vector = t.kind == tensor_kind::vector;
+      check_gguf_shape(
+          tensor, is_vector ? std::vector<std::int64_t>{t.cols} : std::vector<std::int64_t>{t.rows, t.cols});
+      if (is_vector && !number_type_of(tensor.type))
+        fail(gguf_place(tensor), " is ", io::name_of(tensor.type), ", expected F32, F16 or BF16");
+      if (!number_type_of(tensor.type)) {
+        try {
+          static_cast<void>(row_type_of(tensor.type));
+        } catch (const error& refused) {
+          fail(gguf_place(tensor), ": ", refused.what());
+        }
+        require(t.kind != tensor_kind::transposed || t.rows % block_size == 0, gguf_place(tensor),
+                ": needs a multiple of ", block_size, " rows, not ", t.rows);
+      }
+    } catch (const error& problem) {
+      problems.emplace_back(problem.what());
+    }
+  });
+  for (const auto& [name, tensor] : file.tensors())
+    if (!known.contains(name)) problems.push_back(gguf_place(tensor) + " is none that such a model has here");
+  return problems;
+}
+
+}  // namespace corematching

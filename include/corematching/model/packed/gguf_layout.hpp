@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: Apache-2.0
+// How a packed file of a GGUF file is laid out.
+#pragma once
+
+#include <optional>
+
+#include "corematching/core/dtype.hpp"
+#include "corematching/io/gguf_file.hpp"
+#include "corematching/model/gguf/tensors.hpp"
+#include "corematching/model/packed/layout.hpp"
+
+namespace corematching {
+
+/// With weights of one type, or without one as gguf_type() says.
+inline packed_layout gguf_layout(const io::gguf_file& from, const llama_config& config,
+                                 std::optional<dtype> weights) {
+  if (weights) return {config, *weights};
+  return {config, [&from](const tensor_description& t) { return gguf_type(from, t); }};
+}
+
+}  // namespace corematching

@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: Apache-2.0
+// Products with weights that were moved from blocks of GGUF files, against binary64 products with the values
+// that the blocks hold: the only rounding beside binary32's is that of a few tokens to 16 bits.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstdint>
+#include <random>
+#include <vector>
+
+#include "corematching/model/gguf/moved_weights.hpp"
+#include "support/backend_data.hpp"
+#include "support/error_text.hpp"
+#include "support/random_blocks.hpp"
+#include "support/scalar_twin.hpp"
+#include "support/test_backend.hpp"
+
+namespace corematching {
+namespace {
+
+using namespace support;
+
+/// Rows or neurons of a blocks' matrix in our layout, and what they hold.
+struct moved_matrix {
+  weight<host_space> stored;
+  real_matrix values;
+
+  /// As rows [rows, cols], in the format of the type or as wide_16m.
+  static moved_matrix as_rows(const blocks_matrix& from, dtype type) {
+    moved_matrix made(type, from.rows, from.cols);
+    move_rows(from.view(), type, made.memory(), 1, [](index i) { return i; });
+    const std::vector<float> all = from.values();
+    made.values.values.assign(all.begin(), all.end());
+    return made;
+  }
+  /// As neurons [cols, rows].
+  static moved_matrix as_neurons(const blocks_matrix& from) {
+    moved_matrix made(neuron_type_of(from.type), from.cols, from.rows);
+    move_neurons(from.view(), made.memory(), 1);
+    const std::vector<float> all = from.values();
+    for (index j = 0; j < from.rows; ++j)
+      for (index n = 0; n < from.cols; ++n)
+        made.values(n, j) = double{all[static_cast<std::size_t>(j * from.cols + n)]};
+    return made;
+  }
+
+ private:
+  moved_matrix(dtype type, index rows, index cols)
+      : memory_(std::make_shared<std::vector<std::byte>>(stored_bytes(type, rows, cols))),
+        values(rows, cols) {
+    stored = {{memory_->data(), type, rows, cols,
+               static_cast<index>(bytes_of(type, static_cast<std::size_t>(cols)))},
+              memory_};
+  }
+  std::byte* memory() { return memory_->data(); }
+
+  std::shared_ptr<std::vector<std::byte>> memory_;
+};
+
+/// To what a few tokens are rounded; many are not.
+double rows_unit(index tokens) {
+  return tokens <= 4 && rounds_tokens_to_integers() ? 1.0 / 32767 : 0;
+}
+
+/// One of each format: with a minimum or none, in groups of 16 and of 32.
+std::vector<block_type> types_of_each_format() {
+  std::vector<block_type> types;
+  for (const block_type& of : block_types)
+    if (of.type == io::ggml_type::q4_1 || of.type == io::ggml_type::q6_k || of.type == io::ggml_type::q2_k ||
+        of.type == io::ggml_type::q8_0 || of.type == io::ggml_type::iq4_xs)
+      types.push_back(of);
+  return types;
+}
+
+class moved_operations : public testing::Test {
+ protected:
+  std::mt19937 random{11};
+};
+
+TEST_F(moved_operations, products_along_the_rows_are_those_of_the_blocks) {
+  for (const block_type& of : types_of_each_format())
+    for (const index tokens : {1, 3, 7, 40})
+      for (const index cols : {256, 768}) {
+        const blocks_matrix from(of, 70, cols, random);
+        for (const dtype type : {row_type_of(of.type), dtype::wide_16m}) {
+          if (type == dtype::q8_0) continue;  // held to the same elsewhere
+          SCOPED_TRACE(testing::Message() << io::name_of(of.type) << " as " << name_of(type) << ", " << tokens
+                                          << " tokens of " << cols);
+          const moved_matrix w = moved_matrix::as_rows(from, type);
+          const double magnitude = largest_magnitude(w.values);
+          const real_matrix x = random_matrix(tokens, cols, random), bias = random_matrix(1, 70, random);
+          const real_matrix expected = twin::matmul(x, w.values, bias);
+          for_each_configuration<test_backend>([&](test_backend& be) {
+            placed_matrix<test_backend> y(be, tokens, 70, placements[1]), placed_x(be, x, placements[2]);
+            auto placed_bias = placed_floats(be, bias);
+            const work_counters before = be.counters();
+            be.matmul(y.view(), placed_x.in(), w.stored.view, placed_bias.in());
+            EXPECT_EQ((be.counters() - before).weight_bytes, stored_bytes(w.stored.view));
+            expect_near(
+                y.values(), expected,
+                dot_error(cols, magnitude) + rounded_factor_error(cols, rows_unit(tokens), magnitude));
+          });
+        }
+      }
+}
+
+TEST_F(moved_operations, gated_neurons_are_those_of_the_blocks) {
+  for (const block_type& of : types_of_each_format()) {
+    const dtype type = row_type_of(of.type);
+    if (type == dtype::q8_0) continue;
+    const moved_matrix gate = moved_matrix::as_rows(blocks_matrix(of, 70, 256, random), type),
+                       up = moved_matrix::as_rows(blocks_matrix(of, 70, 256, random), type);
+    const double magnitude = std::max(largest_magnitude(gate.values), largest_magnitude(up.values));
+    for (const index tokens : {1, 7})
+      for (const twin::neurons& selection : selections(70)) {
+        SCOPED_TRACE(testing::Message() << io::name_of(of.type) << ", " << tokens);
+        const real_matrix x = random_matrix(tokens, 256, random, 0.1);
+        const real_matrix expected = twin::gated_up(x, gate.values, up.values, activation::silu, selection);
+        auto be = make_backend(2);
+        placed_matrix<test_backend> y(be, tokens, expected.cols), placed_x(be, x);
+        placed_neurons<test_backend> chosen(be, selection);
+        be.gated_up(y.view(), placed_x.in(), gate.stored.view, up.stored.view, activation::silu,
+                    chosen.view());
+        expect_near(y.values(), expected,
+                    gated_error(256, 0.1 * magnitude) +
+                        5 * rounded_factor_error(256, rows_unit(tokens), 0.1 * magnitude));
+      }
+  }
+}
+
+TEST_F(moved_operations, sums_of_neurons_are_those_of_the_blocks) {
+  for (const block_type& of : types_of_each_format())
+    for (const index tokens : {1, 3, 7})
+      for (const index cols : {32, 96}) {
+        const moved_matrix w = moved_matrix::as_neurons(blocks_matrix(of, cols, 512, random));
+        const double magnitude = largest_magnitude(w.values);
+        for (const twin::neurons& selection : selections(512)) {
+          SCOPED_TRACE(testing::Message() << io::name_of(of.type) << ", " << tokens << " x " << cols);
+          const real_matrix x = random_matrix(tokens, twin::count_of(selection, 512), random);
+          const real_matrix expected = twin::weighted_rows(x, w.values, selection);
+          for_each_configuration<test_backend>([&](test_backend& be) {
+            placed_matrix<test_backend> y(be, tokens, cols, placements[2]), placed_x(be, x, placements[1]);
+            placed_neurons<test_backend> chosen(be, selection);
+            be.weighted_rows(y.view(), placed_x.in(), w.stored.view, chosen.view());
+            expect_near(y.values(), expected, 2 * dot_error(x.cols, magnitude));
+          });
+        }
+      }
+}
+
+TEST_F(moved_operations, count_the_scales_of_blocks_of_which_a_neuron_is_read) {
+  const moved_matrix w = moved_matrix::as_neurons(blocks_matrix(block_types[4], 64, 128, random));  // q8_0
+  auto be = make_backend(1);
+  const std::vector<std::int32_t> chosen{3, 30, 31, 32, 127};  // of the first, second and last block of four
+  placed_matrix<test_backend> y(be, 1, 64), x(be, random_matrix(1, 5, random));
+  placed_neurons<test_backend> placed(be, chosen);
+  const work_counters before = be.counters();
+  be.weighted_rows(y.view(), x.in(), w.stored.view, placed.view());
+  const work_counters cost = be.counters() - before;
+  EXPECT_EQ(cost.weight_bytes, 5u * 64 + 3u * 64 * sizeof(float));
+  EXPECT_EQ(cost.flops, 2u * 5 * 64);
+}
+
+TEST_F(moved_operations, the_other_direction_is_slow_and_right) {
+  for (const block_type& of : types_of_each_format()) {
+    SCOPED_TRACE(io::name_of(of.type));
+    const blocks_matrix from(of, 32, 256, random);
+    const moved_matrix rows = moved_matrix::as_rows(from, dtype::wide_16m),
+                       neurons = moved_matrix::as_neurons(from);
+    const double magnitude = largest_magnitude(rows.values);
+    for (const index tokens : {1, 7}) {
+      auto be = make_backend(2);
+      const real_matrix x = random_matrix(tokens, 32, random);
+      placed_matrix<test_backend> sum(be, tokens, 256), product(be, tokens, 256), placed_x(be, x);
+      be.weighted_rows(sum.view(), placed_x.in(), rows.stored.view, {});
+      be.matmul(product.view(), placed_x.in(), neurons.stored.view, {});
+      expect_near(sum.values(), twin::weighted_rows(x, rows.values, {}), dot_error(32, magnitude));
+      expect_near(product.values(), twin::matmul(x, neurons.values), dot_error(32, magnitude));
+    }
+  }
+}
+
+TEST_F(moved_operations, rows_are_looked_up_and_converted_as_what_they_hold) {
+  for (const block_type& of : types_of_each_format()) {
+    SCOPED_TRACE(io::name_of(of.type));
+    const moved_matrix w = moved_matrix::as_rows(blocks_matrix(of, 70, 256, random), dtype::wide_16m);
+    auto be = make_backend(2);
+    placed_matrix<test_backend> y(be, 2, 256);
+    placed_vector<test_backend, std::int32_t> ids(be, {69, 1});
+    be.embed(y.view(), w.stored.view, ids.in());
+    const real_matrix found = y.values();
+    for (index j = 0; j < 256; ++j) {
+      ASSERT_EQ(found(0, j), w.values(69, j));
+      ASSERT_EQ(found(1, j), w.values(1, j));
+    }
+    EXPECT_EQ(loaded(be, be.convert_weight(w.stored.view, dtype::f32, false).view).values, w.values.values);
+    EXPECT_EQ(loaded(be, be.convert_weight(w.stored.view, dtype::f16, false).view).values,
+              rounded(w.values, dtype::f16).values);
+    expect_parts(error_text([&] { be.convert_weight(w.stored.view, dtype::wide_32m, false); }),
+                 "nothing is rounded to wide_32m");
+  }
+}
+
+}  // namespace
+}  // namespace corematching
