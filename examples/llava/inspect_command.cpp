@@ -17,11 +17,15 @@
 
 #include "corematching/chat/template_file.hpp"
 #include "corematching/cpu_linked.hpp"
-#include "corematching/io/gguf_metadata.hpp"
+#include "corematching/io/ggml_type.hpp"
+#include "corematching/io/gguf_file.hpp"
 #include "corematching/io/mapped_file.hpp"
 #include "corematching/model/config.hpp"
+#include "corematching/model/gguf/tensors.hpp"
 #include "corematching/model/llava/llava.hpp"
 #include "corematching/model/packed/file.hpp"
+#include "corematching/model/packed/gguf_layout.hpp"
+#include "corematching/model/packed/identity.hpp"
 #include "corematching/text/checkpoint_tokenizer.hpp"
 #include "corematching/text/sentencepiece_tokenizer.hpp"
 #include "llava/file_option.hpp"
@@ -140,15 +144,18 @@ class inspection {
     llama_config stored = config->text();
     stored.tie_word_embeddings = named.tied();
     for (const dtype type : weight_types)
-      describe_packed(default_packed_file(checkpoint_, type), stored, type, files);
+      describe_packed(
+          type, [&] { return packed_layout(stored, type); }, [&] { return checkpoint_identity(files); });
   }
 
-  void describe_packed(const fs::path& path, const llama_config& config, dtype type,
-                       const io::checkpoint& files) {
+  /// layout() and identity() are those of the model.
+  template <class Layout, class Identity>
+  void describe_packed(std::optional<dtype> type, Layout&& layout, Identity&& identity) {
     std::error_code ignored;
+    const fs::path path = default_packed_file(checkpoint_, type);
     if (!fs::exists(path, ignored)) return;
     try {
-      const packed_file file(path, config, type, checkpoint_identity(files));
+      const packed_file file(path, layout(), type, identity());
       row("packed file", text_of(path.filename().string(), ", ", gigabytes(file.layout().size())));
     } catch (const error& problem) {
       row("packed file", text_of("not used: ", problem.what()));
@@ -156,21 +163,43 @@ class inspection {
   }
 
   void read_gguf() {
-    const io::mapped_file file = io::mapped_file::open(checkpoint_);
-    const auto metadata = io::gguf_metadata::parse(file.bytes(), checkpoint_.string());
-    row("GGUF", text_of("version ", metadata.version(), ", ", metadata.tensors(), " tensors"));
+    const io::gguf_file file = io::gguf_file::open(checkpoint_);
+    const io::gguf_metadata& metadata = file.metadata();
+    row("GGUF", text_of("version ", metadata.version(), ", ", file.tensors().size(), " tensors"));
     if (metadata.has("general.architecture"))
       row("architecture", std::string(metadata.text("general.architecture")));
+    attempt([&] { read_gguf_weights(file); });
     attempt([&] {
-      const auto words = text::read_gguf_tokenizer(metadata);
-      row("tokenizer", text_of(words->name(), ", ", words->size(), " ids"));
+      const auto words = text::open_tokenizer(checkpoint_);
+      row("tokenizer", words ? text_of(words->name(), ", ", words->size(), " ids")
+                             : "none: prompts are given as --prompt-ids");
     });
-    if (metadata.has("tokenizer.chat_template"))
-      attempt([&] {
-        const auto chosen = chat::recognise(metadata.text("tokenizer.chat_template"), checkpoint_.string());
-        row("chat format", std::string(chosen.format->name));
-      });
-    fail(checkpoint_.string(), ": weights are read from safetensors, not from GGUF");
+    attempt([&] {
+      const auto found = chat::template_in_gguf(checkpoint_);
+      const chat::chosen_format chosen = chat::choose_format(checkpoint_, false);
+      row("chat format", text_of(chosen.format->name, found ? "" : " (the file has no template)"));
+    });
+  }
+
+  void read_gguf_weights(const io::gguf_file& file) {
+    std::map<std::string, std::size_t> types;
+    for (const auto& [name, tensor] : file.tensors()) ++types[std::string(io::name_of(tensor.type))];
+    std::string list;
+    for (const auto& [type, count] : types) list += text_of(list.empty() ? "" : ", ", count, " in ", type);
+    row("weights", text_of(list, ", ", gigabytes(file.total_bytes())));
+    const llama_config config = read_gguf_config(file);
+    describe({config, {}});
+    const auto problems = gguf_problems(file, config);
+    problems_.insert(problems_.end(), problems.begin(), problems.end());
+    if (!problems.empty()) return;
+    row("computed with", text_of(gigabytes(gguf_layout(file, config, std::nullopt).size()),
+                                 " of quants and scales, the same numbers"));
+    describe_packed(
+        std::nullopt, [&] { return gguf_layout(file, config, std::nullopt); },
+        [&] { return gguf_identity(file); });
+    for (const dtype type : weight_types)
+      describe_packed(
+          type, [&] { return gguf_layout(file, config, type); }, [&] { return gguf_identity(file); });
   }
 
   fs::path checkpoint_;

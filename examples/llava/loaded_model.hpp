@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A checkpoint directory in a backend's memory: a LLaVA, or a text model alone.
+// A checkpoint directory in a backend's memory: a LLaVA, or a text model alone; or a text model of a GGUF
+// file.
 #pragma once
 
 #include <cstdint>
@@ -7,23 +8,35 @@
 #include <functional>
 #include <optional>
 #include <string>
+#include <system_error>
+#include <thread>
 #include <type_traits>
 #include <utility>
 
+#include "corematching/io/gguf_file.hpp"
 #include "corematching/io/safetensors.hpp"
 #include "corematching/model/config.hpp"
+#include "corematching/model/gguf/reader.hpp"
 #include "corematching/model/llama/streamed_layers.hpp"
 #include "corematching/model/llava/llava.hpp"
 #include "corematching/model/packed/file.hpp"
+#include "corematching/model/packed/gguf_layout.hpp"
+#include "corematching/model/packed/identity.hpp"
 #include "corematching/model/packed/reader.hpp"
 #include "llava/console.hpp"
 #include "llava/options.hpp"
 
 namespace corematching::driver {
 
-/// The packed file of a model that is looked for without being named.
-inline std::filesystem::path default_packed_file(const std::filesystem::path& model, dtype weights) {
-  return model / (std::string("corematching-") + name_of(weights) + ".packed");
+/// The packed file of a model that is looked for without being named: in its directory, or beside a GGUF
+/// file, of which weights may also be packed as they are stored.
+inline std::filesystem::path default_packed_file(const std::filesystem::path& model,
+                                                 std::optional<dtype> weights) {
+  std::error_code ignored;
+  if (!std::filesystem::is_regular_file(model, ignored))
+    return model / (std::string("corematching-") + packed_weights_name(weights) + ".packed");
+  const std::string type = weights ? std::string("-") + name_of(*weights) : std::string();
+  return model.string() + type + ".packed";
 }
 
 template <backend B>
@@ -32,21 +45,56 @@ class loaded_model {
   using progress = std::function<void(std::uint64_t done, std::uint64_t total)>;
   using notice = std::function<void(const std::string&)>;
 
-  /// `config` is that of the directory. `say` hears of packed files.
-  loaded_model(B& be, const std::filesystem::path& directory, model_config config, weight_options weights,
+  /// `config` is that of the directory or file. `say` hears of packed files.
+  loaded_model(B& be, const std::filesystem::path& model, model_config config, const weight_options& weights,
                const progress& report, const notice& say)
       : config_(std::move(config)) {
+    std::error_code ignored;
+    if (std::filesystem::is_regular_file(model, ignored))
+      read_gguf(be, model, weights, report, say);
+    else
+      read_directory(be, model, weights, report, say);
+  }
+
+  const model_config& config() const { return config_; }
+  /// Null for a text model.
+  const llava<B>* multimodal() const { return llava_ ? &*llava_ : nullptr; }
+  const llama<B>& language() const { return llava_ ? llava_->language() : *text_; }
+
+ private:
+  void read_gguf(B& be, const std::filesystem::path& path, weight_options weights, const progress& report,
+                 const notice& say) {
+    const auto file = io::gguf_file::open(path);
+    const auto packed = find_packed(
+        path, [&](std::optional<dtype> type) { return gguf_layout(file, config_.text(), type); },
+        [&] { return gguf_identity(file); }, weights, say);
+    check_memory_limit(packed, weights);
+    if (packed) {
+      text_.emplace(from_packed(be, *packed, weights.memory_limit));
+      return;
+    }
+    gguf_reader<B> reader(
+        be, file, config_.text(), threads_of(be),
+        [&](std::uint64_t done) { report(done, file.total_bytes()); }, weights.type);
+    text_.emplace(be, config_.text(), reader);
+  }
+
+  void read_directory(B& be, const std::filesystem::path& directory, weight_options weights,
+                      const progress& report, const notice& say) {
     const auto files = io::checkpoint::open(directory);
     const word_embeddings named = stored_word_embeddings(config_.text(), files);
     config_.text().tie_word_embeddings = named.tied();  // packed files are laid out by it
     if (!named.notice.empty()) say(named.notice);
-    const auto packed = find_packed(directory, files, weights, say);
+    const auto packed = find_packed(
+        directory,
+        [&](std::optional<dtype> type) {
+          require(type.has_value(), weights.packed.string(), ": is a packed file of a GGUF file");
+          return packed_layout(config_.text(), *type);
+        },
+        [&] { return checkpoint_identity(files); }, weights, say);
+    check_memory_limit(packed, weights);
     weight_reader<B> reader(
         be, files, [&](std::uint64_t done) { report(done, files.total_bytes()); }, weights.type);
-    require(
-        packed || !weights.memory_limit,
-        "--memory-limit: needs a packed file of the weights: make one with llava pack, and ask for it with "
-        "--weights or --packed");
     llama<B> language =
         packed ? from_packed(be, *packed, weights.memory_limit) : llama<B>(be, config_.text(), reader);
     if (config_.llava() != nullptr) {
@@ -56,25 +104,35 @@ class loaded_model {
     }
   }
 
-  const model_config& config() const { return config_; }
-  /// Null for a text model.
-  const llava<B>* multimodal() const { return llava_ ? &*llava_ : nullptr; }
-  const llama<B>& language() const { return llava_ ? llava_->language() : *text_; }
+  static int threads_of(B& be) {
+    const int threads = be.describe().threads;
+    return threads > 0 ? threads : static_cast<int>(std::thread::hardware_concurrency());
+  }
 
- private:
-  /// The file that is named, which must fit; otherwise the model's own, if it fits.
-  std::optional<packed_file> find_packed(const std::filesystem::path& directory, const io::checkpoint& files,
-                                         weight_options& weights, const notice& say) const {
+  static void check_memory_limit(const std::optional<packed_file>& packed, const weight_options& weights) {
+    require(
+        packed || !weights.memory_limit,
+        "--memory-limit: needs a packed file of the weights: make one with llava pack, and ask for it with "
+        "--weights or --packed");
+    require(!weights.memory_limit || weights.type, "--memory-limit: needs weights of one type, which ",
+            packed ? packed->path().string() : "", " has not: pack them with --weights");
+  }
+
+  /// The file that is named, which must fit; otherwise the model's own, if it fits. layout(type) and
+  /// identity() are those of the model; of a directory weights are not packed without a type.
+  template <class Layout, class Identity>
+  std::optional<packed_file> find_packed(const std::filesystem::path& model, const Layout& layout,
+                                         const Identity& identity, weight_options& weights,
+                                         const notice& say) const {
+    std::error_code ignored;
     if (!weights.packed.empty()) {
       if (!weights.type) weights.type = packed_weights(weights.packed);
-      return packed_file(weights.packed, config_.text(), *weights.type, checkpoint_identity(files));
+      return packed_file(weights.packed, layout(weights.type), weights.type, identity());
     }
-    if (!weights.type) return std::nullopt;
-    const auto path = default_packed_file(directory, *weights.type);
-    std::error_code ignored;
+    const auto path = default_packed_file(model, weights.type);
     if (!std::filesystem::exists(path, ignored)) return std::nullopt;
     try {
-      packed_file found(path, config_.text(), *weights.type, checkpoint_identity(files));
+      packed_file found(path, layout(weights.type), weights.type, identity());
       say(std::string("using ").append(path.string()));
       return found;
     } catch (const error& problem) {

@@ -14,7 +14,8 @@
 namespace corematching::driver {
 
 void add_model(CLI::App& app, options& o) {
-  add_file(app, "--model", o.model, "directory of the checkpoint, as Hugging Face lays it out")
+  add_file(app, "--model", o.model,
+           "directory of the checkpoint, as Hugging Face lays it out, or a GGUF file")
       ->required()
       ->type_name("DIR");
 }

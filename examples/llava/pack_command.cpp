@@ -9,6 +9,7 @@
 #include <system_error>
 
 #include "corematching/cpu_linked.hpp"
+#include "corematching/io/gguf_file.hpp"
 #include "corematching/model/config.hpp"
 #include "corematching/model/packed/checksums.hpp"
 #include "corematching/model/packed/file.hpp"
@@ -23,7 +24,7 @@ namespace {
 
 struct pack_options {
   std::filesystem::path model;
-  std::string weights;
+  std::string weights;           // empty: as a GGUF file stores them
   std::filesystem::path output;  // empty: the file that a run looks for
   std::filesystem::path verify;  // a file to check; nothing is packed then
   int threads = 0;
@@ -33,9 +34,13 @@ pack_options parse(int argc, const char* const* argv) {
   pack_options o;
   CLI::App app("Converts the weights of a language model once, so that loading them is a memory map.",
                "llava pack");
-  auto* model = add_file(app, "--model", o.model, "directory of the checkpoint")->type_name("DIR");
-  auto* type = app.add_option("--weights", o.weights, "type of the weights")->type_name(weights_types());
-  add_file(app, "--output", o.output, "file to write (default: DIR/corematching-T.packed)")
+  auto* model =
+      add_file(app, "--model", o.model, "directory of the checkpoint, or a GGUF file")->type_name("DIR");
+  auto* type = app.add_option("--weights", o.weights,
+                              "type of the weights (of a GGUF file by default as they are stored)")
+                   ->type_name(weights_types());
+  add_file(app, "--output", o.output,
+           "file to write (default: DIR/corematching-T.packed, FILE.gguf.packed or FILE.gguf-T.packed)")
       ->type_name("FILE");
   app.add_option("--threads", o.threads, "threads to work on (0: as many as may run at once)")
       ->check(CLI::Range(0, 1024));
@@ -47,8 +52,10 @@ pack_options parse(int argc, const char* const* argv) {
       ->excludes("--output");
   try {
     app.parse(argc, argv);
-    for (const CLI::Option* needed : {model, type})
-      if (o.verify.empty() && needed->empty()) throw CLI::RequiredError(needed->get_name());
+    std::error_code ignored;
+    const bool has_types = std::filesystem::is_regular_file(o.model, ignored);
+    if (o.verify.empty() && model->empty()) throw CLI::RequiredError(model->get_name());
+    if (o.verify.empty() && type->empty() && !has_types) throw CLI::RequiredError(type->get_name());
   } catch (const CLI::ParseError& problem) {
     throw usage_exit{app.exit(problem)};
   }
@@ -76,15 +83,24 @@ void run_pack(int argc, const char* const* argv, console& terminal) {
     });
     return terminal.notice(o.verify.string() + " is whole");
   }
-  const dtype weights = weights_type(o.weights);
+  const auto weights = o.weights.empty() ? std::nullopt : std::optional<dtype>(weights_type(o.weights));
   const auto path = o.output.empty() ? default_packed_file(o.model, weights) : o.output;
   require_replaceable(path);
   const model_config config = read_model_config(o.model);
-  const auto files = io::checkpoint::open(o.model);
-  const auto total = static_cast<double>(files.total_bytes());
   auto be = cpu::make_linked_backend(o.threads);
-  pack(be, config.text(), files, weights, path,
-       [&](std::uint64_t done) { terminal.progress("packing", static_cast<double>(done), total); });
+  const auto progress_of = [&](std::uint64_t total) {
+    return [&terminal, total](std::uint64_t done) {
+      terminal.progress("packing", static_cast<double>(done), static_cast<double>(total));
+    };
+  };
+  std::error_code ignored;
+  if (std::filesystem::is_regular_file(o.model, ignored)) {
+    const auto file = io::gguf_file::open(o.model);
+    pack(be, config.text(), file, weights, path, be.describe().threads, progress_of(file.total_bytes()));
+  } else {
+    const auto files = io::checkpoint::open(o.model);
+    pack(be, config.text(), files, weights.value(), path, progress_of(files.total_bytes()));
+  }
   terminal.notice(std::string("wrote ").append(path.string()));
 }
 

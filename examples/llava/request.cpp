@@ -102,9 +102,6 @@ multimodal_prompt rendered(const options& o, const request& r, const std::vector
 }  // namespace
 
 request read_model_files(const options& o) {
-  std::error_code ignored;
-  require(!std::filesystem::is_regular_file(o.model, ignored), o.model.string(),
-          ": is a file; a model is a directory (llava inspect says what a file is)");
   request r{read_model_config(o.model), nullptr, nullptr, {}, {}};
   if (is_sparse(o)) {
     const llama_config& text = r.config.text();
@@ -124,9 +121,10 @@ const chat::chat_format& chosen_format(const options& o, const model_config& con
 
 request read_request(const options& o, const notice& say) {
   request r = read_model_files(o);
-  require(r.words || !o.prompt_ids.empty(), o.model.string(),
-          ": has neither tokenizer.json nor tokenizer.model; without a tokenizer give the prompt with "
-          "--prompt-ids");
+  require(
+      r.words || !o.prompt_ids.empty(), o.model.string(),
+      ": has neither tokenizer.json nor tokenizer.model, nor a GGUF file's tokenizer; without one give the "
+      "prompt with --prompt-ids");
   require(o.image.empty() || r.config.llava() != nullptr, o.model.string(),
           ": a text model cannot look at a picture (--image)");
   if (o.prompt_ids.empty() && o.raw_prompt.empty()) r.format = &chosen_format(o, r.config, say);

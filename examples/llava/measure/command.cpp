@@ -11,8 +11,8 @@
 #include "corematching/core/error.hpp"
 #include "corematching/io/json.hpp"
 #include "corematching/io/output_file.hpp"
-#include "corematching/io/safetensors.hpp"
 #include "corematching/model/packed/file.hpp"
+#include "corematching/model/packed/identity.hpp"
 #include "llava/measure/content_checksum.hpp"
 #include "llava/measure/items.hpp"
 #include "llava/measure/options.hpp"
@@ -62,7 +62,7 @@ io::json identity_of(const measure_options& o, const measurement_plan& plan, con
   const auto type =
       o.base.weights.packed.empty() ? o.base.weights.type : packed_weights(o.base.weights.packed);
   io::json identity{{"measured", o.text.empty() ? "questions" : "text"},
-                    {"model", checkpoint_identity(io::checkpoint::open(o.base.model))},
+                    {"model", model_identity(o.base.model)},
                     {"weights", type ? name_of(*type) : "as stored"},
                     {"kv_cache", o.base.cache_type ? name_of(*o.base.cache_type) : "as fits the weights"},
                     {"configurations", compared},

@@ -11,10 +11,12 @@
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <system_error>
 
 #include "corematching/chat/recognise.hpp"
 #include "corematching/core/error.hpp"
+#include "corematching/io/gguf_file.hpp"
 #include "corematching/io/json.hpp"
 #include "corematching/io/mapped_file.hpp"
 
@@ -66,11 +68,21 @@ inline std::optional<chat_template> template_as_file(const std::filesystem::path
 
 }  // namespace detail
 
-/// The chat template of the checkpoint in `directory`, if it has one. `has_processor`: whether the model
-/// reads pictures too. Throws where a file cannot be read, is not what its name says, or has named templates
-/// and no default among them.
+/// The chat template inside a GGUF file, if it has one.
+inline std::optional<chat_template> template_in_gguf(const std::filesystem::path& path) {
+  constexpr std::string_view key = "tokenizer.chat_template";
+  const io::gguf_file file = io::gguf_file::open(path);
+  if (!file.metadata().has(key)) return std::nullopt;
+  return chat_template{std::string(file.metadata().text(key)), path.string()};
+}
+
+/// The chat template of the checkpoint in `directory`, or of a GGUF file of that name, if it has one.
+/// `has_processor`: whether the model reads pictures too. Throws where a file cannot be read, is not what its
+/// name says, or has named templates and no default among them.
 inline std::optional<chat_template> find_template(const std::filesystem::path& directory,
                                                   bool has_processor) {
+  std::error_code ignored;
+  if (std::filesystem::is_regular_file(directory, ignored)) return template_in_gguf(directory);
   if (has_processor) {
     for (const char* name : {"processor_config.json", "chat_template.json"})
       if (auto found = detail::template_in_json(directory / name)) return found;

@@ -12,7 +12,7 @@
 #include <system_error>
 
 #include "corematching/core/error.hpp"
-#include "corematching/io/gguf_metadata.hpp"
+#include "corematching/io/gguf_file.hpp"
 #include "corematching/io/json.hpp"
 #include "corematching/io/mapped_file.hpp"
 #include "corematching/text/gguf_tokenizer.hpp"
@@ -50,14 +50,14 @@ inline std::unique_ptr<tokenizer> open_tokenizer_json(const std::filesystem::pat
 
 }  // namespace detail
 
-/// The tokenizer of a directory in Hugging Face's layout, or of a GGUF file; null where a directory has none.
+/// The tokenizer of a directory in Hugging Face's layout, or of a GGUF file; null where there is none.
 /// Throws `error` naming the file that cannot be read, also a tokenizer.model where `open_model` is null.
 inline std::unique_ptr<tokenizer> open_tokenizer(const std::filesystem::path& checkpoint,
                                                  tokenizer_model_opener open_model = nullptr) {
   std::error_code ignored;
   if (std::filesystem::is_regular_file(checkpoint, ignored)) {
-    const io::mapped_file file = io::mapped_file::open(checkpoint);
-    return read_gguf_tokenizer(io::gguf_metadata::parse(file.bytes(), checkpoint.string()));
+    const io::gguf_file file = io::gguf_file::open(checkpoint);
+    return file.metadata().has("tokenizer.ggml.model") ? read_gguf_tokenizer(file.metadata()) : nullptr;
   }
   if (std::filesystem::exists(checkpoint / "tokenizer.json", ignored))
     return detail::open_tokenizer_json(checkpoint);

@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+// GGUF files in the driver, as its users meet them.
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "support/driver_program.hpp"
+#include "support/temporary_directory.hpp"
+#include "support/tiny_gguf.hpp"
+
+namespace corematching {
+namespace {
+
+using namespace test::driver;
+
+/// A file without a tokenizer, in types that are moved.
+class gguf_model_file : public testing::Test {
+ protected:
+  static std::string bytes(const char* architecture) {
+    return support::tiny_gguf(architecture, support::gguf_config(),
+                              {{"ffn_down", io::ggml_type::q6_k},
+                               {"ffn_gate", io::ggml_type::q4_k},
+                               {"ffn_up", io::ggml_type::q4_k},
+                               {"token_embd", io::ggml_type::q8_0},
+                               {"output.", io::ggml_type::q5_k}})
+        .file.bytes();
+  }
+  test::program_result answered(std::vector<std::string> more = {}) const {
+    more.insert(more.begin(), {"--model", path.string(), "--prompt-ids", "3,1,60,7,12,9"});
+    return llava(std::move(more), "8");
+  }
+
+  support::temporary_directory directory;
+  std::filesystem::path path = directory.write("m.gguf", bytes("llama"));
+};
+
+TEST_F(gguf_model_file, answers_and_answers_alike_when_it_is_packed) {
+  const auto from_file = answered();
+  EXPECT_EQ(from_file.exit_code, 0) << from_file.err;
+  EXPECT_FALSE(from_file.out.empty());
+  const auto packing = test::run_program(COREMATCHING_LLAVA, {"pack", "--model", path.string()});
+  EXPECT_EQ(packing.exit_code, 0) << packing.err;
+  const auto packed = answered();
+  EXPECT_EQ(packed.out, from_file.out);
+  EXPECT_NE(packed.err.find("using " + path.string() + ".packed"), std::string::npos) << packed.err;
+  const auto inspected = test::run_program(COREMATCHING_LLAVA, {"inspect", path.string()});
+  EXPECT_EQ(inspected.exit_code, 0) << inspected.out;
+  for (const char* part : {"version 3, ", "llama", " in Q4_K", "2 layers of 512 neurons", "m.gguf.packed",
+                           "none: prompts are given as --prompt-ids", "runs              yes\n"})
+    EXPECT_NE(inspected.out.find(part), std::string::npos) << part << "\nin: " << inspected.out;
+  expect_refused(answered({"--memory-limit", "1M"}), {"--memory-limit: needs weights of one type"});
+  directory.write("m.gguf", bytes("qwen2"));
+  EXPECT_NE(answered().err.find("not used: "), std::string::npos);
+}
+
+TEST_F(gguf_model_file, is_converted_where_a_type_is_asked_for) {
+  const auto answer = answered({"--weights", "f32"});
+  EXPECT_EQ(answer.exit_code, 0) << answer.err;
+  const auto packing =
+      test::run_program(COREMATCHING_LLAVA, {"pack", "--model", path.string(), "--weights", "f32"});
+  EXPECT_EQ(packing.exit_code, 0) << packing.err;
+  const auto packed = answered({"--weights", "f32", "--memory-limit", "1G"});
+  EXPECT_EQ(packed.out, answer.out) << packed.err;
+}
+
+TEST_F(gguf_model_file, is_refused_in_one_line) {
+  const auto other = directory.write("g.gguf", bytes("gemma3"));
+  expect_refused(llava({"--model", other.string(), "--prompt-ids", "1"}),
+                 {other.string() + ": the architecture \"gemma3\" is not supported; llama and qwen2 are"});
+  expect_refused(llava({"--model", path.string(), "--prompt", "hello"}), {"--prompt-ids"});
+  expect_refused(answered({"--image", picture_path().string()}), {"a text model cannot look at a picture"});
+  std::filesystem::resize_file(path, std::filesystem::file_size(path) / 2);
+  expect_refused(answered(), {path.string(), "truncated"});
+}
+
+}  // namespace
+}  // namespace corematching
