@@ -77,7 +77,7 @@ class llava_calibrate : public testing::Test {
   test::program_result answer(arguments more) const {
     more.insert(more.begin(), {"--model", model.path().string(), "--image", picture_path().string(),
                                "--prompt", "Is there a star?", "--json"});
-    return llava(more);
+    return run_llava(more);
   }
   io::json content() const { return io::parse_json(io::mapped_file::open(file).bytes(), file.string()); }
 };

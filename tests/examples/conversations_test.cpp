@@ -47,7 +47,7 @@ test::program_result answer_to(const io::json& messages, const std::vector<std::
   const auto file = directory.write("messages.json", messages.dump());
   std::vector<std::string> command{"--model", demo().string(), "--messages", file.string()};
   command.insert(command.end(), more.begin(), more.end());
-  return llava(command, "64");
+  return run_llava(command, "64");
 }
 
 io::json shown(const std::string& question) {
@@ -112,7 +112,7 @@ TEST(llava_conversations, are_the_dense_ones_where_no_policy_leaves_a_neuron_out
 
 TEST(llava_conversations, are_typed_on_a_terminal) {
   const auto asked =
-      llava({"--model", demo().string(), "--image", picture_path().string(), "--prompt", first}, "256");
+      run_llava({"--model", demo().string(), "--image", picture_path().string(), "--prompt", first}, "256");
   const std::string answer = asked.out.substr(0, asked.out.find('\n'));
   ASSERT_FALSE(answer.empty()) << asked.err;
   test::terminal_session session(support::llava_program(),
@@ -168,7 +168,7 @@ TEST(llava_conversations, outlive_a_question_that_cannot_be_asked) {
 TEST(llava_conversations, begin_with_the_prompt_where_there_is_one) {
   const auto result = chat("", {"--prompt", first});
   const auto asked =
-      llava({"--model", demo().string(), "--image", picture_path().string(), "--prompt", first}, "256");
+      run_llava({"--model", demo().string(), "--image", picture_path().string(), "--prompt", first}, "256");
   EXPECT_EQ(result.out, asked.out);
 }
 
@@ -182,9 +182,9 @@ TEST(llava_conversations, are_refused_where_a_message_cannot_be_answered) {
   refuses({{{"role", "user"}, {"content", {{{"type", "image"}}}}}}, {"messages.json", "--image gives none"});
   refuses({{{"role", "user"}, {"content", {{{"type", "image"}, {"path", "none.png"}}}}}}, {"none.png"});
   expect_refused(
-      llava({"--model", demo().string(), "--image", picture_path().string(), "--messages", "x.json"}),
+      run_llava({"--model", demo().string(), "--image", picture_path().string(), "--messages", "x.json"}),
       {"x.json"});
-  expect_refused(llava({"--model", demo().string(), "--chat-template", "parrot", "--prompt", "Hi"}),
+  expect_refused(run_llava({"--model", demo().string(), "--chat-template", "parrot", "--prompt", "Hi"}),
                  {"parrot", "vicuna"});
 }
 
@@ -239,7 +239,7 @@ TEST(llava_conversations, fail_where_questions_cannot_be_read) {
 }
 
 TEST(llava_conversations, may_have_empty_answers) {
-  const auto result = llava(
+  const auto result = run_llava(
       {"--model", demo().string(), "--image", picture_path().string(), "--prompt", second, "--stop", "The"});
   EXPECT_EQ(result.exit_code, 0) << result.err;
   EXPECT_EQ(result.out, "\n");
@@ -250,7 +250,7 @@ TEST(llava_conversations, end_at_stop_strings) {
     std::vector<std::string> command{"--model",  demo().string(), "--image", picture_path().string(),
                                      "--prompt", second,          "--json"};
     for (const std::string& stop : stops) command.insert(command.end(), {"--stop", stop});
-    return io::json::parse(llava(command, "64").out);
+    return io::json::parse(run_llava(command, "64").out);
   };
   const auto whole = ask_with({}).at("answer").get<std::string>();
   const auto place = whole.find(" at the");

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "support/driver_program.hpp"
+#include "support/paths.hpp"
 #include "support/temporary_directory.hpp"
 #include "support/tiny_gguf.hpp"
 
@@ -29,7 +30,7 @@ class gguf_model_file : public testing::Test {
   }
   test::program_result answered(std::vector<std::string> more = {}) const {
     more.insert(more.begin(), {"--model", path.string(), "--prompt-ids", "3,1,60,7,12,9"});
-    return llava(std::move(more), "8");
+    return run_llava(std::move(more), "8");
   }
 
   support::temporary_directory directory;
@@ -40,12 +41,12 @@ TEST_F(gguf_model_file, answers_and_answers_alike_when_it_is_packed) {
   const auto from_file = answered();
   EXPECT_EQ(from_file.exit_code, 0) << from_file.err;
   EXPECT_FALSE(from_file.out.empty());
-  const auto packing = test::run_program(COREMATCHING_LLAVA, {"pack", "--model", path.string()});
+  const auto packing = test::run_program(support::llava_program(), {"pack", "--model", path.string()});
   EXPECT_EQ(packing.exit_code, 0) << packing.err;
   const auto packed = answered();
   EXPECT_EQ(packed.out, from_file.out);
   EXPECT_NE(packed.err.find("using " + path.string() + ".packed"), std::string::npos) << packed.err;
-  const auto inspected = test::run_program(COREMATCHING_LLAVA, {"inspect", path.string()});
+  const auto inspected = test::run_program(support::llava_program(), {"inspect", path.string()});
   EXPECT_EQ(inspected.exit_code, 0) << inspected.out;
   for (const char* part : {"version 3, ", "llama", " in Q4_K", "2 layers of 512 neurons", "m.gguf.packed",
                            "none: prompts are given as --prompt-ids", "runs              yes\n"})
@@ -59,7 +60,7 @@ TEST_F(gguf_model_file, is_converted_where_a_type_is_asked_for) {
   const auto answer = answered({"--weights", "f32"});
   EXPECT_EQ(answer.exit_code, 0) << answer.err;
   const auto packing =
-      test::run_program(COREMATCHING_LLAVA, {"pack", "--model", path.string(), "--weights", "f32"});
+      test::run_program(support::llava_program(), {"pack", "--model", path.string(), "--weights", "f32"});
   EXPECT_EQ(packing.exit_code, 0) << packing.err;
   const auto packed = answered({"--weights", "f32", "--memory-limit", "1G"});
   EXPECT_EQ(packed.out, answer.out) << packed.err;
@@ -67,9 +68,9 @@ TEST_F(gguf_model_file, is_converted_where_a_type_is_asked_for) {
 
 TEST_F(gguf_model_file, is_refused_in_one_line) {
   const auto other = directory.write("g.gguf", bytes("gemma3"));
-  expect_refused(llava({"--model", other.string(), "--prompt-ids", "1"}),
+  expect_refused(run_llava({"--model", other.string(), "--prompt-ids", "1"}),
                  {other.string() + ": the architecture \"gemma3\" is not supported; llama and qwen2 are"});
-  expect_refused(llava({"--model", path.string(), "--prompt", "hello"}), {"--prompt-ids"});
+  expect_refused(run_llava({"--model", path.string(), "--prompt", "hello"}), {"--prompt-ids"});
   expect_refused(answered({"--image", picture_path().string()}), {"a text model cannot look at a picture"});
   std::filesystem::resize_file(path, std::filesystem::file_size(path) / 2);
   expect_refused(answered(), {path.string(), "truncated"});

@@ -31,7 +31,7 @@ TEST(llava, answers_a_prompt_where_there_is_tokenizer_json_alone) {
   fs::remove(model.path() / "tokenizer.model");
   fs::copy(demo() / "tokenizer.json", model.path() / "tokenizer.json");
   const auto asked = [&](const fs::path& from, const std::string& option, const std::string& text) {
-    return llava(
+    return run_llava(
         {"--model", from.string(), "--image", (demo() / "pictures" / "scene_1.png").string(), option, text},
         "8");
   };
@@ -73,7 +73,7 @@ TEST(llava, describes_the_demo_models_pictures_as_they_are) {
       if (asked != "Describe the image.") continue;
       const fs::path file = demo() / "pictures" / shown.at("file").get<std::string>();
       const auto result =
-          llava({"--model", demo().string(), "--image", file.string(), "--prompt", asked}, "64");
+          run_llava({"--model", demo().string(), "--image", file.string(), "--prompt", asked}, "64");
       EXPECT_EQ(result.out, question.at("answer").get<std::string>() + "\n") << result.err;
     }
 }
@@ -87,7 +87,7 @@ TEST(llava, takes_image_tokens_that_are_expanded_already) {
   const auto asked = [&](const std::string& prompt) {
     auto command = common;
     command.push_back(prompt);
-    return llava(command);
+    return run_llava(command);
   };
   const auto result = asked(expanded);
   EXPECT_EQ(result.exit_code, 0) << result.err;
@@ -163,7 +163,7 @@ TEST(llava, reads_text_models) {
   for (const char* name : {"tiny_llama", "tiny_mistral", "tiny_qwen2", "tiny_window"}) {
     for (const char* sparsity : {"none", "both"}) {
       const auto result =
-          llava({"--model", data(name).string(), "--prompt-ids", text_ids, "--sparsity", sparsity});
+          run_llava({"--model", data(name).string(), "--prompt-ids", text_ids, "--sparsity", sparsity});
       EXPECT_EQ(result.exit_code, 0) << name << ": " << result.err;
     }
   }

@@ -39,7 +39,7 @@ TEST(llava, says_that_the_context_and_not_the_model_ended_the_answer) {
   model.replace_in_config("\"max_position_embeddings\": ", "\"max_position_embeddings\": 9, \"unread\": ");
   const auto asked = [&](const std::string& tokens, std::vector<std::string> more) {
     more.insert(more.begin(), {"--model", model.path().string(), "--prompt-ids", text_ids});
-    return llava(more, tokens);
+    return run_llava(more, tokens);
   };
   const auto text = asked("64", {});
   EXPECT_EQ(text.exit_code, 0) << text.err;

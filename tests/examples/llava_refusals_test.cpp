@@ -159,7 +159,7 @@ TEST(llava, refuses_prompts_before_it_reads_weights) {
   const auto expect = [&](std::vector<std::string> command, const std::vector<std::string>& prompt,
                           const std::vector<std::string>& parts) {
     command.insert(command.end(), prompt.begin(), prompt.end());
-    expect_refused(llava(command), parts);
+    expect_refused(run_llava(command), parts);
   };
   const std::vector<std::string> unseen{seen.begin(), seen.begin() + 2};
   expect(seen, {"--prompt", "Why?"}, {"holds neither model.safetensors"});
@@ -176,17 +176,19 @@ TEST(llava, refuses_prompts_before_it_reads_weights) {
 
 TEST(llava, refuses_prompts_that_cannot_be_run) {
   const std::string model = data("tiny_mha").string(), image = picture_path().string();
-  expect_refused(llava({"--model", model, "--image", image}), {"prompt"});
-  expect_refused(llava({"--model", model, "--image", image, "--prompt", ""}), {"prompt"});
-  expect_refused(llava({"--model", model, "--image", image, "--prompt", "Why?"}), {"tokenizer.model"});
-  expect_refused(llava({"--model", model, "--image", image, "--prompt-ids", "1,2"}), {"0 images"});
-  expect_refused(llava({"--model", model, "--image", image, "--prompt-ids", "1,250,250,2"}), {"2 images"});
-  expect_refused(llava({"--model", model, "--prompt-ids", ids}), {"1 images"});
-  expect_refused(llava({"--model", model, "--prompt-ids", "1,99999"}), {"99999", "vocabulary"});
-  expect_refused(llava({"--model", model, "--prompt-ids", "1,x"}), {"x"});
-  expect_refused(llava({"--model", model, "--image", image, "--prompt-ids", "1,250", "--sparsity", "both"}),
-                 {"image token"});
-  expect_refused(llava({"--model", data("tiny_llama").string(), "--image", image, "--prompt-ids", "1,2"}),
+  expect_refused(run_llava({"--model", model, "--image", image}), {"prompt"});
+  expect_refused(run_llava({"--model", model, "--image", image, "--prompt", ""}), {"prompt"});
+  expect_refused(run_llava({"--model", model, "--image", image, "--prompt", "Why?"}), {"tokenizer.model"});
+  expect_refused(run_llava({"--model", model, "--image", image, "--prompt-ids", "1,2"}), {"0 images"});
+  expect_refused(run_llava({"--model", model, "--image", image, "--prompt-ids", "1,250,250,2"}),
+                 {"2 images"});
+  expect_refused(run_llava({"--model", model, "--prompt-ids", ids}), {"1 images"});
+  expect_refused(run_llava({"--model", model, "--prompt-ids", "1,99999"}), {"99999", "vocabulary"});
+  expect_refused(run_llava({"--model", model, "--prompt-ids", "1,x"}), {"x"});
+  expect_refused(
+      run_llava({"--model", model, "--image", image, "--prompt-ids", "1,250", "--sparsity", "both"}),
+      {"image token"});
+  expect_refused(run_llava({"--model", data("tiny_llama").string(), "--image", image, "--prompt-ids", "1,2"}),
                  {"--image"});
 }
 
@@ -197,7 +199,7 @@ TEST(llava, refuses_a_prompt_over_the_context) {
   const auto context = config.at("max_position_embeddings").get<int>();
   std::string long_prompt = "1";
   for (int i = 0; i < context; ++i) long_prompt += ",2";
-  expect_refused(llava({"--model", model.path().string(), "--prompt-ids", long_prompt}),
+  expect_refused(run_llava({"--model", model.path().string(), "--prompt-ids", long_prompt}),
                  {std::to_string(context + 1), "context of " + std::to_string(context)});
 }
 

@@ -107,7 +107,7 @@ given_answer answer_with(const fs::path& picture, const std::string& question, c
   arguments all{"--model", demo().string(), "--image",       picture.string(), "--prompt",
                 question,  "--dump",        dumped.string(), "--json"};
   all.insert(all.end(), options.begin(), options.end());
-  const auto result = test::driver::llava(all, "64");
+  const auto result = test::driver::run_llava(all, "64");
   EXPECT_EQ(result.exit_code, 0) << result.err;
   if (result.exit_code != 0) return {};
   const io::json object = io::json::parse(result.out);

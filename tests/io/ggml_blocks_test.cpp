@@ -13,6 +13,7 @@
 
 #include "corematching/io/ggml_super_blocks.hpp"
 #include "corematching/io/ggml_type.hpp"
+#include "support/paths.hpp"
 
 namespace corematching::io {
 namespace {
@@ -30,7 +31,7 @@ void expect_reference(const std::string& name, ggml_type type) {
   SCOPED_TRACE(name);
   EXPECT_EQ(facts_of(type).block, Block::block);
   EXPECT_EQ(facts_of(type).bytes, Block::bytes);
-  std::ifstream file(COREMATCHING_TEST_DATA "/core/data/" + name + ".txt");
+  std::ifstream file(support::test_directory() / "core/data" / (name + ".txt"));
   int blocks = 0;
   for (std::string stored, expected; file >> stored >> expected; ++blocks) {
     const auto block = hexadecimal(stored), numbers = hexadecimal(expected);

@@ -37,7 +37,7 @@ inline fs::path picture_path() {
 }
 
 /// Nothing is left out unless the arguments say what is.
-inline program_result llava(std::vector<std::string> arguments, const std::string& new_tokens = "4") {
+inline program_result run_llava(std::vector<std::string> arguments, const std::string& new_tokens = "4") {
   constexpr auto says_what = [](const std::string& argument) {
     return argument == "--sparsity" || argument == "--thin" || argument == "--preset";
   };
@@ -48,7 +48,7 @@ inline program_result llava(std::vector<std::string> arguments, const std::strin
 
 inline program_result ask(const fs::path& model, const fs::path& image, std::vector<std::string> more = {}) {
   more.insert(more.begin(), {"--model", model.string(), "--image", image.string(), "--prompt-ids", ids});
-  return llava(std::move(more));
+  return run_llava(std::move(more));
 }
 
 /// One line on stderr that holds every part; nothing on stdout; a failing exit code that is not a signal's.

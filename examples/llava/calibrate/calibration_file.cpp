@@ -12,8 +12,8 @@
 #include "corematching/io/json.hpp"
 #include "corematching/io/mapped_file.hpp"
 #include "corematching/io/output_file.hpp"
-#include "corematching/io/safetensors.hpp"
 #include "corematching/model/packed/file.hpp"
+#include "corematching/model/packed/identity.hpp"
 #include "llava/sparse_settings.hpp"
 
 namespace corematching::driver {
@@ -24,22 +24,26 @@ constexpr const char* format_name = "corematching calibration 1";
 }  // namespace
 
 std::string weights_name(const options& o) {
-  if (o.weights.type) return name_of(*o.weights.type);
-  return o.weights.packed.empty() ? "stored" : name_of(packed_weights(o.weights.packed));
+  std::optional<dtype> type = o.weights.type;
+  if (!type && !o.weights.packed.empty()) type = packed_weights(o.weights.packed);
+  return type ? name_of(*type) : "stored";
 }
 
 std::filesystem::path calibration_path(const options& o) {
   std::string policy = policy_name(o);
   for (char& c : policy)
     if (c == ':') c = '-';
-  return o.model / ("corematching-" + policy + "-" + weights_name(o) + ".calibration.json");
+  const std::string what = policy + "-" + weights_name(o) + ".calibration.json";
+  std::error_code ignored;
+  if (std::filesystem::is_regular_file(o.model, ignored)) return o.model.string() + "-" + what;
+  return o.model / ("corematching-" + what);
 }
 
 void write_calibration(const std::filesystem::path& path, const calibration& found,
                        const std::filesystem::path& model) {
   const nlohmann::ordered_json object{
       {"format", format_name},
-      {"model", checkpoint_identity(io::checkpoint::open(model))},
+      {"model", model_identity(model)},
       {"neurons", found.policy},
       {"weights", found.weights},
       {"tolerance", found.tolerance},
@@ -61,7 +65,7 @@ calibration read_calibration(const std::filesystem::path& path, const std::files
   const io::json parsed = io::parse_json(io::mapped_file::open(path).bytes(), name);
   const io::json_object object(parsed, name);
   if (object.string("format") != format_name) object.refuse("format", io::in_quotes(format_name));
-  if (const std::string of = object.string("model"); of != checkpoint_identity(io::checkpoint::open(model)))
+  if (const std::string of = object.string("model"); of != model_identity(model))
     object.contradict("model",
                       "it was made for another checkpoint: make it anew with llava calibrate, or "
                       "remove it");

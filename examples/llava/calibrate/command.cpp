@@ -15,9 +15,8 @@
 
 #include "corematching/core/error.hpp"
 #include "corematching/io/json.hpp"
-#include "corematching/io/safetensors.hpp"
 #include "corematching/model/packed/checksums.hpp"
-#include "corematching/model/packed/file.hpp"
+#include "corematching/model/packed/identity.hpp"
 #include "llava/calibrate/calibration_file.hpp"
 #include "llava/calibrate/options.hpp"
 #include "llava/calibrate/shares_path.hpp"
@@ -99,12 +98,9 @@ class trials {
   }
 
   io::json identity_of(const measurement_plan& plan, const std::vector<betas>& tried) const {
-    return {{"measured", "for a calibration"},
-            {"model", checkpoint_identity(io::checkpoint::open(o_.base.model))},
-            {"neurons", policy_name(o_.sparse)},
-            {"weights", weights_name(o_.sparse)},
-            {"content", content_checksum(plan.items)},
-            {"beta", tried}};
+    return {{"measured", "for a calibration"},         {"model", model_identity(o_.base.model)},
+            {"neurons", policy_name(o_.sparse)},       {"weights", weights_name(o_.sparse)},
+            {"content", content_checksum(plan.items)}, {"beta", tried}};
   }
 
   const calibrate_options& o_;
