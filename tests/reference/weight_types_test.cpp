@@ -108,7 +108,7 @@ double weight_rounding(dtype type) {
     case dtype::q8_0_planes: return block_rounding(127);
     case dtype::q4_0:
     case dtype::q4_0_planes: return block_rounding(8);
-    case dtype::q4_k: break;  // is not multiplied
+    default: break;  // no number is rounded to the others
   }
   return 0;
 }

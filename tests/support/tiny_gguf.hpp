@@ -91,8 +91,9 @@ struct tiny_gguf {
         name.find("attn_q.") != std::string::npos || name.find("attn_k.") != std::string::npos;
     const index head_dim = turned ? config.head_dim : 0;
     const bool is_vector = t.kind == corematching::tensor_kind::vector;
-    const auto named = std::ranges::find_if(
-        types, [&](const auto& type) { return name.find(type.first) != std::string::npos; });
+    const auto named = std::ranges::find_if(types, [&](const auto& type) {
+      return name.starts_with(type.first) || name.find("." + type.first) != std::string::npos;
+    });
     std::vector<std::uint64_t> dimensions{static_cast<std::uint64_t>(t.cols)};
     if (!is_vector) dimensions.push_back(static_cast<std::uint64_t>(t.rows));
     if (!is_vector && named != types.end() && !corematching::number_type_of(named->second)) {
