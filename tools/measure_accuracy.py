@@ -2,13 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Measures what leaving neurons and tokens out costs, and writes docs/accuracy.md with its pictures:
 
-    measure_accuracy.py --work DIR [--models DIR] [--tokens N] [--default-tokens N] [--only demo|NAME ...]
+    measure_accuracy.py --work DIR [--models DIR] [--tokens N] [--safe-tokens N] [--uncalibrated NAME ...]
 
 The demo model answers 500 questions about pictures that it never saw, and describes them; each text model foretells a
 public text. Text models are what fetch_text_models.py writes to --models, texts what make_evaluation_texts.py writes to
---models/texts. Every policy for neurons is measured on --tokens tokens, the driver's default on --default-tokens, after `llava
-calibrate` on the other text. --work keeps figures and states: a second start goes on where the first ended, and with all of them
-there only writes the page. It takes hours on two cores. Needs numpy, pillow and matplotlib.
+--models/texts. Every policy for neurons is measured on --tokens tokens; the driver's default, without a calibration and after `llava
+calibrate` on the other text, on --safe-tokens. --work keeps figures and states: a second start goes on where the first ended, and
+with all of them there only writes the page. It takes hours on two cores. Needs numpy, pillow and matplotlib.
 """
 
 from __future__ import annotations
@@ -149,14 +149,20 @@ def calibrated_copy(driver: Path, work: Path, models: Path, model: TextModel) ->
     return copy
 
 
-def measure_text(driver: Path, work: Path, models: Path, model: TextModel, tokens: int, default_tokens: int) -> Runs:
-    copy = calibrated_copy(driver, work, models, model)
-    options = ["--model", copy, "--text", models / "texts/score.txt", "--weights", PLANES, "--timed-steps", 2]
-    found = measured(driver, work, f"{model.directory}-policies", [*options, "--tokens", tokens],
-                     neuron_configurations(model))
-    default = measured(driver, work, f"{model.directory}-default", [*options, "--tokens", default_tokens],
+def measure_text(driver: Path, work: Path, models: Path, model: TextModel, tokens: int, safe_tokens: int,
+                 calibrate: bool) -> Runs:
+    options = ["--text", models / "texts/score.txt", "--weights", PLANES, "--timed-steps", 2]
+    plain = ["--model", models / model.directory, *options]
+    found = measured(driver, work, f"{model.directory}-policies", [*plain, "--tokens", tokens], neuron_configurations(model))
+    default = measured(driver, work, f"{model.directory}-default", [*plain, "--tokens", safe_tokens],
                        {"default": "--preset default"})
-    return found | {"default": default["default"]}
+    found["default"] = default["default"]
+    if calibrate:
+        copy = calibrated_copy(driver, work, models, model)
+        calibrated = measured(driver, work, f"{model.directory}-calibrated",
+                              ["--model", copy, *options, "--tokens", safe_tokens], {"calibrated": "--preset default"})
+        found["calibrated"] = calibrated["calibrated"]
+    return found
 
 
 # ------------------------------------------------------------------------------ the page
@@ -228,8 +234,9 @@ def draw_perplexity(texts: dict[str, Runs], path: Path) -> None:
     for axis, (title, runs) in zip(axes[0], texts.items()):
         for policy in ("frequency", "magnitude", "gate", "predicted"):
             axis.plot(*zip(*series_of(runs, policy)), marker="o", label=policy)
-        default = runs["default"]
-        axis.plot(default["ffn_bytes_to_dense"], default["perplexity_to_dense"], "k*", markersize=12, label="default")
+        for name, mark in (("default", "k*"), ("calibrated", "r*")):
+            if name in runs:
+                axis.plot(runs[name]["ffn_bytes_to_dense"], runs[name]["perplexity_to_dense"], mark, markersize=12, label=name)
         axis.axhline(1, color="grey", linewidth=0.8)
         axis.set(title=title, xlabel="bytes of feed-forward weights read, of dense", yscale="log")
     axes[0][0].set_ylabel("perplexity, of dense")
@@ -268,8 +275,8 @@ def page(demo: dict[str, Runs], texts: dict[str, Runs]) -> str:
         "## Neurons: two text models that nobody trained for it\n",
         "Perplexity beside the dense model's, over the second halves of chunks of 512 tokens of public text (licences, manuals, "
         "docstrings, notes: `tools/make_evaluation_texts.py`), prompts dense, weights in `q8_0_planes`. Fetched by "
-        "`tools/fetch_text_models.py`. `default` is `predicted` with a share for each layer that `llava calibrate` found on another "
-        "text; a number behind a policy is its β in all layers. *KL* is the mean divergence from the dense predictions in nats, "
+        "`tools/fetch_text_models.py`. A number behind a policy is its β in all layers; `default` is the driver's without a calibration, "
+        "`calibrated` after `llava calibrate` on another text with its tolerance of 1%. *KL* is the mean divergence from the dense predictions in nats, "
         "*FFN bytes* what decoding reads of the feed-forward weights.\n",
         "![Perplexity over bytes read, for each policy](perplexity.png)\n",
     ]
@@ -296,22 +303,20 @@ def main() -> None:
     parser.add_argument("--models", type=Path, help="default: WORK/models")
     parser.add_argument("--driver", type=Path, default=ROOT / "build/release/examples/llava/llava")
     parser.add_argument("--tokens", type=int, default=8192)
-    parser.add_argument("--default-tokens", type=int, default=51200)
-    parser.add_argument("--only", nargs="+", help="measure these alone, and write no page")
+    parser.add_argument("--safe-tokens", type=int, default=51200)
+    parser.add_argument("--uncalibrated", nargs="+", default=[], help="models that are not calibrated, which takes longest")
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
     models = args.models or args.work / "models"
-    wanted = lambda name: not args.only or name in args.only
-    if any(wanted(model.directory) for model in TEXT_MODELS) and not models.exists():
+    if not models.exists():
         run([sys.executable, ROOT / "tools/fetch_text_models.py", models])
         run([sys.executable, ROOT / "tools/make_evaluation_texts.py", models / "texts"])
-    demo = measure_demo(args.driver, args.work) if wanted("demo") else {}
+    demo = measure_demo(args.driver, args.work)
     texts = {
-        model.title: measure_text(args.driver, args.work, models, model, args.tokens, args.default_tokens)
-        for model in TEXT_MODELS if wanted(model.directory)
+        model.title: measure_text(args.driver, args.work, models, model, args.tokens, args.safe_tokens,
+                                  model.directory not in args.uncalibrated)
+        for model in TEXT_MODELS
     }
-    if args.only:
-        return
     docs = ROOT / "docs"
     draw_perplexity(texts, docs / "perplexity.png")
     draw_tokens(demo["questions"], docs / "tokens_kept.png")
