@@ -61,6 +61,16 @@ TEST(paths_of_shares, lower_the_layer_that_minds_least) {
   }
 }
 
+TEST(paths_of_shares, lower_all_layers_together) {
+  const std::vector<layer_damage> layers{{{0.2, 0.6}, {0.4, 0.1}}, {{0.2, 0.6}, {0.8, 0.2}}};
+  const auto path = driver::even_path(layers, 4);
+  ASSERT_EQ(path.size(), 17u);
+  EXPECT_EQ(path[8].beta_of_layer, (std::vector<double>{0.6, 0.6}));
+  EXPECT_NEAR(path[8].damage, 0.3, 1e-9);
+  EXPECT_NEAR(path.back().damage, 1.2, 1e-9);
+  EXPECT_NEAR(path.front().damage, 0, 1e-9);
+}
+
 class llava_calibrate : public testing::Test {
  protected:
   model_copy model{"demo"};

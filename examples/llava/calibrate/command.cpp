@@ -151,9 +151,10 @@ std::vector<std::size_t> places_between(std::size_t within, std::size_t beyond) 
   return places;
 }
 
-/// A place of the path, and what was measured there.
+/// A place of a path, and what was measured there.
 struct found_place {
   std::size_t at = 0;
+  betas beta_of_layer = {};
   double perplexity_to_dense = 1, ffn_bytes_to_dense = 1;
   std::uint64_t tokens = 0;
 };
@@ -179,8 +180,8 @@ found_place farthest_within(trials& trial, const std::vector<path_step>& path, c
         beyond = places[i];
         break;
       }
-      within = {places[i], perplexity, ratio(run.per_step(run.ffn_bytes), dense.per_step(dense.ffn_bytes)),
-                run.tokens};
+      within = {places[i], path[places[i]].beta_of_layer, perplexity,
+                ratio(run.per_step(run.ffn_bytes), dense.per_step(dense.ffn_bytes)), run.tokens};
     }
   }
   return within;
@@ -192,15 +193,16 @@ void run_calibrate(int argc, const char* const* argv, console& terminal, const m
   const calibrate_options o = parse_calibrate_options(argc, argv);
   trials trial(o, terminal, measure);
   const std::vector<layer_damage> damages = damage_of_layers(trial, o.layer_tokens);
-  const auto path = shares_path(damages, measured_parts.front());
-  const found_place found = farthest_within(trial, path, o);
+  found_place found = farthest_within(trial, shares_path(damages, measured_parts.front()), o);
+  const found_place even = farthest_within(trial, even_path(damages, measured_parts.front()), o);
+  if (even.ffn_bytes_to_dense < found.ffn_bytes_to_dense) found = even;
   terminal.clear();
   require(found.at > 0, "no layer can leave out 1 / ", share_parts,
           " of its neurons within the tolerance of ", o.tolerance, "; nothing was written");
   calibration result{.policy = policy_name(o.sparse),
                      .weights = weights_name(o.sparse),
                      .tolerance = o.tolerance,
-                     .beta_of_layer = path[found.at].beta_of_layer,
+                     .beta_of_layer = found.beta_of_layer,
                      .text = o.text.filename().string(),
                      .tokens = found.tokens,
                      .perplexity_to_dense = found.perplexity_to_dense,

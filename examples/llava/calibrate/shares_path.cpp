@@ -25,8 +25,25 @@ double layer_damage::at(double share) const {
   return line(share) - line(1) * (share - beta[last]) / (1 - beta[last]);
 }
 
+namespace {
+
+double share(index parts) {
+  return static_cast<double>(parts) / share_parts;
+}
+
+}  // namespace
+
+std::vector<path_step> even_path(const std::vector<layer_damage>& layers, index least) {
+  std::vector<path_step> path;
+  for (index parts = share_parts; parts >= least; --parts) {
+    path_step& step = path.emplace_back();
+    step.beta_of_layer.assign(layers.size(), share(parts));
+    for (const layer_damage& layer : layers) step.damage += layer.at(share(parts));
+  }
+  return path;
+}
+
 std::vector<path_step> shares_path(const std::vector<layer_damage>& layers, index least) {
-  const auto share = [](index parts) { return static_cast<double>(parts) / share_parts; };
   std::vector<index> parts(layers.size(), share_parts);
   std::vector<path_step> path{{std::vector<double>(layers.size(), 1.0), 0}};
   for (index moves = (share_parts - least) * std::ssize(layers); moves > 0; --moves) {

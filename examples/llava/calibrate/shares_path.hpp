@@ -34,4 +34,8 @@ inline constexpr index share_parts = 20;
 /// or on the share.
 std::vector<path_step> shares_path(const std::vector<layer_damage>& layers, index least);
 
+/// The same where all layers are lowered together: what damages of layers alone do not say, how they add up,
+/// it does not depend on.
+std::vector<path_step> even_path(const std::vector<layer_damage>& layers, index least);
+
 }  // namespace corematching::driver
