@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "llava/presets.hpp"
 
+#include <optional>
+
 #include "corematching/core/dtype.hpp"
 #include "corematching/model/packed/file.hpp"
 #include "llava/calibrate/calibration_file.hpp"
@@ -15,14 +17,20 @@ constexpr double safe_share_by_prediction = 0.7;
 // not at all.
 constexpr double safe_share_of_tokens = 0.6;
 
+/// Nothing: as stored.
+std::optional<dtype> type_of_weights(const options& o) {
+  return o.weights.type || o.weights.packed.empty() ? o.weights.type : packed_weights(o.weights.packed);
+}
+
 void leave_out_safely(options& o) {
   o.sparsity.sparse_neurons = true;
   o.neurons.policy = policy_for(o);
   o.sparsity.beta = safe_share_by_prediction;
   if (const auto found = find_calibration(o))
     o.neurons.beta_of_layer = found->beta_of_layer;
-  else  // what holds by gates saves too little to be worth its work
-    o.sparsity.sparse_neurons = o.neurons.policy == neuron_policy::predicted;
+  else  // what holds by gates saves too little to be worth its work, and two bits foretell less than four
+    o.sparsity.sparse_neurons =
+        o.neurons.policy == neuron_policy::predicted && type_of_weights(o) == dtype::q8_0_planes;
   // A further question of a conversation may ask for what an earlier one did not.
   if (o.chat || (o.image.empty() && o.messages.empty())) return;
   o.sparsity.sparse_tokens = true;
@@ -34,8 +42,7 @@ void leave_out_safely(options& o) {
 }  // namespace
 
 neuron_policy policy_for(const options& o) {
-  std::optional<dtype> weights = o.weights.type;
-  if (!weights && !o.weights.packed.empty()) weights = packed_weights(o.weights.packed);
+  const std::optional<dtype> weights = type_of_weights(o);
   const bool foretells = weights && has_planes(*weights) && o.device.what != device_choice::kind::cuda;
   return foretells ? neuron_policy::predicted : neuron_policy::gate;
 }

@@ -124,6 +124,7 @@ TEST(options, leave_out_what_keeps_the_answers_unless_they_say_so) {
   EXPECT_TRUE(safe.sparsity.sparse_tokens);
   EXPECT_EQ(safe.sparsity.criterion, token_criterion::rarity);
   EXPECT_FALSE(safe.sparsity.sparse_neurons) << "these weights foretell nothing";
+  EXPECT_FALSE(parse(with_picture, {"--weights", "q4_0_planes"}).sparsity.sparse_neurons);
   const options foretold = parse(with_picture, {"--weights", "q8_0_planes"});
   EXPECT_TRUE(foretold.sparsity.sparse_neurons);
   EXPECT_EQ(foretold.neurons.policy, neuron_policy::predicted);
