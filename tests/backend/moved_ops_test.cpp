@@ -3,8 +3,10 @@
 // that the blocks hold: the only rounding beside binary32's is that of a few tokens to 16 bits.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <memory>
 #include <random>
 #include <vector>
 
@@ -46,8 +48,8 @@ struct moved_matrix {
 
  private:
   moved_matrix(dtype type, index rows, index cols)
-      : memory_(std::make_shared<std::vector<std::byte>>(stored_bytes(type, rows, cols))),
-        values(rows, cols) {
+      : values(rows, cols),
+        memory_(std::make_shared<std::vector<std::byte>>(stored_bytes(type, rows, cols))) {
     stored = {{memory_->data(), type, rows, cols,
                static_cast<index>(bytes_of(type, static_cast<std::size_t>(cols)))},
               memory_};
