@@ -132,10 +132,10 @@ struct ggml_matrix {
 /// What rows of a type are moved to, and what its neurons are where it is transposed.
 inline dtype row_type_of(io::ggml_type type) {
   return visit_ggml_blocks(type,
-                           []<class Block>() { return dtype_of<typename detail::moved_to<Block>::rows>; });
+                           [&]<class Block>() { return dtype_of<typename detail::moved_to<Block>::rows>; });
 }
 inline dtype neuron_type_of(io::ggml_type type) {
-  return visit_ggml_blocks(type, []<class Block>() { return dtype_of<detail::by_neurons<Block>>; });
+  return visit_ggml_blocks(type, [&]<class Block>() { return dtype_of<detail::by_neurons<Block>>; });
 }
 
 namespace detail {
