@@ -73,7 +73,7 @@ TEST_F(gguf_model_file, is_refused_in_one_line) {
   expect_refused(run_llava({"--model", path.string(), "--prompt", "hello"}), {"--prompt-ids"});
   expect_refused(answered({"--image", picture_path().string()}), {"a text model cannot look at a picture"});
   std::filesystem::resize_file(path, std::filesystem::file_size(path) / 2);
-  expect_refused(answered(), {path.string(), "truncated"});
+  expect_refused(answered(), {path.string(), "do not fit a file"});
 }
 
 }  // namespace

@@ -108,6 +108,9 @@ class neuron_policies_reference : public testing::TestWithParam<std::string> {
 };
 
 TEST_P(neuron_policies_reference, agree_with_an_independent_implementation) {
+  if (policy.at("kind") == "predicted" && stored.at("weights") == "q4_0" &&
+      support::rounds_tokens_to_integers())
+    GTEST_SKIP() << "tokens are rounded to bytes, which choose other neurons where two are near each other";
   if (policy.at("kind") == "gate") {
     gate_neurons<B> gates(m.be, shares_of(policy), layers, shape, counted_of(policy));
     const gate_neurons<B>::decode_hook hook(gates);
