@@ -288,6 +288,16 @@ struct plane_model {
   }();
 };
 
+/// ||a - b|| / ||b||
+double distance(const std::vector<float>& a, const std::vector<double>& b) {
+  double difference = 0, size = 0;
+  for (std::size_t i = 0; i < b.size(); ++i) {
+    difference += (double{a[i]} - b[i]) * (double{a[i]} - b[i]);
+    size += b[i] * b[i];
+  }
+  return std::sqrt(difference / size);
+}
+
 TEST(neuron_policies, prediction_computes_the_neurons_that_the_upper_planes_foretell) {
   if (!support::has_block_formats) return;
   plane_model m;
@@ -337,8 +347,13 @@ TEST(neuron_policies, prediction_computes_the_neurons_that_the_upper_planes_fore
                          28 * support::rounded_factor_error(config.intermediate_size, 1.0 / 4095, 0.2);
     SCOPED_TRACE(testing::Message() << "token " << i << " of the answer");
     support::expect_logits(logits[i], {row, row + expected.cols}, error);
-    SCOPED_TRACE("at once");
-    support::expect_logits(at_once[i], {row, row + expected.cols}, error);
+    // Kernels for many tokens may round them to bytes, in seven products of a layer, whose errors are
+    // independent.
+    if (!support::rounds_tokens_to_bytes())
+      support::expect_logits(at_once[i], {row, row + expected.cols}, error);
+    else
+      EXPECT_LE(distance(at_once[i], {row, row + expected.cols}),
+                std::sqrt(7.0 * static_cast<double>(config.layers) * 32 / 12) / 127);
   }
 
   const work_counters before = m.be.counters();
