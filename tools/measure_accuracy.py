@@ -86,7 +86,7 @@ def token_configurations() -> dict[str, str]:
 
 
 def demo_configurations() -> dict[str, str]:
-    found = {"default": "--preset default", "paper": "--preset paper"}
+    found = {"paper": "--preset paper"}
     for beta in ("0.4", "0.2"):
         found[f"frequency {beta}"] = f"--sparsity neurons --beta {beta}"
         found[f"gate {beta}"] = f"--sparsity neurons --neurons gate --beta {beta}"
@@ -112,11 +112,14 @@ def write_questions(folder: Path) -> dict[str, Path]:
 
 def measure_demo(driver: Path, work: Path) -> dict[str, Runs]:
     paths = write_questions(work / "demo")
-    return {
-        name: measured(driver, work, f"demo-{name}", ["--model", ROOT / "models/demo", "--questions", path, "--threads", 1],
-                       demo_configurations())
-        for name, path in paths.items()
-    }
+    found = {}
+    for name, path in paths.items():
+        options = ["--model", ROOT / "models/demo", "--questions", path, "--threads", 1]
+        found[name] = measured(driver, work, f"demo-{name}", options, demo_configurations())
+        found[name] |= measured(driver, work, f"demo-{name}-default", options, {"default": "--preset default"})
+        planes = measured(driver, work, f"demo-{name}-planes", [*options, "--weights", PLANES], {"default": "--preset default"})
+        found[name]["default, weights in planes"] = planes["default"]
+    return found
 
 
 # ------------------------------------------------------------------------------ text models
@@ -233,7 +236,8 @@ def draw_perplexity(texts: dict[str, Runs], path: Path) -> None:
     figure, axes = plt.subplots(1, len(texts), figsize=(5 * len(texts), 3.6), sharey=True, squeeze=False)
     for axis, (title, runs) in zip(axes[0], texts.items()):
         for policy in ("frequency", "magnitude", "gate", "predicted"):
-            axis.plot(*zip(*series_of(runs, policy)), marker="o", label=policy)
+            if points := series_of(runs, policy):
+                axis.plot(*zip(*points), marker="o", label=policy)
         for name, mark in (("default", "k*"), ("calibrated", "r*")):
             if name in runs:
                 axis.plot(runs[name]["ffn_bytes_to_dense"], runs[name]["perplexity_to_dense"], mark, markersize=12, label=name)
@@ -265,7 +269,7 @@ def draw_tokens(runs: Runs, path: Path) -> None:
 
 
 def page(demo: dict[str, Runs], texts: dict[str, Runs]) -> str:
-    main = ["dense", "default", "rarity, elbow", "gate 0.4", "frequency 0.4", "frequency 0.2", "rarity and frequency 0.4",
+    main = ["dense", "default", "default, weights in planes", "rarity, elbow", "gate 0.4", "frequency 0.4", "frequency 0.2", "rarity and frequency 0.4",
             "overlap, elbow", "paper"]
     parts = [
         "# What leaving things out costs\n",
