@@ -55,11 +55,11 @@ class terminal_session {
 
   /// Types `keys` and returns what appears up to the end of `text`, which the next call goes on behind. A
   /// line editor throws away what is typed before it reads, so they are typed again where `text` does not
-  /// appear in some seconds; after a minute and a half what there is.
+  /// appear in fifteen seconds; after two minutes what there is.
   std::string type_until(std::string_view keys, std::string_view text) {
-    for (int tries = 0; tries < 18 && !has_ended_ && unread_.find(text) == unread_.npos; ++tries) {
+    for (int tries = 0; tries < 8 && !has_ended_ && unread_.find(text) == unread_.npos; ++tries) {
       type(keys);
-      read_until(text, std::chrono::seconds(5));
+      read_until(text, std::chrono::seconds(15));
     }
     const auto found = unread_.find(text);
     const std::size_t size = found == unread_.npos ? unread_.size() : found + text.size();
