@@ -273,7 +273,7 @@ def page(demo: dict[str, Runs], texts: dict[str, Runs]) -> str:
             "overlap, elbow", "paper"]
     parts = [
         "# What leaving things out costs\n",
-        "Written by `tools/measure_accuracy.py`, which runs `llava calibrate` and `llava measure`; nothing here is edited by hand. "
+        "Written by `tools/measure_accuracy.py`, which runs `llava calibrate` and `llava measure`. "
         "The driver's default (`--preset default`) stands beside the paper's setting (`--preset paper`), every policy by itself, "
         "and controls: dense, and chance at equal counts.\n",
         "## Neurons: two text models that nobody trained for it\n",
