@@ -13,6 +13,21 @@ if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND compiler_major EQUAL 12)
   add_compile_options("$<$<COMPILE_LANGUAGE:CXX>:-Wno-maybe-uninitialized;-Wno-uninitialized>")
 endif()
 
+# Sanitizers multiply the time that a file takes to compile, so with them only what they may find something in is built.
+string(TOUPPER "${CMAKE_BUILD_TYPE}" build_type)
+set(corematching_sanitized FALSE)
+if("${CMAKE_CXX_FLAGS} ${CMAKE_CXX_FLAGS_${build_type}}" MATCHES "-fsanitize=")
+  set(corematching_sanitized TRUE)
+  # The preset has memory checked by calls, which compile sooner; where much is computed they take too long. What is
+  # read in vectors may lie where it should not; elsewhere that check is the dearest of all.
+  foreach(body IN LISTS corematching_known_bodies ITEMS eigen)
+    if(TARGET corematching_body_objects_${body} AND CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+      target_compile_options(corematching_body_objects_${body} PRIVATE
+        --param=asan-instrumentation-with-call-threshold=7000 -fsanitize=alignment)
+    endif()
+  endforeach()
+endif()
+
 # The instruction set of this machine, for the executables that do not ask for the portable path.
 add_library(corematching_native INTERFACE)
 if(COREMATCHING_NATIVE)

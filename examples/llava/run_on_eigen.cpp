@@ -1,20 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "corematching/eigen_linked.hpp"
-#include "llava/conversation.hpp"
-#include "llava/measure/measurement.hpp"
-#include "llava/measure/run.hpp"
-#include "llava/run.hpp"
+#include "corematching/backend/linked/eigen.hpp"
+#include "llava/run_on_host.hpp"
 
 namespace corematching::driver {
 
 bool run_on_eigen(const options& o, console& terminal, const listener& to) {
   auto be = eigen::make_linked_backend(o.threads);
-  return conversation(be, o, terminal).run(to);
+  return run_on_host(be, o, terminal, to);
 }
 
 void measure_on_eigen(const measurement_plan& plan, console& terminal, const measurement_listener& to) {
   auto be = eigen::make_linked_backend(plan.base.threads);
-  measurement(be, plan, terminal).run(to);
+  measure_on_host(be, plan, terminal, to);
 }
 
 }  // namespace corematching::driver

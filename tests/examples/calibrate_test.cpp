@@ -79,8 +79,8 @@ class llava_calibrate : public testing::Test {
 
   test::program_result calibrate(const arguments& more) const {
     arguments all{"calibrate", "--model", model.path().string(), "--threads", "1",
-                  "--chunk",   "64",      "--layer-tokens",      "32",        "--tokens",
-                  "64"};
+                  "--chunk",   "32",      "--layer-tokens",      "16",        "--tokens",
+                  "32"};
     all.insert(all.end(), more.begin(), more.end());
     return test::run_program(support::llava_program(), all);
   }
@@ -101,7 +101,7 @@ TEST_F(llava_calibrate, writes_shares_that_later_runs_take) {
   EXPECT_EQ(found.at("weights"), "stored");
   const io::json& measured = found.at("measured");
   EXPECT_LE(measured.at("perplexity_to_dense"), 1.05);
-  EXPECT_EQ(measured.at("tokens"), 64);
+  EXPECT_EQ(measured.at("tokens"), 32);
   EXPECT_EQ(measured.at("text"), "text.txt");
   const auto betas = found.at("beta").get<std::vector<double>>();
   ASSERT_EQ(betas.size(), 6u);

@@ -24,11 +24,18 @@ inline constexpr bool is_emulated = true;
 inline constexpr bool is_emulated = false;
 #endif
 
-/// Of many cases all are looked at, but on the emulator one of a few.
+/// Whether every access to memory is checked, which takes long too.
+#if defined(__SANITIZE_ADDRESS__)
+inline constexpr bool is_sanitized = true;
+#else
+inline constexpr bool is_sanitized = false;
+#endif
+
+/// Of many cases all are looked at, but on the emulator or with sanitizers one of a few.
 class sampled_cases {
  public:
-  /// Whether to look at the next case: emulated, at one of `step`.
-  bool takes_next(int step) { return case_++ % (is_emulated ? step : 1) == 0; }
+  /// Whether to look at the next case: emulated or sanitized, at one of `step`.
+  bool takes_next(int step) { return case_++ % (is_emulated || is_sanitized ? step : 1) == 0; }
 
  private:
   int case_ = 0;
