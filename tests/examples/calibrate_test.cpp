@@ -79,7 +79,7 @@ class llava_calibrate : public testing::Test {
 
   test::program_result calibrate(const arguments& more) const {
     arguments all{"calibrate", "--model", model.path().string(), "--threads", "1",
-                  "--chunk",   "32",      "--layer-tokens",      "16",        "--tokens",
+                  "--chunk",   "64",      "--layer-tokens",      "32",        "--tokens",
                   "32"};
     all.insert(all.end(), more.begin(), more.end());
     return test::run_program(support::llava_program(), all);
