@@ -19,6 +19,7 @@
 #include <utility>
 #include <vector>
 
+#include "corematching/core/compiled_once.hpp"
 #include "corematching/core/error.hpp"
 #include "corematching/io/ggml_type.hpp"
 #include "corematching/io/gguf_metadata.hpp"
@@ -62,6 +63,7 @@ class gguf_file {
  public:
   /// `path`: the file, or any of those that a model is split into. Throws one-line `error`s that begin with
   /// the file concerned.
+  template <class = compiled_once>
   static gguf_file open(const std::filesystem::path& path) {
     part named = read(path);
     if (named.count == 1) return gguf_file(path, std::move(named));

@@ -15,6 +15,7 @@
 #include <utility>
 #include <vector>
 
+#include "corematching/core/compiled_once.hpp"
 #include "corematching/core/error.hpp"
 #include "corematching/io/stand_in.hpp"
 
@@ -27,7 +28,8 @@ using json = nlohmann::json;
 inline constexpr std::size_t max_json_depth = 64;
 
 /// Text from a file as one line of a message: quoted, escaped and cut when long.
-inline std::string in_quotes(std::string_view text) {
+template <class = compiled_once>
+std::string in_quotes(std::string_view text) {
   constexpr std::size_t longest = 200;
   const bool cut = text.size() > longest;
   return json(text.substr(0, longest)).dump(-1, ' ', false, json::error_handler_t::replace) +
@@ -65,7 +67,8 @@ class json_guard {
 
 /// Parses one JSON document. Throws `error`, starting with `file`, for anything that is not strict JSON, for
 /// duplicate keys and for nesting beyond `max_json_depth`.
-inline json parse_json(std::span<const std::byte> text, const std::string& file) {
+template <class = compiled_once>
+json parse_json(std::span<const std::byte> text, const std::string& file) {
   refuse_stand_in(text, file);
   // nlohmann's lexer takes a NUL byte for the end of the text and would ignore what follows.
   const auto nul = std::ranges::find(text, std::byte{0});

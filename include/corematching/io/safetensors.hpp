@@ -17,6 +17,7 @@
 #include <utility>
 #include <vector>
 
+#include "corematching/core/compiled_once.hpp"
 #include "corematching/core/error.hpp"
 #include "corematching/io/json.hpp"
 #include "corematching/io/mapped_file.hpp"
@@ -103,6 +104,7 @@ class checkpoint {
   /// `path`: a safetensors file, or a directory with model.safetensors or model.safetensors.index.json (in
   /// this order, as transformers looks for them). Of a sharded checkpoint the index decides which tensors
   /// there are.
+  template <class = compiled_once>
   static checkpoint open(const std::filesystem::path& path) {
     std::error_code ignored;
     if (!std::filesystem::is_directory(path, ignored)) return checkpoint(path, safetensors_file::open(path));
@@ -121,6 +123,7 @@ class checkpoint {
   }
 
   /// Throws `error` naming the checkpoint, the tensor and the nearest name that exists.
+  template <class = compiled_once>
   const tensor& at(std::string_view name) const {
     if (const tensor* found = find(name)) return *found;
     const std::string near = nearest(name);

@@ -16,6 +16,7 @@
 #include <utility>
 #include <variant>
 
+#include "corematching/core/compiled_once.hpp"
 #include "corematching/core/error.hpp"
 #include "corematching/io/gguf_file.hpp"
 #include "corematching/io/json.hpp"
@@ -151,7 +152,8 @@ inline void read_image_processor(const std::filesystem::path& directory, const c
 
 /// Reads the JSON files of a model directory, or the metadata of a GGUF file. Throws `error` naming file and
 /// key.
-inline model_config read_model_config(const std::filesystem::path& directory) {
+template <class = compiled_once>
+model_config read_model_config(const std::filesystem::path& directory) {
   std::error_code ignored;
   if (std::filesystem::is_regular_file(directory, ignored))
     return {read_gguf_config(io::gguf_file::open(directory)), {}};
