@@ -13,7 +13,6 @@
 
 namespace {
 
-using corematching::io::access_hint;
 using corematching::io::mapped_file;
 using support::error_text;
 using support::expect_parts;
@@ -38,15 +37,14 @@ TEST(mapped_file, is_empty_for_an_empty_file) {
   const support::temporary_directory directory;
   const auto file = mapped_file::open(directory.write("a", ""));
   EXPECT_TRUE(file.bytes().empty());
-  file.advise(access_hint::will_need);
+  corematching::io::will_need(file.bytes());
 }
 
 TEST(mapped_file, keeps_its_bytes_through_every_hint) {
   const support::temporary_directory directory;
   const auto file = mapped_file::open(directory.write("a", std::string(10000, 'x')));
-  for (const auto hint :
-       {access_hint::random, access_hint::sequential, access_hint::will_need, access_hint::normal}) {
-    file.advise(hint);
+  for (const auto hint : {corematching::io::will_need, corematching::io::give_back}) {
+    hint(file.bytes().subspan(1));
     EXPECT_EQ(text_of(file), std::string(10000, 'x'));
   }
 }

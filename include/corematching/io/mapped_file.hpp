@@ -26,9 +26,6 @@ inline std::string errno_text(int code) {
   return std::generic_category().message(code);
 }
 
-/// How a mapping will be read; a hint to the kernel and nothing more.
-enum class access_hint { normal, random, sequential, will_need };
-
 /// Asks for pages of a mapped file ahead of reading them; a hint and nothing more.
 inline void will_need(std::span<const std::byte> mapped) {
   const auto page = static_cast<std::uintptr_t>(::sysconf(_SC_PAGESIZE));
@@ -88,11 +85,6 @@ class mapped_file {
 
   const std::filesystem::path& path() const { return path_; }
 
-  /// Tells the kernel how the mapping will be read. A kernel that ignores the hint is not an error.
-  void advise(access_hint hint) const {
-    if (data_ != nullptr) static_cast<void>(::posix_madvise(data_, size_, advice_of(hint)));
-  }
-
  private:
   struct descriptor {
     int value;
@@ -113,16 +105,6 @@ class mapped_file {
     void* data = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, file, 0);
     if (data == MAP_FAILED) fail(path.string(), ": cannot map ", size, " bytes: ", errno_text(errno));
     return data;
-  }
-
-  static int advice_of(access_hint hint) {
-    switch (hint) {
-      case access_hint::random: return POSIX_MADV_RANDOM;
-      case access_hint::sequential: return POSIX_MADV_SEQUENTIAL;
-      case access_hint::will_need: return POSIX_MADV_WILLNEED;
-      case access_hint::normal: break;
-    }
-    return POSIX_MADV_NORMAL;
   }
 
   std::filesystem::path path_;
