@@ -5,6 +5,7 @@
 
 #include <utility>
 
+#include "corematching/backend/fused.hpp"
 #include "corematching/nn/decoder_layer.hpp"
 
 namespace corematching {
@@ -18,6 +19,12 @@ struct linear {
   void operator()(B& be, matrix_view<float, typename B::space> y,
                   matrix_view<const float, typename B::space> x) const {
     be.matmul(y, x, matrix.view, bias.view());
+  }
+
+  /// y += x W^T + bias; `room`, shaped like y, may be overwritten.
+  void add_to(B& be, matrix_view<float, typename B::space> y, matrix_view<const float, typename B::space> x,
+              matrix_view<float, typename B::space> room) const {
+    detail::add_matmul(be, y, x, matrix.view, bias.view(), room);
   }
 };
 
@@ -66,14 +73,12 @@ class encoder_layer {
     w.key(be, s.k.view(), s.normed.view());
     w.value(be, s.v.view(), s.normed.view());
     be.attention(s.attended.view(), s.q.view(), s.k.view(), s.v.view(), shape_);
-    w.output(be, s.normed.view(), s.attended.view());
-    be.add(x, s.normed.view());
+    w.output.add_to(be, x, s.attended.view(), s.normed.view());
 
     w.mlp_norm(be, s.normed.view(), x, eps_);
     w.fc1(be, s.inner.view(), s.normed.view());
     be.activate(s.inner.view(), act_);
-    w.fc2(be, s.normed.view(), s.inner.view());
-    be.add(x, s.normed.view());
+    w.fc2.add_to(be, x, s.inner.view(), s.normed.view());
   }
 
  private:
