@@ -8,7 +8,7 @@ The demo model answers 500 questions about pictures that it never saw, and descr
 public text. Text models are what fetch_text_models.py writes to --models, texts what make_evaluation_texts.py writes to
 --models/texts. Every policy for neurons is measured on --tokens tokens; the driver's default, without a calibration and after `llava
 calibrate` on the other text, on --safe-tokens. --work keeps figures and states: a second start goes on where the first ended, and
-with all of them there only writes the page. It takes hours on two cores. Needs numpy, pillow and matplotlib.
+with all of them there only writes the page. It takes hours on two cores. Needs numpy, pillow, safetensors and matplotlib.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from typing import Any, Iterable
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(Path(__file__).resolve().parent))
+import core_neuron_growth  # noqa: E402, from beside this file
 
 SEEDS = 5  # of chance
 KEPT = (60, 50, 25, 12)
@@ -250,6 +251,21 @@ def draw_perplexity(texts: dict[str, Runs], path: Path) -> None:
     plt.close(figure)
 
 
+def draw_growth(growths: dict[str, list[dict[str, Any]]], path: Path) -> None:
+    import matplotlib.pyplot as plt
+
+    figure, axis = plt.subplots(figsize=(6, 3.6))
+    for title, rows in growths.items():
+        tokens = [row["tokens"] for row in rows]
+        (line,) = axis.plot(tokens, [row["found"] for row in rows], marker="o", label=title)
+        axis.plot(tokens, [row["chance"] for row in rows], linestyle=":", color=line.get_color(), label="chance")
+    axis.set(xlabel="tokens of the prompt", ylabel="of the longest prompt's core neurons", xscale="log", ylim=(0, 1.03))
+    axis.legend()
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
 def draw_tokens(runs: Runs, path: Path) -> None:
     import matplotlib.pyplot as plt
 
@@ -288,6 +304,10 @@ def page(demo: dict[str, Runs], texts: dict[str, Runs]) -> str:
         parts += [f"### {title}\n",
                   table(["policy", "perplexity", "KL", "same first choice", "FFN bytes", "tokens scored"], text_rows(runs))]
     parts += [
+        "### How soon core neurons are known\n",
+        "What the beginnings of a prompt find of its core neurons (the paper's, β = 0.4), means over layers and eight texts: the "
+        "paper's Figure 2 on these models. Random neurons, as many as each beginning finds, would hold the dotted shares.\n",
+        "![Core neurons over prompt length](core_neuron_growth.png)\n",
         "## Tokens and neurons: the demo model\n",
         f"{PICTURES} pictures that it never saw, a question of each of five kinds and a description of each, right to the letter. "
         "The model has 100 image tokens; they are dropped after layer 2 of 6. It was trained with neuron dropout, so what it says "
@@ -321,7 +341,13 @@ def main() -> None:
                                   model.directory not in args.uncalibrated)
         for model in TEXT_MODELS
     }
+    growths = {
+        model.title: core_neuron_growth.measured_growth(args.driver, models / model.directory, PLANES, models / "texts/score.txt",
+                                                        args.work / f"{model.directory}-growth.json")
+        for model in TEXT_MODELS
+    }
     docs = ROOT / "docs"
+    draw_growth(growths, docs / "core_neuron_growth.png")
     draw_perplexity(texts, docs / "perplexity.png")
     draw_tokens(demo["questions"], docs / "tokens_kept.png")
     (docs / "accuracy.md").write_text(page(demo, texts))
