@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The operations on vectors, lane by lane against what they say they compute: the same for every instruction
-// set.
+// The operations on vectors of floats, lane by lane against what they say they compute: the same for every
+// instruction set.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -11,50 +11,14 @@
 #include <cstdint>
 #include <limits>
 #include <random>
-#include <type_traits>
 
 #include "corematching/backend/cpu/simd/f32x16.hpp"
 #include "corematching/backend/cpu/simd/transpose.hpp"
 #include "corematching/backend/cpu/simd/widest.hpp"
+#include "simd/lanes.hpp"
 
 namespace corematching::cpu {
 namespace {
-
-using floats = std::array<float, 8>;
-using ints = std::array<std::int32_t, 8>;
-using shorts = std::array<std::int16_t, 16>;
-using bytes = std::array<std::uint8_t, 32>;
-constexpr std::size_t lanes_of_wide = wide_lanes;
-using wide_floats = std::array<float, lanes_of_wide>;
-using wide_ints = std::array<std::int32_t, lanes_of_wide>;
-using wide_shorts = std::array<std::int16_t, 2 * lanes_of_wide>;
-
-template <class To, class Vector>
-To stored(const Vector& vector) {
-  To lanes;
-  vector.store(lanes.data());
-  return lanes;
-}
-
-template <class Array>
-Array random_lanes(std::mt19937& random, int lowest, int highest) {
-  std::uniform_int_distribution<int> uniform(lowest, highest);
-  Array lanes;
-  for (auto& lane : lanes) lane = static_cast<typename Array::value_type>(uniform(random));
-  return lanes;
-}
-shorts random_shorts(std::mt19937& random) {
-  return random_lanes<shorts>(random, -32767, 32767);
-}
-bytes random_bytes(std::mt19937& random) {
-  return random_lanes<bytes>(random, 0, 255);
-}
-
-std::int8_t as_signed(std::uint8_t byte) {
-  return static_cast<std::int8_t>(byte);
-}
-
-constexpr int rounds = 200;
 
 template <class T>
 class vectors_of_sixteen_bits : public testing::Test {};
@@ -177,129 +141,6 @@ TYPED_TEST(vectors_of_floats, powers_beyond_the_range_are_zero_and_infinity) {
     EXPECT_EQ(lane, std::numeric_limits<float>::infinity());
 }
 
-TEST(i32x8, rounds_ties_to_even) {
-  const floats values{0.5f, 1.5f, 2.5f, -0.5f, -1.5f, -2.5f, 126.75f, -32766.75f};
-  EXPECT_EQ(stored<ints>(i32x8::rounded(f32x8::load(values.data()))),
-            (ints{0, 2, 2, 0, -2, -2, 127, -32767}));
-}
-
-TEST(i32x8, copies_halves_pairs_bytes_and_shifts) {
-  for (const int value : {0, 1, -1, 127, -127, 4095, -4095}) {
-    const auto low = static_cast<std::uint16_t>(value);
-    const ints twice = stored<ints>(i32x8::broadcast(value).doubled());
-    for (const std::int32_t lane : twice) EXPECT_EQ(lane, static_cast<std::int32_t>(low * 0x10001u));
-    const ints shifted = stored<ints>(i32x8::broadcast(value).shifted_left<8>());
-    for (const std::int32_t lane : shifted) EXPECT_EQ(lane, value * 256);
-    const ints paired = stored<ints>(byte_pairs(i32x8::broadcast(value), i32x8::broadcast(-93)));
-    for (const std::int32_t lane : paired) EXPECT_EQ(lane & 0xffff, (low & 0xff) | (-93 & 0xff) << 8);
-  }
-}
-
-TEST(i16x16, multiplies_and_adds_pairs) {
-  std::mt19937 random(3);
-  for (int round = 0; round < rounds; ++round) {
-    const shorts a = random_shorts(random), b = random_lanes<shorts>(random, -127, 127);
-    const ints c = random_lanes<ints>(random, -1000, 1000);
-    const f32x8 as_floats = [&] {
-      floats lanes;
-      std::copy(c.begin(), c.end(), lanes.begin());
-      return f32x8::load(lanes.data());
-    }();
-    const ints sums = stored<ints>(
-        multiply_add_pairs(i16x16::load(a.data()), i16x16::load(b.data()), i32x8::rounded(as_floats)));
-    for (std::size_t i = 0; i < 8; ++i)
-      ASSERT_EQ(sums[i], c[i] + a[2 * i] * b[2 * i] + a[2 * i + 1] * b[2 * i + 1]);
-  }
-}
-
-TEST(i16x16, multiplies_with_rounding) {
-  std::mt19937 random(4);
-  for (int round = 0; round < rounds; ++round) {
-    const shorts a = random_shorts(random), b = random_shorts(random);
-    const shorts products = stored<shorts>(multiply_high(i16x16::load(a.data()), i16x16::load(b.data())));
-    for (std::size_t i = 0; i < 16; ++i) ASSERT_EQ(products[i], (a[i] * b[i] + (1 << 14)) >> 15);
-  }
-}
-
-TEST(i16x16, parts_and_interleaves) {
-  std::mt19937 random(5);
-  const bytes from = random_bytes(random);
-  const i16x16 both = i16x16::load_bytes(from.data());
-  const shorts even = stored<shorts>(i16x16::even_bytes(both)), odd = stored<shorts>(i16x16::odd_bytes(both));
-  for (std::size_t i = 0; i < 16; ++i) {
-    EXPECT_EQ(even[i], as_signed(from[2 * i]) * 256);
-    EXPECT_EQ(odd[i], as_signed(from[2 * i + 1]) * 256);
-  }
-  const i16x16 a = i16x16::load(even.data()), b = i16x16::load(odd.data());
-  const shorts first = stored<shorts>(interleaved_first(a, b)), last = stored<shorts>(interleaved_last(a, b));
-  for (std::size_t i = 0; i < 8; ++i) {
-    EXPECT_EQ(first[2 * i], even[i]);
-    EXPECT_EQ(first[2 * i + 1], odd[i]);
-    EXPECT_EQ(last[2 * i], even[8 + i]);
-    EXPECT_EQ(last[2 * i + 1], odd[8 + i]);
-    EXPECT_EQ(stored<floats>(a.first_to_float())[i], even[i]);
-    EXPECT_EQ(stored<floats>(a.last_to_float())[i], even[8 + i]);
-  }
-  const shorts pair = stored<shorts>(i16x16::broadcast_pair(-5 * 65536 + 7));
-  for (std::size_t i = 0; i < 16; ++i) EXPECT_EQ(pair[i], i % 2 == 0 ? 7 : -5);
-}
-
-TEST(u8x16, is_widened_and_interleaved) {
-  std::mt19937 random(6);
-  const bytes from = random_bytes(random);
-  const u8x16 a = u8x16::load(from.data()), b = u8x16::load(from.data() + 16);
-  const shorts first = stored<shorts>(interleave_first(a, b).widen_unsigned());
-  const shorts last = stored<shorts>(interleave_last(a, b).widen_signed());
-  const shorts low = stored<shorts>(a.widen_unsigned().low_nibbles());
-  const shorts high = stored<shorts>(a.widen_unsigned().high_nibbles());
-  for (std::size_t i = 0; i < 16; ++i) {
-    EXPECT_EQ(first[i], from[i / 2 + i % 2 * 16]);
-    EXPECT_EQ(last[i], as_signed(from[8 + i / 2 + i % 2 * 16]));
-    EXPECT_EQ(low[i], from[i] & 15);
-    EXPECT_EQ(high[i], from[i] >> 4);
-  }
-}
-
-TEST(i16x16, moves_and_masks_bits) {
-  std::mt19937 random(12);
-  const shorts from = random_shorts(random), other = random_shorts(random);
-  const i16x16 a = i16x16::load(from.data()), b = i16x16::load(other.data());
-  const shorts left = stored<shorts>(a.shifted_left<4>()), right = stored<shorts>(a.shifted_right<12>()),
-               both = stored<shorts>(a & b), either = stored<shorts>(a | b);
-  for (std::size_t i = 0; i < 16; ++i) {
-    EXPECT_EQ(left[i], static_cast<std::int16_t>(from[i] * 16));
-    EXPECT_EQ(right[i], static_cast<std::uint16_t>(from[i]) >> 12);
-    EXPECT_EQ(both[i], static_cast<std::int16_t>(from[i] & other[i]));
-    EXPECT_EQ(either[i], static_cast<std::int16_t>(from[i] | other[i]));
-  }
-}
-
-template <class T>
-class vectors_of_bytes : public testing::Test {};
-#if COREMATCHING_HAS_VNNI
-using byte_vectors = testing::Types<i8x32, u8x32, wide_u8>;
-#else
-using byte_vectors = testing::Types<i8x32>;
-#endif
-TYPED_TEST_SUITE(vectors_of_bytes, byte_vectors);
-
-TYPED_TEST(vectors_of_bytes, move_mask_and_select_bits) {
-  using numbers = std::array<std::uint8_t, sizeof(TypeParam)>;
-  std::mt19937 random(13);
-  const auto from = random_lanes<numbers>(random, 0, 255), other = random_lanes<numbers>(random, 0, 255);
-  const TypeParam a = TypeParam::load(from.data()), b = TypeParam::load(other.data());
-  const TypeParam mask = TypeParam::broadcast(std::uint8_t{0x3c});
-  // Of the bits that enter from neighbouring bytes none is left.
-  const auto left = stored<numbers>(a.template shifted_left<2>() & mask),
-             right = stored<numbers>(a.template shifted_right<2>() & mask),
-             selected = stored<numbers>(select_bits(mask, a, b));
-  for (std::size_t i = 0; i < from.size(); ++i) {
-    EXPECT_EQ(left[i], from[i] << 2 & 0x3c);
-    EXPECT_EQ(right[i], from[i] >> 2 & 0x3c);
-    EXPECT_EQ(selected[i], (from[i] & 0x3c) | (other[i] & 0xc3));
-  }
-}
-
 TEST(wide_f32, spreads_factors_to_the_lanes_of_blocks) {
   std::mt19937 random(14);
   const auto eight = random_lanes<floats>(random, -999, 999);
@@ -313,26 +154,6 @@ TEST(wide_f32, spreads_factors_to_the_lanes_of_blocks) {
   };
   expect_spread(std::integral_constant<int, 2>());
   expect_spread(std::integral_constant<int, 4>());
-}
-
-TEST(i8x32, multiplies_nibbles_with_bytes) {
-  std::mt19937 random(7);
-  for (int round = 0; round < rounds; ++round) {
-    const bytes from = random_bytes(random);
-    const auto factors = random_lanes<std::array<std::int8_t, 32>>(random, -127, 127);
-    const i8x32 b = i8x32::load(factors.data()), nibbles = i8x32::nibbles(from.data());
-    const i8x32 both = i8x32::interleaved(from.data(), from.data() + 16);
-    const shorts low = stored<shorts>(multiply_byte_pairs(both.low_nibbles(), b));
-    const shorts high = stored<shorts>(multiply_byte_pairs(both.high_nibbles(), b));
-    for (std::size_t i = 0; i < 16; ++i) {
-      ASSERT_EQ(low[i], (from[i] & 15) * factors[2 * i] + (from[16 + i] & 15) * factors[2 * i + 1]);
-      ASSERT_EQ(high[i], (from[i] >> 4) * factors[2 * i] + (from[16 + i] >> 4) * factors[2 * i + 1]);
-    }
-    ints sums{};
-    for (std::size_t i = 0; i < 32; ++i)
-      sums[i / 4] += (i < 16 ? from[i] & 15 : from[i - 16] >> 4) * factors[i];
-    ASSERT_EQ(stored<ints>(multiply_byte_quads(nibbles, b)), sums);
-  }
 }
 
 TEST(vectors, eight_of_eight_elements_are_transposed) {
@@ -375,75 +196,6 @@ TEST(wide_f32, multiplies_and_adds) {
     }
   }
 }
-
-TEST(wide_i16, multiplies_pairs) {
-  std::mt19937 random(9);
-  for (int round = 0; round < rounds; ++round) {
-    const auto a = random_lanes<wide_shorts>(random, -127, 127);
-    const auto b = random_lanes<wide_shorts>(random, -32767, 32767);
-    const wide_i16 left = wide_i16::load(a.data()), right = wide_i16::load(b.data());
-    const std::int32_t start = static_cast<std::int32_t>(random() % 2001) - 1000;
-    const wide_i32 begun = multiply_add_pairs(left, right, wide_i32::broadcast(start));
-    const wide_ints sums = stored<wide_ints>(begun);
-    const wide_ints same = stored<wide_ints>(
-        multiply_add_pairs(left, wide_i16::broadcast_pair(-5 * 65536 + 7), wide_i32::zero()));
-    const wide_floats as_floats = stored<wide_floats>(begun.to_float());
-    const wide_shorts high = stored<wide_shorts>(multiply_high(left, right));
-    for (std::size_t i = 0; i < lanes_of_wide; ++i) {
-      ASSERT_EQ(sums[i], start + a[2 * i] * b[2 * i] + a[2 * i + 1] * b[2 * i + 1]);
-      ASSERT_EQ(same[i], a[2 * i] * 7 + a[2 * i + 1] * -5);
-      ASSERT_EQ(as_floats[i], static_cast<float>(sums[i]));
-    }
-    for (std::size_t i = 0; i < 2 * lanes_of_wide; ++i) ASSERT_EQ(high[i], (a[i] * b[i] + (1 << 14)) >> 15);
-  }
-}
-
-#if COREMATCHING_HAS_VNNI
-
-TEST(wide_u8, multiplies_quads_without_saturation) {
-  std::mt19937 random(10);
-  for (int round = 0; round < rounds; ++round) {
-    // Every other round the largest products, whose pairs do not fit into 16 bits.
-    const int lowest = round % 2 == 0 ? 0 : 255;
-    const auto a = random_lanes<std::array<std::uint8_t, 4 * lanes_of_wide>>(random, lowest, 255);
-    const auto b = random_lanes<std::array<std::int8_t, 4>>(random, round % 2 == 0 ? -127 : 127, 127);
-    const std::int32_t start = static_cast<std::int32_t>(random() % 2000001) - 1000000;
-    const wide_ints sums = stored<wide_ints>(
-        multiply_add_quads(wide_u8::load(a.data()), wide_i8::broadcast(std::bit_cast<std::int32_t>(b)),
-                           wide_i32::broadcast(start)));
-    for (std::size_t i = 0; i < lanes_of_wide; ++i) {
-      std::int32_t expected = start;
-      for (std::size_t j = 0; j < 4; ++j) expected += a[4 * i + j] * b[j];
-      ASSERT_EQ(sums[i], expected);
-    }
-  }
-}
-
-TEST(u8x32, adds_without_carry_into_the_next_byte) {
-  std::mt19937 random(11);
-  const bytes from = random_bytes(random);
-  const bytes sums = stored<bytes>(u8x32::load(from.data()) + u8x32::broadcast(128));
-  const bytes halves = stored<bytes>(u8x32::nibbles(from.data()));
-  for (std::size_t i = 0; i < 32; ++i) {
-    EXPECT_EQ(sums[i], (from[i] + 128) % 256);
-    EXPECT_EQ(halves[i], i < 16 ? from[i] & 15 : from[i - 16] >> 4);
-  }
-}
-
-TEST(vectors, eight_of_eight_quads_of_bytes_are_transposed) {
-  std::array<u8x32, 8> rows;
-  for (std::size_t i = 0; i < 8; ++i) {
-    bytes row;
-    for (std::size_t j = 0; j < 32; ++j) row[j] = static_cast<std::uint8_t>(32 * i + j);
-    rows[i] = u8x32::load(row.data());
-  }
-  transpose(rows);
-  for (std::size_t i = 0; i < 8; ++i)
-    for (std::size_t j = 0; j < 8; ++j)
-      for (std::size_t k = 0; k < 4; ++k) EXPECT_EQ(stored<bytes>(rows[i])[4 * j + k], 32 * j + 4 * i + k);
-}
-
-#endif
 
 }  // namespace
 }  // namespace corematching::cpu
