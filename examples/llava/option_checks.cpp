@@ -6,10 +6,12 @@
 #include <cerrno>
 #include <filesystem>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "corematching/core/dtype.hpp"
 #include "corematching/core/error.hpp"
+#include "corematching/io/gguf_file.hpp"
 #include "corematching/io/mapped_file.hpp"
 #include "corematching/io/output_file.hpp"
 #include "corematching/model/packed/file.hpp"
@@ -18,6 +20,8 @@
 
 namespace corematching::driver {
 namespace {
+
+namespace fs = std::filesystem;
 
 /// Runs `check`; what it refuses is the fault of `option`.
 template <class Check>
@@ -29,23 +33,44 @@ void blame(const char* option, Check check) {
   }
 }
 
+fs::path directory_of(const fs::path& file) {
+  return file.has_parent_path() ? file.parent_path() : fs::path(".");
+}
+
+/// Whether a file lies in the model's directory or, where the model is a GGUF file, is that file, another of
+/// those that it is split into, or one that was made for it, whose names begin with the model's.
+bool belongs_to_model(const fs::path& file, const fs::path& model) {
+  std::error_code ignored;
+  if (fs::equivalent(directory_of(file), model, ignored) || fs::equivalent(file, model, ignored)) return true;
+  if (!fs::is_regular_file(model, ignored) ||
+      !fs::equivalent(directory_of(file), directory_of(model), ignored))
+    return false;
+  const std::string name = file.filename().string(), own = model.filename().string();
+  const std::string any_part = io::gguf_part_name(own, 0, 1);
+  return name.starts_with(own) || (!any_part.empty() && io::gguf_part_name(name, 0, 1) == any_part);
+}
+
 }  // namespace
 
-void check_output(const options& o, const std::filesystem::path& output, const char* name) {
-  if (output.empty()) return;
-  namespace fs = std::filesystem;
+void check_writable(const std::filesystem::path& output, const char* name) {
   std::error_code ignored;
-  const fs::path directory = output.has_parent_path() ? output.parent_path() : fs::path(".");
+  const fs::path directory = directory_of(output);
   if (!fs::is_directory(directory, ignored))
     fail(name, ": ", output.string(), ": there is no such directory");
   if (::access(directory.c_str(), W_OK) != 0)
     fail(name, ": ", output.string(), ": nothing can be written to its directory: ", io::errno_text(errno));
   blame(name, [&] { io::refuse_special_file(output); });
+}
+
+void check_output(const options& o, const std::filesystem::path& output, const char* name) {
+  if (output.empty()) return;
+  check_writable(output, name);
+  std::error_code ignored;
   if (!o.image.empty() && fs::equivalent(output, opened_as(o.image), ignored))
     fail(name, ": ", output.string(), ": is the picture that --image reads");
   if (!o.weights.packed.empty() && fs::equivalent(output, o.weights.packed, ignored))
     fail(name, ": ", output.string(), ": is the file that --packed reads");
-  if (fs::exists(output, ignored) && fs::equivalent(directory, o.model, ignored))
+  if (fs::exists(output, ignored) && belongs_to_model(output, o.model))
     fail(name, ": ", output.string(), ": would overwrite a file of the model");
 }
 

@@ -31,8 +31,10 @@ void refuse_unread(const options& o, const given_options& given);
 /// in a way that can be.
 void check_thinning(const options& o, const given_options& given);
 
-/// Throws `error`, before anything is computed, for an output of option `name` that could not be written or
-/// would destroy what the run reads; an empty name is none.
+/// Throws `error`, before anything is computed, for an output of option `name` that could not be written.
+void check_writable(const std::filesystem::path& output, const char* name);
+
+/// The same, and for one that would destroy what the run reads; an empty name is none.
 void check_output(const options& o, const std::filesystem::path& output, const char* name);
 
 /// The same for every output of a run.

@@ -136,6 +136,20 @@ TEST_F(llava_calibrate, goes_on_from_what_was_measured) {
   EXPECT_TRUE(kept().empty());
 }
 
+TEST_F(llava_calibrate, replaces_a_calibration_and_nothing_else) {
+  ASSERT_EQ(calibrate({"--text", sample.string(), "--tolerance", "0.05"}).exit_code, 0);
+  ASSERT_EQ(calibrate({"--text", sample.string(), "--tolerance", "0.5"}).exit_code, 0);
+  EXPECT_EQ(content().at("tolerance"), 0.5);
+  const fs::path text = model.path() / "text.txt";
+  for (const fs::path& taken : {text, model.path() / "config.json", file}) {
+    if (taken != model.path() / "config.json") fs::copy(sample, taken, fs::copy_options::overwrite_existing);
+    const std::string before = content_of(taken);
+    expect_refused(calibrate({"--text", sample.string(), "--output", taken.string()}),
+                   {"--output: " + taken.string(), "is no calibration"});
+    EXPECT_EQ(content_of(taken), before);
+  }
+}
+
 TEST_F(llava_calibrate, refuses_what_it_cannot_do) {
   expect_refused(calibrate({"--text", "/nowhere/text.txt"}), {"/nowhere/text.txt"});
   expect_refused(calibrate({"--text", sample.string(), "--neurons", "predicted"}),

@@ -4,6 +4,7 @@
 
 #include <filesystem>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "support/driver_program.hpp"
@@ -64,6 +65,22 @@ TEST_F(gguf_model_file, is_converted_where_a_type_is_asked_for) {
   EXPECT_EQ(packing.exit_code, 0) << packing.err;
   const auto packed = answered({"--weights", "f32", "--memory-limit", "1G"});
   EXPECT_EQ(packed.out, answer.out) << packed.err;
+}
+
+TEST_F(gguf_model_file, is_not_overwritten) {
+  const auto part = directory.write("s-00002-of-00002.gguf", "the second of two");
+  const auto first = directory.write("s-00001-of-00002.gguf", bytes("llama"));
+  const auto text = directory.write("t.txt", "some text").string();
+  const auto refused = [](const std::vector<std::string>& arguments, const std::filesystem::path& file) {
+    expect_refused(test::run_program(support::llava_program(), arguments), {file.string()});
+  };
+  for (const auto& [model, output] : {std::pair(path, path), std::pair(first, part)}) {
+    const auto size = std::filesystem::file_size(output);
+    refused({"--model", model.string(), "--prompt-ids", "3", "--dump", output.string()}, output);
+    refused({"measure", "--model", model.string(), "--text", text, "--json", output.string()}, output);
+    refused({"calibrate", "--model", model.string(), "--text", text, "--output", output.string()}, output);
+    EXPECT_EQ(std::filesystem::file_size(output), size);
+  }
 }
 
 TEST_F(gguf_model_file, is_refused_in_one_line) {

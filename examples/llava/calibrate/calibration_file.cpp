@@ -60,6 +60,16 @@ void write_calibration(const std::filesystem::path& path, const calibration& fou
   file.commit();
 }
 
+bool is_calibration(const std::filesystem::path& path) {
+  try {
+    const std::string name = path.string();
+    const io::json parsed = io::parse_json(io::mapped_file::open(path).bytes(), name);
+    return io::json_object(parsed, name).string("format") == format_name;
+  } catch (const error&) {
+    return false;
+  }
+}
+
 calibration read_calibration(const std::filesystem::path& path, const std::filesystem::path& model) {
   const std::string name = path.string();
   const io::json parsed = io::parse_json(io::mapped_file::open(path).bytes(), name);

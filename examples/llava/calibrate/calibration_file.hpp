@@ -39,6 +39,9 @@ std::filesystem::path calibration_path(const options& o);
 void write_calibration(const std::filesystem::path& path, const calibration& found,
                        const std::filesystem::path& model);
 
+/// Whether a file says that it is a calibration, of whatever checkpoint.
+bool is_calibration(const std::filesystem::path& path);
+
 /// All but what layers do alone. Throws `error` naming the file where it is no calibration, or one of another
 /// checkpoint.
 calibration read_calibration(const std::filesystem::path& path, const std::filesystem::path& model);

@@ -2,8 +2,11 @@
 #include "llava/calibrate/options.hpp"
 
 #include <CLI/CLI.hpp>
+#include <filesystem>
 #include <string>
+#include <system_error>
 
+#include "corematching/core/error.hpp"
 #include "llava/calibrate/calibration_file.hpp"
 #include "llava/converted_option.hpp"
 #include "llava/file_option.hpp"
@@ -12,6 +15,17 @@
 #include "llava/presets.hpp"
 
 namespace corematching::driver {
+namespace {
+
+/// Calibrating anew replaces a calibration; anything else that has this name may be part of a model, or the
+/// text.
+void require_calibration_or_nothing(const std::filesystem::path& output) {
+  std::error_code ignored;
+  require(!std::filesystem::exists(output, ignored) || is_calibration(output), "--output: ", output.string(),
+          ": exists and is no calibration, so it is not overwritten");
+}
+
+}  // namespace
 
 calibrate_options parse_calibrate_options(int argc, const char* const* argv) {
   calibrate_options o;
@@ -58,7 +72,8 @@ calibrate_options parse_calibrate_options(int argc, const char* const* argv) {
   if (policy.empty()) policy = policy_for(o.base) == neuron_policy::predicted ? "predicted" : "gate";
   o.sparse = parse_sparsity("--sparsity neurons --neurons " + policy, o.base);
   if (o.output.empty()) o.output = calibration_path(o.sparse);
-  check_output(o.base, o.output, "--output");
+  check_writable(o.output, "--output");
+  require_calibration_or_nothing(o.output);
   return o;
 }
 
