@@ -89,6 +89,14 @@ class llava_calibrate : public testing::Test {
                                "--prompt", "Is there a star?", "--json"});
     return run_llava(more);
   }
+  /// What an unfinished start leaves beside the file.
+  std::map<fs::path, std::string> kept() const {
+    std::map<fs::path, std::string> contents;
+    for (const fs::directory_entry& each : fs::directory_iterator(model.path()))
+      if (each.path().string().starts_with(file.string() + ".stage-"))
+        contents[each.path()] = content_of(each.path());
+    return contents;
+  }
   io::json content() const { return io::parse_json(io::mapped_file::open(file).bytes(), file.string()); }
 };
 
@@ -119,13 +127,6 @@ TEST_F(llava_calibrate, writes_shares_that_later_runs_take) {
 }
 
 TEST_F(llava_calibrate, goes_on_from_what_was_measured) {
-  const auto kept = [&] {
-    std::map<fs::path, std::string> contents;
-    for (const fs::directory_entry& each : fs::directory_iterator(model.path()))
-      if (each.path().string().starts_with(file.string() + ".stage-"))
-        contents[each.path()] = content_of(each.path());
-    return contents;
-  };
   const arguments demanding{"--text", sample.string(), "--tolerance", "1e-6"};
   expect_refused(calibrate(demanding), {"no layer can leave out"});
   const auto measured = kept();
@@ -156,8 +157,22 @@ TEST_F(llava_calibrate, refuses_what_it_cannot_do) {
                  {"--neurons: predicted needs", "--weights q8_0_planes"});
   expect_refused(calibrate({"--text", sample.string(), "--output", "/nowhere/c.json"}),
                  {"--output", "/nowhere"});
-  expect_refused(calibrate({"--text", sample.string(), "--tolerance", "0"}), {"--tolerance"});
+  for (const char* tolerance : {"0", "nan", "inf"})
+    expect_refused(calibrate({"--text", sample.string(), "--tolerance", tolerance}), {"--tolerance"});
   EXPECT_FALSE(fs::exists(file));
+  // Before anything is measured.
+  const auto refused = [&](const std::string& chunk, const std::string& of_layers, const std::string& of_all,
+                           const arguments& parts) {
+    expect_refused(
+        test::run_program(support::llava_program(),
+                          {"calibrate", "--model", model.path().string(), "--text", sample.string(),
+                           "--chunk", chunk, "--layer-tokens", of_layers, "--tokens", of_all}),
+        parts);
+  };
+  refused("64", "31", "32", {"--layer-tokens: one chunk scores 32"});
+  refused("64", "32", "31", {"--tokens: one chunk scores 32"});
+  refused("2", "1", "1", {"--chunk"});
+  EXPECT_TRUE(kept().empty());
 }
 
 TEST_F(llava_calibrate, files_of_another_kind_or_model_are_refused_by_name) {

@@ -2,9 +2,11 @@
 #include "llava/calibrate/options.hpp"
 
 #include <CLI/CLI.hpp>
+#include <cmath>
 #include <filesystem>
 #include <string>
 #include <system_error>
+#include <utility>
 
 #include "corematching/core/error.hpp"
 #include "llava/calibrate/calibration_file.hpp"
@@ -23,6 +25,17 @@ void require_calibration_or_nothing(const std::filesystem::path& output) {
   std::error_code ignored;
   require(!std::filesystem::exists(output, ignored) || is_calibration(output), "--output: ", output.string(),
           ": exists and is no calibration, so it is not overwritten");
+}
+
+// The first scored token is foretold by the prompt, of which nothing is left out: there has to be another.
+constexpr index least_chunk = 3;
+
+void check_numbers(const calibrate_options& o) {
+  require(!std::isnan(o.tolerance), "--tolerance: is not a number");
+  const index scored = o.chunk - o.chunk / 2;
+  for (const auto& [option, tokens] :
+       {std::pair("--layer-tokens", o.layer_tokens), std::pair("--tokens", o.tokens)})
+    require(tokens >= scored, option, ": one chunk scores ", scored, ", more than ", tokens);
 }
 
 }  // namespace
@@ -51,7 +64,7 @@ calibrate_options parse_calibrate_options(int argc, const char* const* argv) {
   app.add_option("--chunk", o.chunk,
                  "tokens of the text that are one sequence, the second half of which is scored")
       ->capture_default_str()
-      ->check(CLI::Range(index{2}, index{1} << 30));
+      ->check(CLI::Range(least_chunk, index{1} << 30));
   app.add_option("--layer-tokens", o.layer_tokens, "score so many tokens with each layer alone")
       ->capture_default_str()
       ->check(some);
@@ -72,6 +85,7 @@ calibrate_options parse_calibrate_options(int argc, const char* const* argv) {
   if (policy.empty()) policy = policy_for(o.base) == neuron_policy::predicted ? "predicted" : "gate";
   o.sparse = parse_sparsity("--sparsity neurons --neurons " + policy, o.base);
   if (o.output.empty()) o.output = calibration_path(o.sparse);
+  check_numbers(o);
   check_writable(o.output, "--output");
   require_calibration_or_nothing(o.output);
   return o;
