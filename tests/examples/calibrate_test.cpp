@@ -137,6 +137,14 @@ TEST_F(llava_calibrate, goes_on_from_what_was_measured) {
   EXPECT_TRUE(kept().empty());
 }
 
+TEST_F(llava_calibrate, writes_names_that_are_no_utf8) {
+  const fs::path text = model.path() / "t\xff.txt";
+  fs::copy(sample, text);
+  const auto result = calibrate({"--text", text.string(), "--tolerance", "0.05"});
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_EQ(content().at("measured").at("text"), "t\xef\xbf\xbd.txt");
+}
+
 TEST_F(llava_calibrate, replaces_a_calibration_and_nothing_else) {
   ASSERT_EQ(calibrate({"--text", sample.string(), "--tolerance", "0.05"}).exit_code, 0);
   ASSERT_EQ(calibrate({"--text", sample.string(), "--tolerance", "0.5"}).exit_code, 0);

@@ -36,6 +36,13 @@ TEST_F(llava_measure, goes_on_from_a_state_as_if_it_had_not_stopped) {
   }
 }
 
+TEST_F(llava_measure, writes_names_that_are_no_utf8) {
+  const arguments compared{"--config", "n\xff: --sparsity neurons", "--state", state.string()};
+  const io::json figures = figures_of_text(compared);
+  EXPECT_EQ(figures.at("runs").at(1).at("name"), "n\xef\xbf\xbd");
+  EXPECT_EQ(figures_of_text(compared), figures) << "of the state";
+}
+
 TEST_F(llava_measure, says_at_once_what_a_complete_state_holds) {
   const arguments compared{"--config", "few: --sparsity neurons", "--state", state.string()};
   figures_of_text(compared);

@@ -54,7 +54,7 @@ void write_calibration(const std::filesystem::path& path, const calibration& fou
         {"perplexity_to_dense", found.perplexity_to_dense},
         {"ffn_bytes_to_dense", found.ffn_bytes_to_dense}}},
       {"layers_alone", {{"beta", found.measured_shares}, {"kl_divergence", found.damage_of_layer}}}};
-  const std::string text = object.dump(1) + "\n";
+  const std::string text = io::json_text(object, 1) + "\n";
   io::output_file file(path);
   file.write(std::as_bytes(std::span(text)));
   file.commit();
@@ -75,7 +75,7 @@ calibration read_calibration(const std::filesystem::path& path, const std::files
   const io::json parsed = io::parse_json(io::mapped_file::open(path).bytes(), name);
   const io::json_object object(parsed, name);
   if (object.string("format") != format_name) object.refuse("format", io::in_quotes(format_name));
-  if (const std::string of = object.string("model"); of != model_identity(model))
+  if (io::json_text(io::json(object.string("model"))) != io::json_text(io::json(model_identity(model))))
     object.contradict("model",
                       "it was made for another checkpoint: make it anew with llava calibrate, or "
                       "remove it");

@@ -90,7 +90,7 @@ class trials {
 
   // One for each stage and setting.
   std::filesystem::path state_path(const io::json& identity) const {
-    const std::string text = identity.dump();
+    const std::string text = io::json_text(identity);
     const std::uint64_t sum = data_checksum(std::as_bytes(std::span(text)));
     std::filesystem::path path = o_.output;
     path += kept_suffix + checksum_text({&sum, 1});

@@ -97,7 +97,7 @@ std::string report_json(const io::json& identity, const std::vector<measured_run
   nlohmann::ordered_json object{{"measurement", identity}, {"runs", nlohmann::ordered_json::array()}};
   for (const measured_run& run : runs)
     object["runs"].push_back(figures_json(run, runs.front().sums, has_answers));
-  return object.dump(1) + "\n";
+  return io::json_text(object, 1) + "\n";
 }
 
 }  // namespace corematching::driver

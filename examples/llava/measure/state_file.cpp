@@ -48,9 +48,9 @@ void require_same(const io::json& found, const io::json& identity, const std::fi
   require(found.is_object() && found.contains("measured"), path.string(), ": is no state of llava measure");
   for (const auto& [key, wanted] : identity.items()) {
     const auto other = found.find(key);
-    const std::string is = other == found.end() ? "missing" : other->dump();
-    require(is == wanted.dump(), path.string(), ": is the state of another measurement: its \"", key,
-            "\" is ", is, ", and not ", wanted.dump());
+    const std::string is = other == found.end() ? "missing" : io::json_text(*other);
+    require(is == io::json_text(wanted), path.string(), ": is the state of another measurement: its \"", key,
+            "\" is ", is, ", and not ", io::json_text(wanted));
   }
 }
 
@@ -61,7 +61,7 @@ state_file::state_file(const std::filesystem::path& path, const io::json& identi
     : path_(path) {
   io::refuse_special_file(path);
   std::error_code ignored;
-  const std::string first = identity.dump() + "\n";
+  const std::string first = io::json_text(identity) + "\n";
   std::string text;
   if (std::filesystem::exists(path, ignored)) {
     const io::mapped_file file = io::mapped_file::open(path);

@@ -36,6 +36,12 @@ std::string in_quotes(std::string_view text) {
          (cut ? "..." : "");
 }
 
+/// `value` as text of JSON. Bytes that are no UTF-8, which names of files may hold, become U+FFFD.
+template <class Json>
+std::string json_text(const Json& value, int indent = -1) {
+  return value.dump(indent, ' ', false, Json::error_handler_t::replace);
+}
+
 namespace detail {
 
 // Follows the parser's events to refuse deep nesting and duplicate keys, of which JSON parsers keep whichever
