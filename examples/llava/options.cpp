@@ -249,8 +249,8 @@ options parse_sparsity(const std::string& text, options base) {
   };
   refuse_unread(base, given);
   check_thinning(base, given);
-  if (given("--preset")) apply_preset(base);
   if (base.neurons.calibrated) take_calibrated_shares(base);
+  if (given("--preset")) apply_preset(base);
   check_neuron_policy(base);
   return base;
 }
@@ -282,8 +282,8 @@ options parse_options(int argc, const char* const* argv) {
     const auto given = [&](const std::string& option) { return app.count(option) > 0; };
     refuse_unread(result, given);
     check_thinning(result, given);
-    if (!given("--sparsity") && !given("--thin")) apply_preset(result);
     if (result.neurons.calibrated) take_calibrated_shares(result);
+    if (!given("--sparsity") && !given("--thin")) apply_preset(result);
     check_neuron_policy(result);
     check_outputs(result);
   } catch (const CLI::ParseError& problem) {

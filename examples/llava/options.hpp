@@ -43,7 +43,7 @@ struct neuron_options {
   neuron_policy policy = neuron_policy::sentence;
   neuron_statistic statistic = neuron_statistic::frequency;
   std::vector<double> beta_of_layer;  // instead of one for all, where there are any
-  bool calibrated = false;            // these are to be those of the model's calibration
+  bool calibrated = false;            // these are those of the model's calibration
 };
 
 /// What is left out where it is not said option by option: what answers as the dense model does, what the

@@ -26,7 +26,9 @@ void leave_out_safely(options& o) {
   o.sparsity.sparse_neurons = true;
   o.neurons.policy = policy_for(o);
   o.sparsity.beta = safe_share_by_prediction;
-  if (const auto found = find_calibration(o))
+  const auto found = find_calibration(o);
+  o.neurons.calibrated = found.has_value();
+  if (found)
     o.neurons.beta_of_layer = found->beta_of_layer;
   else  // what holds by gates saves too little to be worth its work, and two bits foretell less than four
     o.sparsity.sparse_neurons =

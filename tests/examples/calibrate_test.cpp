@@ -133,6 +133,10 @@ TEST_F(llava_calibrate, goes_on_from_what_was_measured) {
   EXPECT_GE(measured.size(), 2u);
   expect_refused(calibrate(demanding), {"no layer can leave out"});
   EXPECT_EQ(kept(), measured) << "the times that it took included";
+  arguments otherwise = demanding;
+  otherwise.insert(otherwise.end(), {"--kv-cache", "bf16"});
+  expect_refused(calibrate(otherwise), {"no layer can leave out"});
+  EXPECT_EQ(kept().size(), 2 * measured.size()) << "what was measured with another cache is not taken";
   EXPECT_EQ(calibrate({"--text", sample.string(), "--tolerance", "0.05"}).exit_code, 0);
   EXPECT_TRUE(kept().empty());
 }

@@ -11,6 +11,7 @@
 
 #include "corematching/io/json.hpp"
 #include "corematching/io/safetensors.hpp"
+#include "llava/calibrate/calibration_file.hpp"
 #include "support/driver_program.hpp"
 #include "support/measure_program.hpp"
 
@@ -67,12 +68,49 @@ TEST_F(llava_measure, refuses_the_state_of_something_else_by_name) {
   refused("few: --sparsity neurons", "few: --sparsity both", {"\"configurations\"", "--sparsity neurons"});
   refused(sample.string(), directory.write("other.txt", content_of(sample) + content_of(sample)).string(),
           {state.string(), "\"content\""});
+  const model_copy tuned("demo");
+  tuned.replace_in_config("\"rope_theta\": ", "\"rope_theta\": 2");
+  model = tuned.path();
+  refused("", "", {state.string(), "\"settings\""});
   const model_copy copy("demo");
   copy.rewrite_weights([](io::named_tensor& t, std::vector<std::byte>& bytes) {
     if (t.name.ends_with("layers.1.mlp.up_proj.weight")) bytes[bytes.size() / 2] ^= std::byte{1};
   });
   model = copy.path();
   refused("", "", {state.string(), "\"model\""});
+}
+
+TEST_F(llava_measure, refuses_the_state_of_pictures_that_were_cut_otherwise) {
+  const fs::path asked = directory.write("asked.jsonl", R"({"image": ")" + picture_path().string() +
+                                                            R"(", "question": "Why?", "answer": "No."})");
+  const arguments common{"--questions", asked.string(), "--state", state.string()};
+  ASSERT_EQ(measure(common).exit_code, 0);
+  arguments padded = common;
+  padded.insert(padded.end(), {"--image-fit", "pad"});
+  expect_refused(measure(padded), {state.string(), "\"image_fit\"", "\"pad\""});
+}
+
+TEST_F(llava_measure, refuses_the_state_of_another_calibration) {
+  const model_copy copy("demo");
+  model = copy.path();
+  const fs::path file = model / "corematching-gate-stored.calibration.json";
+  driver::calibration found{.policy = "gate",
+                            .weights = "stored",
+                            .tolerance = 0.01,
+                            .beta_of_layer = {0.5, 1, 1, 1, 1, 1},
+                            .text = "t.txt",
+                            .tokens = 7,
+                            .perplexity_to_dense = 1.004,
+                            .ffn_bytes_to_dense = 0.9,
+                            .measured_shares = {},
+                            .damage_of_layer = {}};
+  driver::write_calibration(file, found, model);
+  const arguments compared{"--text",   sample.string(),       "--chunk", "64",
+                           "--config", "c: --preset default", "--state", state.string()};
+  ASSERT_EQ(measure(compared).exit_code, 0);
+  found.beta_of_layer.front() = 0.25;
+  driver::write_calibration(file, found, model);
+  expect_refused(measure(compared), {state.string(), "\"configurations\"", "0.25"});
 }
 
 TEST_F(llava_measure, leaves_files_alone_that_are_no_states) {

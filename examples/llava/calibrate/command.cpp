@@ -16,12 +16,11 @@
 #include "corematching/core/error.hpp"
 #include "corematching/io/json.hpp"
 #include "corematching/model/packed/checksums.hpp"
-#include "corematching/model/packed/identity.hpp"
 #include "llava/calibrate/calibration_file.hpp"
 #include "llava/calibrate/options.hpp"
 #include "llava/calibrate/shares_path.hpp"
 #include "llava/figures.hpp"
-#include "llava/measure/content_checksum.hpp"
+#include "llava/measure/identity.hpp"
 #include "llava/measure/items.hpp"
 #include "llava/measure/state_file.hpp"
 #include "llava/measure/tally.hpp"
@@ -64,10 +63,14 @@ class trials {
       one.how = o_.sparse;
       one.how.neurons.beta_of_layer = shares;
     }
-    const io::json identity = identity_of(plan, tried);
-    state_file state(state_path(identity), identity, plan.items.size(), 1 + tried.size());
+    state_file state;
     measure_(plan, terminal_,
-             {.begin = [&](const auto&) { return std::ssize(state.items()); },
+             {.begin =
+                  [&](const linked::description& by) {
+                    const io::json identity = identity_of(plan, tried, by);
+                    state = state_file(state_path(identity), identity, plan.items.size(), 1 + tried.size());
+                    return std::ssize(state.items());
+                  },
               .on_item = [&](const std::vector<tally>& item) { state.add(item); }});
     std::vector<tally> sums(1 + tried.size());
     for (const std::vector<tally>& item : state.items())
@@ -97,10 +100,12 @@ class trials {
     return path;
   }
 
-  io::json identity_of(const measurement_plan& plan, const std::vector<betas>& tried) const {
-    return {{"measured", "for a calibration"},         {"model", model_identity(o_.base.model)},
-            {"neurons", policy_name(o_.sparse)},       {"weights", weights_name(o_.sparse)},
-            {"content", content_checksum(plan.items)}, {"beta", tried}};
+  io::json identity_of(const measurement_plan& plan, const std::vector<betas>& tried,
+                       const linked::description& by) const {
+    io::json identity = identity_of_runs(o_.base, plan.items, by);
+    identity.update(
+        {{"measured", "for a calibration"}, {"neurons", policy_name(o_.sparse)}, {"beta", tried}});
+    return identity;
   }
 
   const calibrate_options& o_;

@@ -11,9 +11,7 @@
 #include "corematching/core/error.hpp"
 #include "corematching/io/json.hpp"
 #include "corematching/io/output_file.hpp"
-#include "corematching/model/packed/file.hpp"
-#include "corematching/model/packed/identity.hpp"
-#include "llava/measure/content_checksum.hpp"
+#include "llava/measure/identity.hpp"
 #include "llava/measure/items.hpp"
 #include "llava/measure/options.hpp"
 #include "llava/measure/report.hpp"
@@ -55,23 +53,18 @@ measurement_plan read_plan(const measure_options& o, console& terminal) {
   return plan;
 }
 
-/// What tells one measurement from others.
+/// What tells this measurement from others.
 io::json identity_of(const measure_options& o, const measurement_plan& plan, const linked::description& by) {
   io::json compared = io::json::array();
-  for (const configuration& one : o.configurations) compared.push_back({one.name, one.text});
-  const auto type =
-      o.base.weights.packed.empty() ? o.base.weights.type : packed_weights(o.base.weights.packed);
-  io::json identity{{"measured", o.text.empty() ? "questions" : "text"},
-                    {"model", model_identity(o.base.model)},
-                    {"weights", type ? name_of(*type) : "as stored"},
-                    {"kv_cache", o.base.cache_type ? name_of(*o.base.cache_type) : "as fits the weights"},
-                    {"configurations", compared},
-                    {"by_layer", o.by_layer},
-                    {"items", plan.items.size()},
-                    {"content", content_checksum(plan.items)},
-                    {"device", by.device},
-                    {"instruction_set", by.instruction_set},
-                    {"threads", by.threads}};
+  for (const configuration& one : o.configurations) {
+    compared.push_back({one.name, one.text});
+    // A calibration may be another one in the next start.
+    if (one.how.neurons.calibrated) compared.back().push_back(one.how.neurons.beta_of_layer);
+  }
+  io::json identity = identity_of_runs(o.base, plan.items, by);
+  identity.update({{"measured", o.text.empty() ? "questions" : "text"},
+                   {"configurations", compared},
+                   {"by_layer", o.by_layer}});
   if (!o.text.empty()) identity["chunk"] = {o.chunk, o.prompt_tokens.value_or(o.chunk / 2)};
   if (o.timed_steps) identity["timed_steps"] = *o.timed_steps;
   return identity;
