@@ -12,6 +12,7 @@
 #include "corematching/io/json.hpp"
 #include "corematching/io/safetensors.hpp"
 #include "llava/calibrate/calibration_file.hpp"
+#include "llava/measure/file_lock.hpp"
 #include "support/driver_program.hpp"
 #include "support/measure_program.hpp"
 
@@ -111,6 +112,16 @@ TEST_F(llava_measure, refuses_the_state_of_another_calibration) {
   found.beta_of_layer.front() = 0.25;
   driver::write_calibration(file, found, model);
   expect_refused(measure(compared), {state.string(), "\"configurations\"", "0.25"});
+}
+
+TEST_F(llava_measure, refuses_a_state_that_another_start_goes_on_with) {
+  const arguments common{"--text", sample.string(), "--chunk", "64", "--state", state.string()};
+  {
+    const driver::file_lock held(state);
+    expect_refused(measure(common), {state.string(), "another program"});
+    EXPECT_EQ(content_of(state), "");
+  }
+  EXPECT_EQ(measure(common).exit_code, 0);
 }
 
 TEST_F(llava_measure, leaves_files_alone_that_are_no_states) {

@@ -5,7 +5,6 @@
 #include <cstdint>
 #include <span>
 #include <string_view>
-#include <system_error>
 #include <utility>
 
 #include "corematching/core/error.hpp"
@@ -60,10 +59,10 @@ state_file::state_file(const std::filesystem::path& path, const io::json& identi
                        std::size_t runs)
     : path_(path) {
   io::refuse_special_file(path);
-  std::error_code ignored;
+  lock_ = file_lock(path);
   const std::string first = io::json_text(identity) + "\n";
   std::string text;
-  if (std::filesystem::exists(path, ignored)) {
+  {
     const io::mapped_file file = io::mapped_file::open(path);
     text.assign(reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size());
   }

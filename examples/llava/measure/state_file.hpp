@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "corematching/io/json.hpp"
+#include "llava/measure/file_lock.hpp"
 #include "llava/measure/tally.hpp"
 
 namespace corematching::driver {
@@ -21,7 +22,8 @@ class state_file {
 
   /// Opens `path`, or creates it. `identity` is an object that says what is measured: `items` items, each of
   /// `runs` runs. Whatever the file's last line lacks of its end was never measured. Throws `error` where the
-  /// file is no state, or one of something else, whose first differing key is named.
+  /// file is no state, one of something else, whose first differing key is named, or one that another program
+  /// goes on with.
   state_file(const std::filesystem::path& path, const io::json& identity, std::size_t items,
              std::size_t runs);
 
@@ -35,6 +37,7 @@ class state_file {
   void read(const std::string& text, const io::json& identity, std::size_t items, std::size_t runs);
 
   std::filesystem::path path_;
+  file_lock lock_;
   std::ofstream out_;
   std::vector<std::vector<tally>> items_;
 };
