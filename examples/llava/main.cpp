@@ -96,6 +96,7 @@ int run_program(int argc, char** argv) {
   }
   if (argc > 1 && argv[1] == std::string_view("calibrate")) {
     run_calibrate(argc - 1, argv + 1, terminal, measure);
+    if (!std::cout) std::cerr << "llava: what was found could not be written to standard output\n";
     return std::cout ? 0 : 1;
   }
   const options o = parse_options(argc, argv);

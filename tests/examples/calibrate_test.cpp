@@ -163,6 +163,27 @@ TEST_F(llava_calibrate, replaces_a_calibration_and_nothing_else) {
   }
 }
 
+TEST_F(llava_calibrate, removes_no_files_but_its_own) {
+  const fs::path notes = file.string() + ".stage-notes", folder = file.string() + ".stage-0123456789abcdef";
+  std::ofstream(notes) << "mine";
+  fs::create_directories(folder / "mine");
+  fs::create_symlink("loop", model.path() / "loop");
+  const auto result = calibrate({"--text", sample.string(), "--tolerance", "0.05"});
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_EQ(content_of(notes), "mine");
+  EXPECT_TRUE(fs::exists(folder / "mine"));
+}
+
+TEST_F(llava_calibrate, says_that_nobody_can_read_what_it_found) {
+  const auto result = test::run_program(
+      "/bin/sh", {"-c", "exec \"$0\" \"$@\" >/dev/full", support::llava_program(), "calibrate", "--model",
+                  model.path().string(), "--text", sample.string(), "--chunk", "64", "--layer-tokens", "32",
+                  "--tokens", "32", "--tolerance", "0.05", "--threads", "1"});
+  EXPECT_EQ(result.exit_code, 1);
+  EXPECT_NE(result.err.find("standard output"), std::string::npos) << result.err;
+  EXPECT_TRUE(fs::exists(file));
+}
+
 TEST_F(llava_calibrate, refuses_what_it_cannot_do) {
   expect_refused(calibrate({"--text", "/nowhere/text.txt"}), {"/nowhere/text.txt"});
   expect_refused(calibrate({"--text", sample.string(), "--neurons", "predicted"}),

@@ -10,6 +10,8 @@
 #include <iostream>
 #include <span>
 #include <string>
+#include <string_view>
+#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -78,18 +80,27 @@ class trials {
     return sums;
   }
 
-  /// Removes what was kept, of earlier starts with other settings, too.
+  /// Removes what was kept, of earlier starts with other settings, too. What cannot be removed does no harm.
   void forget() const {
     const std::filesystem::path directory = o_.output.has_parent_path() ? o_.output.parent_path() : ".";
+    std::error_code ignored;
     std::vector<std::filesystem::path> kept;
-    for (const auto& file : std::filesystem::directory_iterator(directory))
-      if (file.path().filename().string().starts_with(o_.output.filename().string() + kept_suffix))
+    for (const auto& file : std::filesystem::directory_iterator(directory, ignored))
+      if (is_kept(file.path().filename().string()) && file.is_regular_file(ignored))
         kept.push_back(file.path());
-    for (const std::filesystem::path& file : kept) std::filesystem::remove(file);
+    for (const std::filesystem::path& file : kept) std::filesystem::remove(file, ignored);
   }
 
  private:
   static constexpr const char* kept_suffix = ".stage-";
+
+  // Whether state_path() makes such names.
+  bool is_kept(std::string_view name) const {
+    const std::string begin = o_.output.filename().string() + kept_suffix;
+    const std::uint64_t any = 0;
+    return name.starts_with(begin) && name.size() == begin.size() + checksum_text({&any, 1}).size() &&
+           name.find_first_not_of("0123456789abcdef", begin.size()) == name.npos;
+  }
 
   // One for each stage and setting.
   std::filesystem::path state_path(const io::json& identity) const {
@@ -219,7 +230,8 @@ void run_calibrate(int argc, const char* const* argv, console& terminal, const m
   trial.forget();
   std::cout << o.output.string() << ": " << result.policy << ", perplexity " << result.perplexity_to_dense
             << " of the dense one's on " << result.tokens << " tokens, " << percent(result.ffn_bytes_to_dense)
-            << " of the feed-forward blocks' bytes\n";
+            << " of the feed-forward blocks' bytes\n"
+            << std::flush;
 }
 
 }  // namespace corematching::driver
