@@ -15,6 +15,7 @@
 #include "corematching/io/mapped_file.hpp"
 #include "corematching/io/output_file.hpp"
 #include "corematching/model/packed/file.hpp"
+#include "llava/calibrate/calibration_file.hpp"
 #include "llava/sparse_settings.hpp"
 #include "llava/standard_input.hpp"
 
@@ -121,7 +122,9 @@ void refuse_unread(const options& o, const given_options& given) {
       {chooses_otherwise && !counted && counts_nothing,
        {"--count-over"},
        "with --neurons gate:plain or predicted, which count nothing"},
-      {!o.neurons.beta_of_layer.empty(), {"--neuron-layers"}, "with a --beta for each layer"},
+      {o.neurons.calibrated || !o.neurons.beta_of_layer.empty(),
+       {"--neuron-layers"},
+       "with a --beta for each layer"},
       {!s.matches_neurons(), {"--reference", "--anchor"}, "with a --criterion that looks at no neurons"},
       {!s.is_matched_with(reference_set::anchor), {"--anchor"}, "without --reference anchor"},
       {o.image.empty() && o.messages.empty(),
@@ -177,7 +180,8 @@ void check_neuron_policy(const options& o) {
 }
 
 void check_beta(const options& o, index layers) {
-  if (o.sparsity.sparse_neurons) blame("--beta", [&] { shares_of(o).validate(layers); });
+  const std::string source = o.neurons.calibrated ? calibration_path(o).string() : "--beta";
+  if (o.sparsity.sparse_neurons) blame(source.c_str(), [&] { shares_of(o).validate(layers); });
 }
 
 void check_sparsity(const core_matching_config& config, index layers, index neurons) {

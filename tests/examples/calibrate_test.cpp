@@ -7,6 +7,7 @@
 #include <fstream>
 #include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "corematching/io/json.hpp"
@@ -241,11 +242,24 @@ TEST_F(llava_calibrate, files_of_another_kind_or_model_are_refused_by_name) {
   calibration short_one = good;
   short_one.beta_of_layer = {0.5, 0.5};
   driver::write_calibration(file, short_one, model.path());
-  expect_refused(answer({"--preset", "default"}), {"2 values of beta for 6 layers"});
+  expect_refused(answer({"--preset", "default"}), {file.string(), "2 values of beta for 6 layers"});
+  for (const auto& [policy, weights] : {std::pair("predicted", "stored"), std::pair("gate", "q8_0")}) {
+    calibration of_others = good;
+    of_others.policy = policy;
+    of_others.weights = weights;
+    driver::write_calibration(file, of_others, model.path());
+    expect_refused(answer({"--preset", "default"}), {file.string(), policy, weights, "its name"});
+  }
+  fs::remove(file);
+  fs::create_symlink(file.filename(), file);
+  expect_refused(answer({"--preset", "default"}), {file.string(), "symbolic links"});
   fs::remove(file);
   expect_refused(answer({"--sparsity", "neurons", "--neurons", "gate", "--beta", "calibrated"}),
                  {"--beta", file.string(), "llava calibrate"});
   expect_refused(answer({"--sparsity", "neurons", "--beta", "calibrated"}), {"--beta", "gate and predicted"});
+  expect_refused(answer({"--sparsity", "neurons", "--neurons", "gate", "--beta", "calibrated",
+                         "--neuron-layers", "0:2"}),
+                 {"--neuron-layers: is not read with a --beta for each layer"});
 }
 
 }  // namespace

@@ -102,9 +102,14 @@ calibration read_calibration(const std::filesystem::path& path, const std::files
 
 std::optional<calibration> find_calibration(const options& o) {
   const std::filesystem::path path = calibration_path(o);
-  std::error_code ignored;
-  if (!std::filesystem::exists(path, ignored)) return std::nullopt;
-  return read_calibration(path, o.model);
+  std::error_code ignored;  // what is there and cannot be read is refused by reading it
+  if (std::filesystem::status(path, ignored).type() == std::filesystem::file_type::not_found)
+    return std::nullopt;
+  calibration found = read_calibration(path, o.model);
+  require(found.policy == policy_name(o) && found.weights == weights_name(o), path.string(),
+          ": is a calibration of --neurons ", io::in_quotes(found.policy), " with weights ",
+          io::in_quotes(found.weights), ", which its name does not say");
+  return found;
 }
 
 void take_calibrated_shares(options& o) {

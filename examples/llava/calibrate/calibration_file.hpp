@@ -46,7 +46,8 @@ bool is_calibration(const std::filesystem::path& path);
 /// checkpoint.
 calibration read_calibration(const std::filesystem::path& path, const std::filesystem::path& model);
 
-/// The calibration for the policy and weights of `o`; nothing where its model has none.
+/// The calibration for the policy and weights of `o`; nothing where its model has none. Throws `error` where
+/// it cannot be read or is one for others.
 std::optional<calibration> find_calibration(const options& o);
 
 /// Takes the shares for the policy and weights of `o` from the calibration of its model. Throws `error` where
