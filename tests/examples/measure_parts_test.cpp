@@ -14,6 +14,7 @@
 #include "llava/measure/items.hpp"
 #include "llava/measure/options.hpp"
 #include "llava/measure/prediction.hpp"
+#include "llava/measure/tally.hpp"
 #include "llava/sparse_hooks.hpp"
 #include "support/error_text.hpp"
 
@@ -49,6 +50,13 @@ TEST(prediction, stands_logits_of_any_size_and_refuses_others) {
     const std::vector<float> broken{1, bad, 2};
     expect_parts(error_text([&] { prediction{broken}; }), "not finite");
   }
+}
+
+TEST(tally, compares_perplexities_of_any_size) {
+  const tally dense{.tokens = 2, .surprise = 4000}, other{.tokens = 4, .surprise = 8000 + 4 * std::log(1.5)};
+  EXPECT_TRUE(std::isinf(dense.perplexity()));
+  EXPECT_NEAR(other.perplexity_to(dense), 1.5, 1e-12);
+  EXPECT_EQ(dense.perplexity_to(dense), 1);
 }
 
 std::vector<std::int32_t> counting(std::size_t count) {

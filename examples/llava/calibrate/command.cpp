@@ -191,8 +191,8 @@ found_place farthest_within(trials& trial, const std::vector<path_step>& path, c
     const tally& dense = sums.front();
     for (std::size_t i = 0; i < places.size(); ++i) {
       const tally& run = sums[1 + i];
-      const double perplexity = ratio(run.perplexity(), dense.perplexity());
-      if (perplexity > 1 + o.tolerance) {
+      const double perplexity = run.perplexity_to(dense);
+      if (!(perplexity <= 1 + o.tolerance)) {
         beyond = places[i];
         break;
       }

@@ -33,7 +33,7 @@ table_row figures_row(const measured_run& run, const tally& dense, bool has_answ
   table_row row{run.layer ? "  layer " + std::to_string(*run.layer) : run.name,
                 std::to_string(sums.tokens),
                 figure(sums.perplexity(), 4),
-                figure(ratio(sums.perplexity(), dense.perplexity()), 4),
+                figure(sums.perplexity_to(dense), 4),
                 figure(sums.per_token(sums.divergence), 5),
                 percent(sums.per_token(static_cast<double>(sums.agreed))),
                 percent(ratio(sums.per_step(sums.ffn_bytes), dense.per_step(dense.ffn_bytes))),
@@ -52,7 +52,7 @@ nlohmann::ordered_json figures_json(const measured_run& run, const tally& dense,
   if (run.layer) object["layer"] = *run.layer;
   object["tokens"] = sums.tokens;
   object["perplexity"] = sums.perplexity();
-  object["perplexity_to_dense"] = ratio(sums.perplexity(), dense.perplexity());
+  object["perplexity_to_dense"] = sums.perplexity_to(dense);
   object["kl_divergence"] = sums.per_token(sums.divergence);
   object["top1_agreement"] = sums.per_token(static_cast<double>(sums.agreed));
   object["ffn_bytes_per_token"] = sums.per_step(sums.ffn_bytes);

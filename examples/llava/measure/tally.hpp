@@ -29,6 +29,10 @@ struct tally {
   std::uint64_t kv_bytes = 0;
 
   double perplexity() const { return std::exp(per_token(surprise)); }
+  /// The ratio of perplexities, which is finite where either may not be.
+  double perplexity_to(const tally& other) const {
+    return std::exp(per_token(surprise) - other.per_token(other.surprise));
+  }
   double per_token(double sum) const { return ratio(sum, static_cast<double>(tokens)); }
   double per_step(std::uint64_t sum) const {
     return ratio(static_cast<double>(sum), static_cast<double>(steps));
