@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // llava: asks a LLaVA-1.5 checkpoint about a picture, or a LLaMA checkpoint about anything.
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <csignal>
 #include <cstddef>
 #include <cstdio>
@@ -129,11 +132,20 @@ int run_program(int argc, char** argv) {
   return all_asked ? 0 : 1;
 }
 
+/// The first file that is opened takes the place of a standard stream that is closed, and what the stream is
+/// told is then written into it. What is put there instead can be neither read nor written, as nothing can.
+void keep_places_of_closed_streams() {
+  for (const int stream : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO})
+    if (::fcntl(stream, F_GETFD) < 0)
+      static_cast<void>(::open("/dev/null", stream == STDIN_FILENO ? O_WRONLY : O_RDONLY));
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
   // A file that may not grow is an error of writing it, not an end of the program.
   std::signal(SIGXFSZ, SIG_IGN);
+  keep_places_of_closed_streams();
   try {
     return run_program(argc, argv);
   } catch (const usage_exit& exit) {

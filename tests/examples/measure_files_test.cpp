@@ -38,6 +38,17 @@ TEST_F(llava_measure, goes_on_from_a_state_as_if_it_had_not_stopped) {
   }
 }
 
+TEST_F(llava_measure, writes_no_table_into_its_files_where_standard_output_is_closed) {
+  const auto result =
+      test::run_program("/bin/sh", {"-c", "exec \"$0\" \"$@\" >&-", support::llava_program(), "measure",
+                                    "--model", model.string(), "--text", sample.string(), "--chunk", "64",
+                                    "--threads", "1", "--state", state.string(), "--json", json.string()});
+  EXPECT_EQ(result.exit_code, 1);
+  EXPECT_NE(result.err.find("standard output"), std::string::npos) << result.err;
+  EXPECT_EQ(std::ranges::count(content_of(state), '\n'), 1 + 3);
+  EXPECT_EQ(io::json::parse(content_of(json)).at("runs").size(), 1u);
+}
+
 TEST_F(llava_measure, writes_names_that_are_no_utf8) {
   const arguments compared{"--config", "n\xff: --sparsity neurons", "--state", state.string()};
   const io::json figures = figures_of_text(compared);
