@@ -194,6 +194,8 @@ TEST_F(llava_measure, refuses_before_it_reads_weights) {
           {"--config \"x\": --neurons: predicted needs", "--weights q8_0_planes"});
   refused({"--chunk", "64", "--json", "/nowhere/figures.json"}, {"--json", "/nowhere"});
   refused({"--chunk", "64"}, {"holds neither model.safetensors"});
+  copy.replace_in_config("\"vocab_size\": ", "\"vocab_size\": 300, \"unread\": ");
+  refused({"--chunk", "64"}, {sample.string(), "outside the vocabulary of 300"});
   expect_refused(measure({"--text", "/nowhere/text.txt"}), {"/nowhere/text.txt"});
 }
 

@@ -57,7 +57,11 @@ std::vector<scored_item> read_text_chunks(const measure_options& o, const reques
     const std::vector<std::int32_t> ids = model.words->encode(text, text::special_tokens::are_text);
     std::vector<scored_item> items = text_chunks(
         ids, model.words->frame().prefix, {o.chunk, o.prompt_tokens.value_or(o.chunk / 2), o.most_tokens});
-    for (scored_item& item : items) item.name = o.text.string() + ": " + item.name;
+    for (scored_item& item : items) {
+      model.config.text().require_known(item.prompt.ids);  // a tokenizer may know more than the model
+      model.config.text().require_known(item.scored);
+      item.name = o.text.string() + ": " + item.name;
+    }
     return items;
   } catch (const error& problem) {
     fail(o.text.string(), ": ", problem.what());
