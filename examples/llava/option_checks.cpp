@@ -69,10 +69,18 @@ void check_output(const options& o, const std::filesystem::path& output, const c
   std::error_code ignored;
   if (!o.image.empty() && fs::equivalent(output, opened_as(o.image), ignored))
     fail(name, ": ", output.string(), ": is the picture that --image reads");
+  if (!o.messages.empty() && fs::equivalent(output, o.messages, ignored))
+    fail(name, ": ", output.string(), ": is the file that --messages reads");
   if (!o.weights.packed.empty() && fs::equivalent(output, o.weights.packed, ignored))
     fail(name, ": ", output.string(), ": is the file that --packed reads");
   if (fs::exists(output, ignored) && belongs_to_model(output, o.model))
     fail(name, ": ", output.string(), ": would overwrite a file of the model");
+}
+
+void check_picture_stays(const fs::path& picture, const fs::path& output, const char* name) {
+  std::error_code ignored;
+  if (fs::equivalent(output, picture, ignored))
+    fail(name, ": ", output.string(), ": is a picture that is asked about");
 }
 
 void refuse_unread(const std::vector<unread_options>& rules, const given_options& given) {

@@ -37,7 +37,11 @@ void check_writable(const std::filesystem::path& output, const char* name);
 /// The same, and for one that would destroy what the run reads; an empty name is none.
 void check_output(const options& o, const std::filesystem::path& output, const char* name);
 
-/// The same for every output of a run.
+/// Throws `error` for an output of option `name` that would replace a picture; empty names are none.
+void check_picture_stays(const std::filesystem::path& picture, const std::filesystem::path& output,
+                         const char* name);
+
+/// Throws `error` as check_output() does for every output of a run.
 void check_outputs(const options& o);
 
 /// Throws `error` for a way to choose neurons that the weights, the device or beta rule out.

@@ -137,6 +137,10 @@ request read_request(const options& o, const notice& say) {
   } else if (!o.image.empty()) {
     r.pictures = {{.path = o.image.string()}};
   }
+  for (const chat::picture& shown : r.pictures) {
+    check_picture_stays(shown.path, o.dump, "--dump");
+    check_picture_stays(shown.path, o.show_tokens, "--show-tokens");
+  }
   const auto shown = std::ssize(r.pictures);
   if (!o.prompt_ids.empty())
     r.prompt = expanded(o, r, parse_ids(o.prompt_ids), shown, 0);

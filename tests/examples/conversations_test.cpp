@@ -188,6 +188,24 @@ TEST(llava_conversations, are_refused_where_a_message_cannot_be_answered) {
                  {"parrot", "vicuna"});
 }
 
+TEST(llava_conversations, are_not_overwritten) {
+  const support::temporary_directory directory;
+  const fs::path picture = directory.path() / "picture.png";
+  fs::copy(picture_path(), picture);
+  const io::json messages{{{"role", "user"}, {"content", shown("How many objects are there?")}}};
+  const auto file = directory.write("messages.json", messages.dump());
+  const auto refused = [&](const char* option, const fs::path& output) {
+    const auto size = fs::file_size(output);
+    expect_refused(
+        run_llava({"--model", demo().string(), "--messages", file.string(), option, output.string()}),
+        {std::string(option) + ": " + output.string()});
+    EXPECT_EQ(fs::file_size(output), size);
+  };
+  refused("--dump", file);
+  refused("--dump", picture);
+  refused("--show-tokens", picture);
+}
+
 TEST(llava_conversations, show_several_pictures) {
   io::json content = shown("How many objects are there?");
   content.insert(content.begin(), content.at(0));

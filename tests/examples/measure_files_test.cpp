@@ -152,6 +152,17 @@ TEST_F(llava_measure, leaves_files_alone_that_are_no_states) {
   expect_refused(measure(over_text), {"--json", sample.string()});
 }
 
+TEST_F(llava_measure, leaves_pictures_alone) {
+  const fs::path picture = directory.path() / "picture.png";
+  fs::copy(picture_path(), picture);
+  const fs::path asked = directory.write(
+      "asked.jsonl", R"({"image": "picture.png", "question": "Is there a star?", "answer": "No."})");
+  const std::string before = content_of(picture);
+  expect_refused(measure({"--questions", asked.string(), "--json", picture.string()}),
+                 {"--json: " + picture.string()});
+  EXPECT_EQ(content_of(picture), before);
+}
+
 TEST_F(llava_measure, names_the_line_of_a_question_that_cannot_be_asked) {
   const std::string good = R"({"question": "Is there a star?", "answer": "Yes, there is."})";
   const auto refused = [&](const std::string& line, const arguments& parts) {

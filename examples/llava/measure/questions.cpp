@@ -9,6 +9,7 @@
 #include "corematching/io/json.hpp"
 #include "corematching/io/mapped_file.hpp"
 #include "llava/measure/items.hpp"
+#include "llava/option_checks.hpp"
 
 namespace corematching::driver {
 namespace {
@@ -21,6 +22,7 @@ std::optional<chat::picture> picture_of(const io::json_object& line, const measu
   // A file of that name is no standard input.
   const auto folder = o.questions.has_parent_path() ? o.questions.parent_path() : std::filesystem::path(".");
   const auto path = folder / line.string("image");
+  check_picture_stays(path, o.json, "--json");
   chat::picture shown{.path = path.string()};
   try {
     static_cast<void>(read_seen_picture(o.base, model.config, shown));
