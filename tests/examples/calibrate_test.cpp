@@ -191,6 +191,9 @@ TEST_F(llava_calibrate, refuses_what_it_cannot_do) {
                  {"--neurons: predicted needs", "--weights q8_0_planes"});
   expect_refused(calibrate({"--text", sample.string(), "--output", "/nowhere/c.json"}),
                  {"--output", "/nowhere"});
+  expect_refused(test::run_program(support::llava_program(),
+                                   {"calibrate", "--model", "/nowhere", "--text", sample.string()}),
+                 {"--model: /nowhere"});
   for (const char* tolerance : {"0", "nan", "inf"})
     expect_refused(calibrate({"--text", sample.string(), "--tolerance", tolerance}), {"--tolerance"});
   EXPECT_FALSE(fs::exists(file));

@@ -21,9 +21,9 @@ namespace {
 
 /// Calibrating anew replaces a calibration; anything else that has this name may be part of a model, or the
 /// text.
-void require_calibration_or_nothing(const std::filesystem::path& output) {
+void require_calibration_or_nothing(const std::filesystem::path& output, const char* option) {
   std::error_code ignored;
-  require(!std::filesystem::exists(output, ignored) || is_calibration(output), "--output: ", output.string(),
+  require(!std::filesystem::exists(output, ignored) || is_calibration(output), option, ": ", output.string(),
           ": exists and is no calibration, so it is not overwritten");
 }
 
@@ -84,10 +84,11 @@ calibrate_options parse_calibrate_options(int argc, const char* const* argv) {
   }
   if (policy.empty()) policy = policy_for(o.base) == neuron_policy::predicted ? "predicted" : "gate";
   o.sparse = parse_sparsity("--sparsity neurons --neurons " + policy, o.base);
+  const char* const named_by = o.output.empty() ? "--model" : "--output";
   if (o.output.empty()) o.output = calibration_path(o.sparse);
   check_numbers(o);
-  check_writable(o.output, "--output");
-  require_calibration_or_nothing(o.output);
+  check_writable(o.output, named_by);
+  require_calibration_or_nothing(o.output, named_by);
   return o;
 }
 
