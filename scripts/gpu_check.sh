@@ -1,90 +1,148 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# What one runs on a machine with an NVIDIA GPU: builds for its architecture, runs the tests on the device, again under
-# compute-sanitizer, measures decode and prefill at the shapes of LLaVA-1.5, compares with transformers where python has
-# it, and ends with one table. Whatever follows -- goes to CMake, such as -DCMAKE_PREFIX_PATH=... for Eigen and others.
-#   scripts/gpu_check.sh [--build DIR] [--out DIR] [--quick] [-- CMAKE_OPTION...]
+# What one runs on a machine with an NVIDIA GPU, in parts that each end with a table of their own, most wanted first:
+#
+#   tests   builds for the GPU's architecture; tests and stored runs of transformers on it; decode at 7B shape
+#   speed   prefill, dropped tokens and 13B at the shapes of LLaVA-1.5; transformers, eager and compiled
+#   memory  compute-sanitizer over operations and a small model; where the time of a decoding step goes
+#
+#   scripts/gpu_check.sh [--parts tests,speed,memory] [--build DIR] [--out DIR] [--dependencies DIR] [--rehearse]
+#                        [-- CMAKE_OPTION...]
+#   scripts/gpu_check.sh --collect DIR
+#
+# Every step has a limit of time, and none that fails keeps the next from running. --collect copies what the build needs
+# of this machine's Debian packages, for a machine that has none: carry DIR there and name it with --dependencies.
+# --rehearse does without a GPU all that comes before the first kernel, and says what would follow.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-build=build/gpu out="" quick=0
+usage() { sed -n '/^#   scripts/,/^# Every/p' "$0" | sed '$d; s/^# *//' >&2; exit 2; }
+
+parts=tests,speed,memory build=build/gpu out="" dependencies="" rehearsed=0
 while [[ $# -gt 0 ]]; do
   case "$1" in
-    --build) build="$2"; shift 2 ;;
-    --out) out="$2"; shift 2 ;;
-    --quick) quick=1; shift ;;
+    --parts | --build | --out | --dependencies | --collect)
+      [[ $# -ge 2 ]] || usage
+      declare "$(tr -d - <<<"$1")=$2"
+      shift 2 ;;
+    --rehearse) rehearsed=1; shift ;;
     --) shift; break ;;
-    *) echo "gpu_check: unknown option $1" >&2; exit 2 ;;
+    *) echo "gpu_check: unknown option $1" >&2; usage ;;
   esac
 done
+
+if [[ -n "${collect:-}" ]]; then
+  mkdir -p "$collect"
+  dpkg -L libeigen3-dev nlohmann-json3-dev libcli11-dev libgtest-dev libbenchmark-dev libbenchmark1debian |
+    grep -E '^/usr/(include|lib|share/(cmake|eigen3))' | sort -u |
+    tar -cf - --no-recursion -T - 2>/dev/null | tar -xf - -C "$collect"
+  du -sh "$collect"
+  exit
+fi
+
 out="${out:-$build/report}"
 mkdir -p "$out"
 failed=0
 rows=()
 
-# row WHAT RESULT: one line of the table at the end.
-row() { rows+=("$(printf '%-52s %s' "$1" "$2")"); }
+# row WHAT RESULT: one line of the part's table.
+row() { rows+=("$(printf '%-44s %s' "$1" "$2")"); }
 
-# step NAME COMMAND...: runs it, keeps what it prints in $out/NAME.txt, and notes how it ended.
+# step SECONDS NAME COMMAND...: runs it, keeps what it prints in $out/NAME.txt, and notes how it ended.
 step() {
-  local name="$1"; shift
+  local limit="$1" name="$2" began=$SECONDS; shift 2
+  [[ $rehearsed -eq 0 ]] || limit=3600  # no GPU is waiting
   echo "=== $name ($SECONDS s)"
-  if "$@" >"$out/$name.txt" 2>&1; then
-    row "$name" passed
+  timeout --kill-after=5 "$limit" "$@" >"$out/$name.txt" 2>&1
+  local status=$?
+  if [[ $status -eq 0 ]]; then
+    row "$name" "passed in $((SECONDS - began)) s"
+    return
+  fi
+  row "$name" "$([[ $status -eq 124 || $status -eq 137 ]] && echo "STOPPED after $limit s" || echo FAILED): see $out/$name.txt"
+  tail -20 "$out/$name.txt"
+  failed=1
+  return 1
+}
+
+# on_device SECONDS NAME COMMAND...: a step that starts kernels. shown: one whose output goes into the table.
+on_device() {
+  if [[ $rehearsed -eq 1 ]]; then row "$2" "not run: ${*:3}"; else step "$@"; fi
+}
+shown() {
+  on_device "$@" || return
+  [[ $rehearsed -eq 1 ]] || while IFS= read -r line; do rows+=("    $line"); done <"$out/$2.txt"
+}
+
+# found COMMAND NAME: whether there is such a program; the table says where there is none.
+found() { command -v "$1" >/dev/null || { row "$2" "not run: no $1"; return 1; }; }
+
+# ends PART: its table.
+ends() {
+  printf '\n--- %s (%d s)\n' "$1" "$SECONDS" | cat - <(printf '%s\n' "${rows[@]}") | tee "$out/$1.table.txt"
+  rows=()
+}
+
+tests="$build/tests/cuda/device/cuda_tests" bench="$build/benchmarks/llava_bench"
+
+# measure SECONDS NAME OPTION...: dense and sparse in turns; the medians of the table that llava_bench prints.
+measure() {
+  local limit="$1" name="$2"; shift 2
+  shown "$limit" "$name" "$bench" --cuda 0 --weights bf16 --kv-cache bf16 --paired "$@"
+}
+
+part_tests() {
+  local architecture=native options=()
+  [[ $rehearsed -eq 0 ]] || architecture=90
+  [[ -z "$dependencies" ]] || options+=("-DCMAKE_PREFIX_PATH=$(realpath "$dependencies")/usr"
+    -DCMAKE_LIBRARY_ARCHITECTURE=x86_64-linux-gnu)
+  step 60 configure cmake -S . -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DCOREMATCHING_NATIVE=ON \
+    -DCOREMATCHING_CUDA=ON "-DCMAKE_CUDA_ARCHITECTURES=$architecture" -DCOREMATCHING_BUILD_EXAMPLES=OFF \
+    "-DCOREMATCHING_COMPONENTS=cpu_linked;cuda_linked;eigen_linked" "${options[@]}" "$@" || return
+  step 360 build cmake --build "$build" --target cuda_tests llava_bench cuda_ops_bench || return
+  step 30 programs_start bash -c "'$tests' --gtest_list_tests && '$bench' --help"
+  on_device 120 device_tests "$tests" --gtest_brief=1
+  measure 60 7b_decode --shape llava-1.5-7b --beta 0.4 --new-tokens 64 --repeat 5
+  measure 60 7b_decode_gate --shape llava-1.5-7b --policy gate --beta 0.4 --new-tokens 64 --repeat 5
+  shown 60 operations_of_decoding "$build/benchmarks/cuda_ops_bench"
+}
+
+part_speed() {
+  measure 60 7b_decode_without_graph --shape llava-1.5-7b --beta 0.4 --new-tokens 64 --no-graph --repeat 3
+  measure 60 7b_prefill_layer_10 --shape llava-1.5-7b --keep 64 --match-layer 10 --new-tokens 4 --repeat 5
+  measure 60 7b_prefill_layer_2 --shape llava-1.5-7b --keep 64 --match-layer 2 --new-tokens 4 --repeat 5
+  if python3 -c 'import torch, transformers' 2>/dev/null; then
+    shown 240 transformers python3 benchmarks/compare_transformers.py --llava-bench "$bench"
   else
-    row "$name" "FAILED: see $out/$name.txt"
-    tail -20 "$out/$name.txt"
-    failed=1
-    return 1
+    row transformers "not run: python3 has no torch or no transformers"
+  fi
+  measure 90 13b_both --shape llava-1.5-13b --beta 0.4 --keep 64 --new-tokens 64 --repeat 3
+}
+
+part_memory() {
+  if found compute-sanitizer "memcheck, racecheck"; then
+    on_device 240 memcheck compute-sanitizer --tool memcheck --leak-check full --error-exitcode 9 "$tests" --gtest_brief=1 \
+      --gtest_filter='device_*:backend_*:kv_layers*:llamas.*'
+    # Racecheck looks at shared memory alone and is slow: the operations are enough for it.
+    on_device 180 racecheck compute-sanitizer --tool racecheck --error-exitcode 9 "$tests" --gtest_brief=1 \
+      --gtest_filter='device_*:backend_attention*:backend_selection*'
+  fi
+  if found nsys "kernels of a decoding step"; then
+    on_device 90 profile nsys profile --force-overwrite true --output "$out/decode" \
+      "$bench" --cuda 0 --weights bf16 --kv-cache bf16 --shape llava-1.5-7b --new-tokens 16 --no-graph --repeat 1 &&
+      shown 60 kernels_of_decoding nsys stats --report cuda_gpu_kern_sum --format column "$out/decode.nsys-rep"
   fi
 }
 
-finish() {
-  printf '\n%s\n' "${rows[@]}" | tee "$out/table.txt"
-  exit "$failed"
-}
-
-nvidia-smi --query-gpu=name,driver_version --format=csv,noheader >"$out/device.txt" 2>&1 ||
-  { echo "gpu_check: no NVIDIA GPU: $(cat "$out/device.txt")" >&2; exit 1; }
-row "device" "$(head -1 "$out/device.txt")"
-
-step configure cmake -S . -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DCOREMATCHING_NATIVE=ON \
-  -DCOREMATCHING_CUDA=ON -DCMAKE_CUDA_ARCHITECTURES=native "$@" || finish
-step build cmake --build "$build" --target cuda_tests llava_bench cuda_ops_bench || finish
-tests="$build/tests/cuda/device/cuda_tests" bench="$build/benchmarks/llava_bench"
-
-step tests "$tests" --gtest_brief=1
-if command -v compute-sanitizer >/dev/null; then
-  # Racecheck looks at shared memory alone and is slow: the operations are enough for it.
-  step memcheck compute-sanitizer --tool memcheck --leak-check full --error-exitcode 9 "$tests" --gtest_brief=1 \
-    --gtest_filter='device_*:backend_*:kv_layers*'
-  step racecheck compute-sanitizer --tool racecheck --error-exitcode 9 "$tests" --gtest_brief=1 \
-    --gtest_filter='device_*:backend_attention*:backend_selection*'
-else
-  row "compute-sanitizer" "not found"
+if nvidia-smi --query-gpu=name,driver_version --format=csv,noheader >"$out/device.txt" 2>&1; then
+  row device "$(head -1 "$out/device.txt")"
+elif [[ $rehearsed -eq 0 ]]; then
+  echo "gpu_check: no NVIDIA GPU: $(head -1 "$out/device.txt")" >&2
+  exit 1
 fi
-
-# shown NAME COMMAND...: a step whose output goes into the table.
-shown() {
-  step "$@" || return
-  while IFS= read -r line; do rows+=("    $line"); done <"$out/$1.txt"
-}
-shown operations "$build/benchmarks/cuda_ops_bench"
-
-# measure NAME OPTION...: dense and sparse in turns; the medians of the table that llava_bench prints.
-measure() {
-  local name="$1"; shift
-  shown "$name" "$bench" --cuda 0 --weights bf16 --kv-cache bf16 --paired --repeat 5 "$@"
-}
-measure 7b_decode --shape llava-1.5-7b --beta 0.4 --new-tokens 64
-measure 7b_decode_without_graph --shape llava-1.5-7b --beta 0.4 --new-tokens 64 --no-graph
-measure 7b_prefill_layer_10 --shape llava-1.5-7b --keep 64 --match-layer 10 --new-tokens 4
-measure 7b_prefill_layer_2 --shape llava-1.5-7b --keep 64 --match-layer 2 --new-tokens 4
-[[ $quick -eq 1 ]] || measure 13b_both --shape llava-1.5-13b --beta 0.4 --keep 64 --new-tokens 64
-
-if python3 -c 'import torch, transformers' 2>/dev/null; then
-  shown transformers python3 benchmarks/compare_transformers.py --llava-bench "$bench"
-else
-  row "transformers" "not found: no comparison"
-fi
-finish
+for part in ${parts//,/ }; do
+  declare -F "part_$part" >/dev/null || { echo "gpu_check: there is no part $part" >&2; usage; }
+  "part_$part" "$@"
+  ends "$part"
+done
+exit "$failed"
