@@ -257,7 +257,7 @@ options parse_sparsity(const std::string& text, options base) {
 
 options parse_options(int argc, const char* const* argv) {
   options result;
-  CLI::App app("Asks a LLaVA-1.5 or LLaMA checkpoint, with CoreMatching.", "llava");
+  CLI::App app("Asks a LLaVA-1.5, LLaMA, Mistral or Qwen checkpoint, with CoreMatching.", "llava");
   app.footer(
       "llava inspect DIR says what a checkpoint holds and whether it runs; llava pack --help, how weights "
       "are converted "

@@ -226,6 +226,8 @@ TYPED_TEST(backend_operations, rms_norm_divides_by_the_root_mean_square) {
         auto scale = placed_floats(be, weight);
         be.rms_norm(y.view(), placed_x.in(), scale.in(), static_cast<float>(eps));
         expect_near(y.values(), expected, norm_error(cols, largest_magnitude(expected)));
+        be.rms_norm(placed_x.view(), placed_x.in(), scale.in(), static_cast<float>(eps));
+        EXPECT_EQ(placed_x.values().values, y.values().values) << "in place";
       });
     }
 }

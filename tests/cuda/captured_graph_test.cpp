@@ -22,11 +22,12 @@ using talk = support::conversation<B>;
 using support::error_text;
 using support::expect_parts;
 
-/// Heads of 8 elements are whole 16-byte loads of 16-bit caches; those of 6 are none.
+/// Heads of 8 elements are whole 16-byte loads of 16-bit caches, and are normalised; those of 6 are neither.
 llama_config config_of(index head_dim) {
   llama_config config = support::tiny_config();
   config.layers = 3;
   config.head_dim = head_dim;
+  config.qk_norm = head_dim == 8;
   return config;
 }
 

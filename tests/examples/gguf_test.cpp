@@ -85,8 +85,9 @@ TEST_F(gguf_model_file, is_not_overwritten) {
 
 TEST_F(gguf_model_file, is_refused_in_one_line) {
   const auto other = directory.write("g.gguf", bytes("gemma3"));
-  expect_refused(run_llava({"--model", other.string(), "--prompt-ids", "1"}),
-                 {other.string() + ": the architecture \"gemma3\" is not supported; llama and qwen2 are"});
+  expect_refused(
+      run_llava({"--model", other.string(), "--prompt-ids", "1"}),
+      {other.string() + ": the architecture \"gemma3\" is not supported; llama, qwen2 and qwen3 are"});
   expect_refused(run_llava({"--model", path.string(), "--prompt", "hello"}), {"--prompt-ids"});
   expect_refused(answered({"--image", picture_path().string()}), {"a text model cannot look at a picture"});
   std::filesystem::resize_file(path, std::filesystem::file_size(path) / 2);

@@ -160,7 +160,7 @@ TEST(llava, takes_pictures_of_every_kind) {
 }
 
 TEST(llava, reads_text_models) {
-  for (const char* name : {"tiny_llama", "tiny_mistral", "tiny_qwen2", "tiny_window"}) {
+  for (const char* name : {"tiny_llama", "tiny_mistral", "tiny_qwen2", "tiny_qwen3", "tiny_window"}) {
     for (const char* sparsity : {"none", "both"}) {
       const auto result =
           run_llava({"--model", data(name).string(), "--prompt-ids", text_ids, "--sparsity", sparsity});

@@ -58,6 +58,7 @@ llama_config small_config() {
   config.hidden_size = 32;
   config.head_dim = 8;
   config.max_positions = 400;
+  config.qk_norm = true;
   return config;
 }
 

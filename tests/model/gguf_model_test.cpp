@@ -73,13 +73,14 @@ const gguf_types mixed{
     {"ffn_up", ggml_type::q5_k},     {"ffn_down", ggml_type::q6_k},    {"output.", ggml_type::q3_k}};
 
 TEST(gguf_model, computes_as_the_checkpoint_of_its_weights) {
-  for (const char* architecture : {"llama", "qwen2"})
+  for (const char* architecture : {"llama", "qwen2", "qwen3"})
     for (const bool tied : {false, true})
       for (const gguf_types& types : {gguf_types{}, mixed}) {
         SCOPED_TRACE(testing::Message() << architecture << ", " << tied << ", " << types.size());
         llama_config config = support::gguf_config();
         config.tie_word_embeddings = tied;
-        config.qkv_bias = !types.empty() || tied;
+        config.qk_norm = std::string(architecture) == "qwen3";
+        config.qkv_bias = !config.qk_norm && (!types.empty() || tied);
         config.o_bias = tied;
         const tiny_gguf made(architecture, config, types);
         const std::string bytes = made.file.bytes();
@@ -87,6 +88,7 @@ TEST(gguf_model, computes_as_the_checkpoint_of_its_weights) {
         const llama_config read = read_gguf_config(file);
         EXPECT_EQ(read.qkv_bias, config.qkv_bias);
         EXPECT_EQ(read.o_bias, config.o_bias);
+        EXPECT_EQ(read.qk_norm, config.qk_norm);
         EXPECT_EQ(read.tie_word_embeddings, tied);
         EXPECT_EQ(read.vocab_size, config.vocab_size);
         B be = support::make_backend(2);
@@ -199,7 +201,12 @@ std::string refusal_after(Change&& change, const gguf_types& types = {}, const c
 TEST(gguf_model, is_refused_by_what_it_has_beside) {
   const auto unchanged = [](auto&) {};
   EXPECT_EQ(refusal_after(unchanged, {}, "gemma3"),
-            "m.gguf: the architecture \"gemma3\" is not supported; llama and qwen2 are");
+            "m.gguf: the architecture \"gemma3\" is not supported; llama, qwen2 and qwen3 are");
+  EXPECT_EQ(refusal_after(unchanged, {}, "qwen3moe"),
+            "m.gguf: the architecture \"qwen3moe\" is not supported; llama, qwen2 and qwen3 are");
+  EXPECT_EQ(refusal_after(unchanged, {}, "qwen3"), "m.gguf: no tensor \"blk.0.attn_q_norm.weight\"");
+  EXPECT_EQ(refusal_after([](auto& file) { file.tensor("blk.0.attn_q_norm.weight", {1}, 0, "abcd"); }),
+            "m.gguf: tensor \"blk.0.attn_q_norm.weight\" is none that such a model has here");
   EXPECT_EQ(refusal_after([](auto& file) { file.integer("llama.expert_count", 8); }),
             "m.gguf: llama.expert_count says that there are experts, which are not supported");
   EXPECT_EQ(refusal_after([](auto& file) { file.text("llama.rope.scaling.type", "yarn"); }),

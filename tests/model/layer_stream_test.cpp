@@ -151,6 +151,20 @@ TEST_F(memory_limit, changes_no_logit) {
   }
 }
 
+TEST_F(memory_limit, counts_and_carries_the_norms_of_heads) {
+  const std::uint64_t without = layer_bytes();
+  config.qk_norm = true;
+  std::filesystem::remove(path);
+  EXPECT_EQ(layer_bytes(), without + 2 * 16 * sizeof(float)) << "one of queries and one of keys";
+  const std::vector<float> expected = conversation(whole(), true);
+  for (const std::uint64_t layers : {0, 7}) {
+    const std::uint64_t bytes = least() + layers * layer_bytes();
+    const llama<B> model = limited(bytes);
+    EXPECT_EQ(conversation(model, true), expected) << bytes << " bytes";
+    EXPECT_LE(model.held_weight_bytes(), bytes);
+  }
+}
+
 TEST_F(memory_limit, reads_nothing_but_the_embedding_once_all_core_neurons_are_kept) {
   // Six layers with two fifths of their neurons, and one buffer.
   const llama<B> model = limited(least() + 4 * layer_bytes());

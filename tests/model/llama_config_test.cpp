@@ -15,13 +15,15 @@ namespace {
 using corematching::activation;
 using corematching::llama_config;
 using corematching::rope_scaling;
+using support::changed;
 using support::expect_parts;
 using support::json;
 using support::parse_text;
+using support::qwen3_0_6b;
 using support::refusal;
 
 TEST(llama_config, takes_the_defaults_of_transformers) {
-  // transformers 5.23.0: LlamaConfig(), MistralConfig(), Qwen2Config()
+  // transformers 5.24.0: LlamaConfig(), MistralConfig(), Qwen2Config(), Qwen3Config()
   EXPECT_EQ(parse_text({{"model_type", "llama"}}), llama_config{});
 
   llama_config mistral;
@@ -39,6 +41,54 @@ TEST(llama_config, takes_the_defaults_of_transformers) {
   qwen2.bos_token_id.reset();
   qwen2.eos_token_ids.clear();
   EXPECT_EQ(parse_text({{"model_type", "qwen2"}}), qwen2);
+
+  llama_config qwen3 = qwen2;
+  qwen3.qkv_bias = false;
+  qwen3.qk_norm = true;
+  EXPECT_EQ(parse_text({{"model_type", "qwen3"}}), qwen3);
+}
+
+TEST(llama_config, reads_qwen3_as_it_was_published) {
+  llama_config expected;
+  expected.vocab_size = 151936;
+  expected.hidden_size = 1024;
+  expected.intermediate_size = 3072;
+  expected.layers = 28;
+  expected.heads = 16;
+  expected.kv_heads = 8;
+  expected.head_dim = 128;
+  expected.max_positions = 40960;
+  expected.rms_norm_eps = 1e-6;
+  expected.rope.theta = 1e6;
+  expected.qk_norm = true;
+  expected.tie_word_embeddings = true;
+  expected.bos_token_id = 151643;
+  expected.eos_token_ids = {151645};
+  EXPECT_EQ(parse_text(qwen3_0_6b), expected);
+}
+
+TEST(llama_config, refuses_what_qwen3_may_have_and_the_layers_do_not_compute) {
+  expect_parts(refusal(changed(qwen3_0_6b, "/use_sliding_window", true)),
+               "config.json: use_sliding_window is true, expected false");
+  expect_parts(refusal(changed(qwen3_0_6b, "/rope_scaling", {{"rope_type", "yarn"}, {"factor", 4.0}})),
+               "config.json: rope_scaling.rope_type is \"yarn\", expected default, linear or llama3");
+  expect_parts(refusal(changed(qwen3_0_6b, "/model_type", "qwen3_moe")),
+               "config.json: model_type is \"qwen3_moe\", expected llava, llama, mistral, qwen2 or qwen3");
+}
+
+TEST(llama_config, gives_qwen3_the_biases_that_it_asks_for) {
+  const auto config = parse_text(changed(qwen3_0_6b, "/attention_bias", true));
+  EXPECT_TRUE(config.qkv_bias);
+  EXPECT_TRUE(config.o_bias);
+}
+
+TEST(llama_config, derives_no_head_of_qwen3_from_its_hidden_size) {
+  EXPECT_EQ(parse_text({{"model_type", "qwen3"},
+                        {"hidden_size", 1000},
+                        {"num_attention_heads", 12},
+                        {"num_key_value_heads", 4}})
+                .head_dim,
+            128);
 }
 
 TEST(llama_config, reads_every_field) {

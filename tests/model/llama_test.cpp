@@ -33,6 +33,7 @@ llama_config variant(const std::string& name) {
   llama_config config = support::tiny_config();
   if (name == "plain") config.qkv_bias = config.o_bias = false;
   if (name == "qkv_bias") config.o_bias = false;
+  if (name == "head_norms") config.qk_norm = true;
   if (name == "tied") config.tie_word_embeddings = true;
   if (name == "one_key_head") config.kv_heads = 1;
   if (name == "wide_heads") config.head_dim = 10;
@@ -43,8 +44,8 @@ llama_config variant(const std::string& name) {
 
 class llama_variants : public testing::TestWithParam<const char*> {};
 INSTANTIATE_TEST_SUITE_P(of, llama_variants,
-                         testing::Values("grouped", "plain", "qkv_bias", "tied", "one_key_head", "wide_heads",
-                                         "gelu", "stretched"),
+                         testing::Values("grouped", "plain", "qkv_bias", "head_norms", "tied", "one_key_head",
+                                         "wide_heads", "gelu", "stretched"),
                          [](const auto& of) { return std::string(of.param); });
 
 TEST_P(llama_variants, compute_the_logits_of_the_formulas_in_prefill_and_decode) {
@@ -253,6 +254,7 @@ TEST(llama, costs_what_the_formulas_say) {
   for (const std::optional<index> window : {std::optional<index>(), std::optional<index>(4)}) {
     llama_config config = support::tiny_config();
     config.sliding_window = window;
+    config.qk_norm = window.has_value();  // norms are counted nowhere
     tiny model(config);
     auto sequence = model.model.start(model.be, 0);
     const auto cost_of = [&](auto&& work) {

@@ -149,7 +149,7 @@ INSTANTIATE_TEST_SUITE_P(
     testing::Values(
         bad_value{"/text_config", 1, "text_config is 1, expected an object"},
         bad_value{"/text_config/model_type", "gpt2",
-                  "text_config.model_type is \"gpt2\", expected llama, mistral or"},
+                  "text_config.model_type is \"gpt2\", expected llama, mistral, qwen2"},
         bad_value{"/text_config/vocab_size", 0, "text_config.vocab_size is 0, expected an integer from 1"},
         bad_value{"/text_config/hidden_size", -4096, "text_config.hidden_size is -4096"},
         bad_value{"/text_config/hidden_size", 4096.0, "text_config.hidden_size is 4096.0"},
@@ -207,7 +207,7 @@ INSTANTIATE_TEST_SUITE_P(
     vision, bad_llava,
     testing::Values(
         bad_value{"/model_type", "llava_next",
-                  "model_type is \"llava_next\", expected llava, llama, mistral or qwen2"},
+                  "model_type is \"llava_next\", expected llava, llama, mistral, qwen2 or qwen3"},
         bad_value{"/model_type", 1, "model_type is 1, expected a string"},
         bad_value{"/vision_config/model_type", "siglip_vision_model", "vision_config.model_type is \"siglip"},
         bad_value{"/vision_config/image_size", {336, 336}, "vision_config.image_size is a list of 2 values"},

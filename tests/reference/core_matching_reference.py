@@ -99,7 +99,7 @@ def rms_norm(x: Tensor, norm: nn.Module) -> Tensor:
 
 
 class Decoder:
-    """The text model of a transformers LLaVA (or a text-only LLaMA, Mistral or Qwen2)."""
+    """The text model of a transformers LLaVA (or a text-only LLaMA, Mistral, Qwen2 or Qwen3)."""
 
     def __init__(self, model: nn.Module) -> None:
         text = getattr(model.model, "language_model", model.model)
@@ -113,7 +113,10 @@ class Decoder:
         """Query, key and value of [tokens, hidden], each [heads, tokens, head_dim], nothing rotated."""
         attention = self.layers[layer].self_attn
         projections = (attention.q_proj(x), attention.k_proj(x), attention.v_proj(x))
-        return tuple(p.view(len(x), -1, attention.head_dim).transpose(0, 1) for p in projections)
+        query, key, value = (p.view(len(x), -1, attention.head_dim).transpose(0, 1) for p in projections)
+        if hasattr(attention, "q_norm"):  # Qwen3
+            query, key = rms_norm(query, attention.q_norm), rms_norm(key, attention.k_norm)
+        return query, key, value
 
     def attend(self, layer: int, query: Tensor, position: Tensor, cache: LayerCache) -> tuple[Tensor, Tensor]:
         """Output [tokens, hidden] and weights [heads, tokens, cached]; the queries are the cache's last tokens."""

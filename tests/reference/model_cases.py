@@ -192,6 +192,7 @@ LLAMA3_ROPE = {
 }
 SMALL_VISION = {"hidden_size": 32, "image_size": 56, "intermediate_size": 64, "num_attention_heads": 2, "num_hidden_layers": 3}
 QWEN2 = {"architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2", "rope_theta": 1000000.0, "rms_norm_eps": 1e-6}
+QWEN3 = {"architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3", "rope_theta": 1000000.0, "rms_norm_eps": 1e-6}
 MISTRAL = {"architectures": ["MistralForCausalLM"], "model_type": "mistral", "sliding_window": None}
 
 MODEL_CASES = (
@@ -269,6 +270,14 @@ MODEL_CASES = (
         config=_llama(num_hidden_layers=3, num_key_value_heads=2, intermediate_size=160, **QWEN2 | {"tie_word_embeddings": True}),
         runs=_text_runs(3),
         prompts=((31, 0),),
+    ),
+    ModelCase(
+        name="tiny_qwen3",
+        seed=2,
+        layout="text",
+        config=_llama(num_hidden_layers=3, num_key_value_heads=2, head_dim=24, **QWEN3 | {"tie_word_embeddings": True}),
+        runs=_text_runs(3),
+        prompts=((27, 0),),
     ),
 )
 

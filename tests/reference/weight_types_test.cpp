@@ -200,7 +200,7 @@ TEST_P(weight_types, stay_as_near_to_transformers_as_their_rounding_allows) {
 std::vector<std::tuple<std::string, dtype>> models_and_types() {
   std::vector<std::tuple<std::string, dtype>> all;
   for (const char* model : {"tiny_mha", "tiny_gqa_bias", "tiny_original", "tiny_saved_by_5", "tiny_llama",
-                            "tiny_mistral", "tiny_qwen2", "tiny_window", "demo"})
+                            "tiny_mistral", "tiny_qwen2", "tiny_qwen3", "tiny_window", "demo"})
     for (const dtype type : {dtype::f32, dtype::f16, dtype::bf16, dtype::q8_0, dtype::q4_0,
                              dtype::q8_0_planes, dtype::q4_0_planes})
       if (!is_quantised(type) || std::string(model) != "tiny_original") all.emplace_back(model, type);

@@ -62,6 +62,9 @@ inline tensor_map random_tensors(const corematching::llama_config& config, unsig
     }
     add(attention + "o_proj.weight", d, q, scaled(q));
     if (config.o_bias) add(attention + "o_proj.bias", 1, d, 0.5);
+    if (config.qk_norm)
+      for (const char* name : {"q_norm", "k_norm"})
+        add(attention + name + ".weight", 1, config.head_dim, 1.5);
     add(layer + "mlp.gate_proj.weight", n, d, scaled(d));
     add(layer + "mlp.up_proj.weight", n, d, scaled(d));
     add(layer + "mlp.down_proj.weight", d, n, scaled(n));
@@ -214,11 +217,26 @@ class masked_llama {
     return twin::matmul(x, at(name + ".weight"), bias == tensors_.end() ? real_matrix() : bias->second);
   }
 
+  /// Heads as rows of their own, normalised where the model does so.
+  real_matrix headwise(real_matrix x, const std::string& name) const {
+    if (!config_.qk_norm) return x;
+    const index cols = x.cols;
+    x.rows *= x.cols / config_.head_dim;
+    x.cols = config_.head_dim;
+    real_matrix y = twin::rms_norm(x, at(name + ".weight"), eps());
+    y.rows = x.rows * x.cols / cols;
+    y.cols = cols;
+    return y;
+  }
+
   real_matrix attended(const real_matrix& x, index layer, const masked_run& run) const {
     const std::string prefix = "model.layers." + std::to_string(layer) + ".";
     const real_matrix normed = twin::rms_norm(x, at(prefix + "input_layernorm.weight"), eps());
-    const real_matrix q = projected(normed, prefix + "self_attn.q_proj");
-    const real_matrix k = projected(normed, prefix + "self_attn.k_proj");
+    const auto heads = [&](const std::string& one) {
+      return headwise(projected(normed, prefix + "self_attn." + one + "_proj"),
+                      prefix + "self_attn." + one + "_norm");
+    };
+    const real_matrix q = heads("q"), k = heads("k");
     const real_matrix v = projected(normed, prefix + "self_attn.v_proj");
     real_matrix y(x.rows, q.cols);
     for (index query = 0; query < x.rows; ++query) attend(y, q, k, v, layer, query, run);

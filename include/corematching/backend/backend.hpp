@@ -171,7 +171,7 @@ concept layer_operations = requires(B& be, typename V::out y, typename V::in x, 
                                     typename V::ids ids, typename V::wt w, typename V::neurons neurons,
                                     attention_shape shape, float eps, activation act) {
   be.embed(y, w, ids);                    // y[i] = table[ids[i]]
-  be.rms_norm(y, x, v, eps);              // y = x / sqrt(mean(x^2) + eps) * weight
+  be.rms_norm(y, x, v, eps);              // y = x / sqrt(mean(x^2) + eps) * weight; y may be x
   be.layer_norm(y, x, v, v, eps);         // y = (x - mean) / sqrt(var + eps) * weight + bias
   be.matmul(y, x, w, v);                  // y = x W^T + bias (bias may be empty)
   be.gated_up(y, x, w, w, act, neurons);  // y = act(x Wgate^T) * (x Wup^T), columns = neurons

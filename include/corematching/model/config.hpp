@@ -115,8 +115,8 @@ inline model_config parse_model_config(std::span<const std::byte> text, const st
   const std::string type = fields.string("model_type");
   const bool original = fields.find("mm_vision_tower") != nullptr;
   if (!original && type != "llava") {
-    if (type != "llama" && type != "mistral" && type != "qwen2")
-      fields.refuse("model_type", "llava, llama, mistral or qwen2");
+    if (!is_llama_model_type(type))
+      fields.refuse("model_type", std::string("llava, ").append(llama_model_types));
     return {parse_llama_config(fields, type), {}};
   }
   // The releases of the original code disagree about the name.

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cassert>
 #include <cstdint>
 #include <utility>
 
@@ -25,6 +26,7 @@ struct decoder_weights {
   parameters<B> attention_norm, ffn_norm;                       // [D]
   matrix_weight query, key, value, output;                      // [Hq, D], [Hkv, D], [Hkv, D], [D, Hq]
   parameters<B> query_bias, key_bias, value_bias, output_bias;  // may be empty
+  parameters<B> query_norm, key_norm;                           // [head_dim] of every head; may be empty
   matrix_weight gate, up, down_transposed;                      // [N, D]
 };
 
@@ -64,7 +66,8 @@ class decoder_layer {
  private:
   static std::uint64_t bytes_of(const weight<space>& w) { return stored_bytes(w.view); }
 
-  // x += attention(rotate(norm(x) Wq), rotate(norm(x) Wk), norm(x) Wv) Wo
+  // x += attention(rotate(norm(x) Wq), rotate(norm(x) Wk), norm(x) Wv) Wo; some models normalise the heads
+  // that they rotate
   template <class H>
   void add_attention(const layer_context<B>& at, scratch<B>& s, view x, index_view<space> positions,
                      vector_view<const float, space> frequencies, H& hook) const {
@@ -75,6 +78,8 @@ class decoder_layer {
     be.matmul(q, normed, w.query.view, w.query_bias.view());
     be.matmul(k, normed, w.key.view, w.key_bias.view());
     be.matmul(v, normed, w.value.view, w.value_bias.view());
+    normalise_heads(be, q, w.query_norm);
+    normalise_heads(be, k, w.key_norm);
     detail::rotate(be, q, k, positions, frequencies);
     at.cache.append(be, k, v);
 
@@ -82,6 +87,14 @@ class decoder_layer {
     be.attention(attended, q, at.cache.keys(), at.cache.values(), shape_);
     call_hook<site::attention>(hook, at, attention_inputs<B>{q, at.cache.keys(), at.cache.values(), shape_});
     detail::add_matmul(be, x, attended, w.output.view, w.output_bias.view(), projected);
+  }
+
+  // x = norm(x), each head of a row by itself, where the model has such a norm
+  void normalise_heads(B& be, view x, const parameters<B>& norm) const {
+    if (norm.size() == 0) return;
+    assert(x.stride == x.cols);
+    const view heads{x.data, x.rows * x.cols / shape_.head_dim, shape_.head_dim, shape_.head_dim};
+    be.rms_norm(heads, heads, norm.view(), eps_);
   }
 
   // x += sum over neurons n of act(norm(x) . gate_n) (norm(x) . up_n) down_n

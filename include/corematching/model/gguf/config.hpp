@@ -6,6 +6,8 @@
 // Source: https://github.com/ggml-org/ggml (docs/gguf.md) for keys and their defaults.
 #pragma once
 
+#include <algorithm>
+#include <array>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -104,10 +106,26 @@ inline void read_gguf_tokens(const io::gguf_metadata& metadata, llama_config& co
 
 }  // namespace detail
 
-/// Whether query and key rows of this architecture stand in the order in which GGUF turns them: neighbours,
-/// where we turn elements half a head apart.
-inline bool gguf_turns_neighbours(const io::gguf_file& file) {
-  return file.metadata().text("general.architecture") == "llama";
+/// An architecture of GGUF whose decoders are read.
+struct gguf_architecture {
+  std::string_view name;
+  /// Whether query and key rows stand in the order in which GGUF turns them: neighbours, where we turn
+  /// elements half a head apart.
+  bool turns_neighbours;
+  bool qk_norm;
+};
+
+inline constexpr std::array<gguf_architecture, 3> gguf_architectures{
+    {{"llama", true, false}, {"qwen2", false, false}, {"qwen3", false, true}}};
+
+/// That of `file`. Throws `error` naming file and architecture for one that is not read.
+inline const gguf_architecture& gguf_architecture_of(const io::gguf_file& file) {
+  const std::string_view name = file.metadata().text("general.architecture");
+  const auto* const found = std::ranges::find(gguf_architectures, name, &gguf_architecture::name);
+  if (found == gguf_architectures.end())
+    fail(file.metadata().file(), ": the architecture ", io::in_quotes(name),
+         " is not supported; llama, qwen2 and qwen3 are");
+  return *found;
 }
 
 /// Reads the metadata, and looks at names, shapes and types of tensors. Throws `error` naming file and key
@@ -115,11 +133,8 @@ inline bool gguf_turns_neighbours(const io::gguf_file& file) {
 inline llama_config read_gguf_config(const io::gguf_file& file) {
   using namespace detail;
   const io::gguf_metadata& metadata = file.metadata();
-  const std::string_view architecture = metadata.text("general.architecture");
-  if (architecture != "llama" && architecture != "qwen2")
-    fail(metadata.file(), ": the architecture ", io::in_quotes(architecture),
-         " is not supported; llama and qwen2 are");
-  const gguf_fields fields(metadata, architecture);
+  const gguf_architecture& architecture = gguf_architecture_of(file);
+  const gguf_fields fields(metadata, architecture.name);
   fields.demand(!fields.has("expert_count") || fields.number("expert_count", 0, 1e6) == 0, "expert_count",
                 "says that there are experts, which are not supported");
   llama_config config;
@@ -136,6 +151,7 @@ inline llama_config read_gguf_config(const io::gguf_file& file) {
   config.tie_word_embeddings = !file.contains(gguf_head);
   config.qkv_bias = file.contains("blk.0.attn_q.bias");
   config.o_bias = file.contains("blk.0.attn_output.bias");
+  config.qk_norm = architecture.qk_norm;
   if (fields.has("attention.sliding_window"))
     config.sliding_window = fields.size("attention.sliding_window", max_length);
   read_gguf_heads(fields, config);

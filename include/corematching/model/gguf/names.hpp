@@ -20,9 +20,11 @@ inline constexpr std::string_view gguf_rope_divisors = "rope_freqs.weight";
 
 /// The name in a GGUF file of what transformers calls `name`, as model/llama/tensors.hpp does.
 inline std::string gguf_name(std::string_view name) {
-  constexpr std::array<std::pair<std::string_view, std::string_view>, 9> parts{
+  constexpr std::array<std::pair<std::string_view, std::string_view>, 11> parts{
       {{"input_layernorm", "attn_norm"},
        {"post_attention_layernorm", "ffn_norm"},
+       {"self_attn.q_norm", "attn_q_norm"},
+       {"self_attn.k_norm", "attn_k_norm"},
        {"self_attn.q_proj", "attn_q"},
        {"self_attn.k_proj", "attn_k"},
        {"self_attn.v_proj", "attn_v"},

@@ -46,7 +46,7 @@ class gguf_reader {
         threads_(threads),
         progress_(std::move(progress)),
         wanted_(wanted),
-        turns_neighbours_(gguf_turns_neighbours(from)) {
+        turns_neighbours_(gguf_architecture_of(from).turns_neighbours) {
     const auto problems = gguf_problems(from, config);
     require(problems.empty(), problems.empty() ? "" : problems.front());
   }

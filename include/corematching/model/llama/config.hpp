@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The shape of a LLaMA-like decoder: LLaMA, Vicuna, TinyLlama, Mistral, Qwen2.
-// Source: transformers, models/{llama,mistral,qwen2}/configuration_*.py and modeling_rope_utils.py. Keys that
-// a config.json leaves out take the values those files give them.
+// The shape of a LLaMA-like decoder: LLaMA, Vicuna, TinyLlama, Mistral, Qwen2, Qwen3.
+// Source: transformers, models/{llama,mistral,qwen2,qwen3}/configuration_*.py and modeling_rope_utils.py.
+// Keys that a config.json leaves out take the values those files give them.
 #pragma once
 
 #include <algorithm>
@@ -35,6 +35,13 @@ struct rope_config {
   friend bool operator==(const rope_config&, const rope_config&) = default;
 };
 
+/// The values of model_type that parse_llama_config() reads, for messages.
+inline constexpr std::string_view llama_model_types = "llama, mistral, qwen2 or qwen3";
+
+inline bool is_llama_model_type(std::string_view type) {
+  return type == "llama" || type == "mistral" || type == "qwen2" || type == "qwen3";
+}
+
 /// Defaults: transformers' LlamaConfig, the shape of LLaMA-7B.
 struct llama_config {
   index vocab_size = 32000;
@@ -49,6 +56,7 @@ struct llama_config {
   activation hidden_act = activation::silu;
   bool qkv_bias = false;
   bool o_bias = false;
+  bool qk_norm = false;  // every head of queries and of keys is normalised before it is rotated
   bool tie_word_embeddings = false;
   rope_config rope;
   std::optional<index> sliding_window;  // tokens that each query sees, itself included
@@ -139,24 +147,29 @@ inline rope_config read_rope(const io::json_object& fields, index max_positions)
   return rope;
 }
 
+inline bool is_qwen(std::string_view family) {
+  return family == "qwen2" || family == "qwen3";
+}
+
 // What transformers assumes for the keys that a config.json of this model_type leaves out.
 inline llama_config llama_defaults(const io::json_object& fields, std::string_view family) {
+  if (!is_llama_model_type(family)) fields.refuse("model_type", llama_model_types);
   llama_config config;
   if (family == "mistral") {
     config.intermediate_size = 14336;
     config.kv_heads = 8;
     config.max_positions = 4096 * 32;
     config.sliding_window = 4096;
-  } else if (family == "qwen2") {
+  }
+  if (is_qwen(family)) {
     config.vocab_size = 151936;
     config.intermediate_size = 22016;
     config.max_positions = 32768;
-    config.qkv_bias = true;
     config.bos_token_id.reset();
     config.eos_token_ids.clear();
-  } else if (family != "llama") {
-    fields.refuse("model_type", "llama, mistral or qwen2");
   }
+  config.qkv_bias = family == "qwen2";
+  config.qk_norm = family == "qwen3";
   return config;
 }
 
@@ -169,7 +182,7 @@ inline void read_heads(const io::json_object& fields, std::string_view family, l
   if (config.heads % config.kv_heads != 0)
     fields.contradict("num_key_value_heads", config.heads, " attention heads cannot share ", config.kv_heads,
                       " key/value heads evenly");
-  if (fields.has("head_dim")) {
+  if (fields.has("head_dim") || family == "qwen3") {
     config.head_dim = read_size(fields, "head_dim", config.head_dim, max_width);
   } else {
     if (config.hidden_size % config.heads != 0)
@@ -183,10 +196,10 @@ inline void read_heads(const io::json_object& fields, std::string_view family, l
     fields.contradict("head_dim", config.heads, " heads of ", config.head_dim, " are wider than ", max_width);
 }
 
-// Mistral windows every layer; Qwen2 would window some of them. Null means no window, absence the default.
+// Mistral windows every layer; Qwen would window some of them. Null means no window, absence the default.
 inline void read_sliding_window(const io::json_object& fields, std::string_view family,
                                 llama_config& config) {
-  if (family == "qwen2" && fields.boolean_or("use_sliding_window", false))
+  if (is_qwen(family) && fields.boolean_or("use_sliding_window", false))
     fields.refuse("use_sliding_window", "false: windows in some layers only are not supported");
   if (family != "mistral" || !fields.find("sliding_window")) return;
   config.sliding_window.reset();
@@ -195,7 +208,7 @@ inline void read_sliding_window(const io::json_object& fields, std::string_view 
 }
 
 inline void read_biases(const io::json_object& fields, std::string_view family, llama_config& config) {
-  if (family != "llama") return;  // the others have no such keys
+  if (family == "mistral" || family == "qwen2") return;  // they have no such keys
   config.qkv_bias = config.o_bias = fields.boolean_or("attention_bias", false);
   if (fields.boolean_or("mlp_bias", false))
     fields.refuse("mlp_bias", "false: feed-forward blocks with bias are not supported");
@@ -223,8 +236,8 @@ inline void read_special_tokens(const io::json_object& fields, llama_config& con
 
 }  // namespace detail
 
-/// Reads a text model's fields; `family` is its model_type: llama, mistral or qwen2. Throws `error` naming
-/// file and key for values that are missing, of another type, out of bounds, contradictory or not supported.
+/// Reads a text model's fields; `family` is its model_type. Throws `error` naming file and key for values
+/// that are missing, of another type, out of bounds, contradictory or not supported.
 inline llama_config parse_llama_config(const io::json_object& fields, std::string_view family) {
   using namespace detail;
   llama_config config = llama_defaults(fields, family);

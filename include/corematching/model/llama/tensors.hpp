@@ -60,6 +60,12 @@ void visit_layer(const llama_config& config, const std::string& prefix, Visitor&
   if (config.o_bias)
     vector(
         attention + "o_proj.bias", d, [](auto& w) -> auto& { return w.output_bias; });
+  if (config.qk_norm) {
+    vector(
+        attention + "q_norm.weight", config.head_dim, [](auto& w) -> auto& { return w.query_norm; });
+    vector(
+        attention + "k_norm.weight", config.head_dim, [](auto& w) -> auto& { return w.key_norm; });
+  }
   matrix(
       attention + "q_proj.weight", q, d, [](auto& w) -> auto& { return w.query; });
   matrix(
