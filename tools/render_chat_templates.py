@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Render chat templates of public models over conversations, for the tests of `corematching::chat`.
 
-    python tools/render_chat_templates.py --templates DIR [--out tests/chat/data]
+    python tools/render_chat_templates.py --templates DIR [--out tests/chat/data] [--only FORMAT ...]
 
 DIR holds the templates, which are not part of this repository: one file FORMAT@ANY_NAME.jinja for each, with the text of
 `chat_template` in the tokenizer_config.json (or chat_template.json) of a model that SOURCES names. Of each format,
@@ -46,6 +46,7 @@ SOURCES = {
     "qwen1.5": ("Qwen/Qwen1.5-0.5B-Chat", "<|endoftext|>", "<|im_end|>"),
     "qwen2": ("Qwen/Qwen2-0.5B-Instruct", "<|endoftext|>", "<|im_end|>"),
     "qwen2.5": ("Qwen/Qwen2.5-7B-Instruct", "<|endoftext|>", "<|im_end|>"),
+    "qwen3": ("Qwen/Qwen3-0.6B", "<|endoftext|>", "<|im_end|>"),
     "smollm2": ("HuggingFaceTB/SmolLM2-135M-Instruct", "<|im_start|>", "<|im_end|>"),
     "zephyr": ("HuggingFaceH4/zephyr-7b-beta, TinyLlama/TinyLlama-1.1B-Chat-v1.0", "<s>", "</s>"),
 }
@@ -57,6 +58,7 @@ VICUNA = (
     "{% if add_generation_prompt %}{{ 'ASSISTANT:' }}{% endif %}"
 )
 TAKES_PARTS = {"llava-1.5"}  # the content of a message is a list of parts, pictures among them
+THINKS = {"qwen3"}  # thoughts in answers are treated in a way of their own
 # This template leaves the last message open where no answer is asked for, which nothing needs.
 ONLY_WITH_PROMPT = {"qwen1.5"}
 # Where these see a system text in the middle they drop it without a word; the library refuses it.
@@ -124,7 +126,17 @@ def conversations() -> list[list[Message]]:
         [system(SYSTEM), {"role": "user", "content": [PICTURE, text_part("What is this?")]}] + turns(3)[1:],
         turns(2) + [assistant("Yes."), {"role": "user", "content": [PICTURE, text_part("And this?")]}],
     ]
-    return plain + told + ended + edges + orders + pictures
+    thought = "<think>\nA cat?\n\n</think>\n\nA cat."
+    thoughts = [
+        [user("one"), assistant(thought), user("two")],
+        [user("one"), assistant(thought)],
+        [user("one"), assistant("A dog.\n</think>\n\n\nA cat.\n")],
+        [user("What ends with </think>?"), assistant("\nA cat.\n")],
+        [user("one"), assistant("<think>\nA</think>\nB</think>\n\nC"), user("two"), assistant(thought), assistant("\nYes.")],
+        [user("one"), assistant("<think>\n\n</think>\n\n\nYes."), assistant("Yes.")],
+        [assistant(thought)],
+    ]
+    return plain + told + ended + edges + orders + pictures + thoughts
 
 
 def with_parts(messages: list[Message]) -> list[Message]:
@@ -170,8 +182,11 @@ def cases(name: str, source: str) -> list[dict[str, Any]]:
     found = []
     for index, messages in enumerate(conversations()):
         has_parts = any(not isinstance(message["content"], str) for message in messages)
+        has_thoughts = any("</think>" in message["content"] for message in messages)
         later_system = any(message["role"] == "system" for message in messages[1:])
         if has_parts and name not in TAKES_PARTS or later_system and name in DROPS_LATER_SYSTEM:
+            continue
+        if has_thoughts and name not in THINKS:
             continue
         for prompt in (True, False):
             if name in ONLY_WITH_PROMPT and (not prompt or messages[-1]["role"] == "assistant"):
@@ -206,18 +221,20 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--templates", type=Path, required=True, help="directory of FORMAT@NAME.jinja")
     parser.add_argument("--out", type=Path, default=Path(__file__).parents[1] / "tests/chat/data")
+    parser.add_argument("--only", nargs="+", choices=list(SOURCES), default=list(SOURCES), metavar="FORMAT", help="default: all")
     options = parser.parse_args()
 
     texts = {path.stem: path.read_bytes().decode() for path in sorted(options.templates.glob("*@*.jinja"))}
     texts["vicuna@hub"] = VICUNA
-    missing = [name for name in SOURCES if f"{name}@hub" not in texts]
+    missing = [name for name in options.only if f"{name}@hub" not in texts]
     if missing:
         print("no template for", ", ".join(missing), file=sys.stderr)
         return 1
     options.out.mkdir(parents=True, exist_ok=True)
     write_json(options.out / "conversations.json", conversations())
     failed = 0
-    for name, (where, bos, eos) in SOURCES.items():
+    for name in options.only:
+        where, bos, eos = SOURCES[name]
         found = cases(name, texts[f"{name}@hub"])
         write_json(options.out / f"{name}.json", {"source": where, "bos": bos, "eos": eos, "cases": found})
         for variant in sorted(v for v in texts if v.partition("@")[0] == name and name != "vicuna"):

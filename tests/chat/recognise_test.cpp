@@ -59,6 +59,10 @@ const std::vector<std::pair<std::string, const chat_format*>> guesses{
     {"{{ '<|im_start|>system\\nYou are a helpful assistant<|im_end|>' }}", &qwen1_5},
     {"'<|im_start|>system\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant.<|im_end|>'",
      &qwen2_5},
+    {"'<|im_start|>' + message.role + '\\n<think>\\n' + reasoning_content.strip('\\n') + '\\n</think>\\n\\n' "
+     "+ "
+     "content '<|im_end|>' {%- if loop.index0 > ns.last_query_index %}{%- if enable_thinking is false %}",
+     &qwen3},
     {"'<|im_start|>You are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>'",
      &smollm2},
     {"'<|start_header_id|>' + message.role + '<|end_header_id|>\n\n' + '<|eot_id|>'", &llama_3},

@@ -26,6 +26,13 @@ enum class system_place {
   nowhere,         // refused
 };
 
+/// What stands around the thought that an answer begins with. Answers in front of the last question lose
+/// theirs; behind it they keep it, and the last of all messages has one, if only an empty one.
+struct thought_markup {
+  std::string_view begin{};
+  std::string_view end{};  // empty: answers are written as they are
+};
+
 /// Whose messages lose the blanks around them.
 struct trimmed_roles {
   bool system = false;
@@ -46,6 +53,7 @@ struct chat_format {
   std::optional<std::string_view> default_system{};  // where a conversation begins without one
   std::string_view system_preamble{};                // in front of the first system text
   trimmed_roles trims{};
+  thought_markup thought{};
   bool alternates = false;                       // questions and answers take turns, else it is refused
   std::array<std::string_view, 2> other_ends{};  // tokens that end an answer as well
 };

@@ -83,6 +83,11 @@ constexpr chat_format with_trimmed_answers(chat_format format, std::string_view 
   return named(format, name);
 }
 
+constexpr chat_format with_thoughts(chat_format format, std::string_view name, thought_markup thought) {
+  format.thought = thought;
+  return named(format, name);
+}
+
 // Mistral's formats before the seventh, which differ in spaces and in where the system text goes.
 constexpr chat_format mistral(std::string_view name, turn_markup user, turn_markup assistant,
                               system_place system_in) {
@@ -169,6 +174,9 @@ inline constexpr chat_format qwen2 =
 inline constexpr chat_format qwen2_5 = detail::with_default_system(
     chatml, "qwen2.5", "You are Qwen, created by Alibaba Cloud. You are a helpful assistant.");
 
+// Qwen/Qwen3-0.6B, where the model is let think
+inline constexpr chat_format qwen3 = detail::with_thoughts(chatml, "qwen3", {"<think>", "</think>"});
+
 // HuggingFaceTB/SmolLM2-135M-Instruct
 inline constexpr chat_format smollm2 = detail::with_default_system(
     chatml, "smollm2", "You are a helpful AI assistant named SmolLM, trained by Hugging Face");
@@ -188,7 +196,7 @@ inline constexpr chat_format none{.name = "none",
                                   .end = "{eos}",
                                   .system_in = system_place::first_turn};
 
-inline constexpr std::array<const chat_format*, 22> formats{&llava_1_5,     &vicuna,
+inline constexpr std::array<const chat_format*, 23> formats{&llava_1_5,     &vicuna,
                                                             &llama_2,       &llama_3,
                                                             &llama_3_1,     &llama_3_2,
                                                             &mistral_v0,    &mistral_v0_spaced,
@@ -197,8 +205,9 @@ inline constexpr std::array<const chat_format*, 22> formats{&llava_1_5,     &vic
                                                             &mistral_v7,    &mistral_v7_tekken,
                                                             &chatml,        &chatml_bos,
                                                             &qwen1_5,       &qwen2,
-                                                            &qwen2_5,       &smollm2,
-                                                            &zephyr,        &none};
+                                                            &qwen2_5,       &qwen3,
+                                                            &smollm2,       &zephyr,
+                                                            &none};
 
 /// The names of all formats, for messages: "llava-1.5, vicuna, ..., none".
 inline std::string format_names() {

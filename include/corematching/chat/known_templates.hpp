@@ -34,7 +34,7 @@ struct known_template {
 };
 
 // Some come twice: their string literals hold line feeds, or escapes that mean line feeds.
-inline constexpr std::array<known_template, 43> known_templates{{
+inline constexpr std::array<known_template, 45> known_templates{{
     {0xd9ced1d7141b9c24, &llava_1_5},
     {0x8faea8b67ca929d4, &llava_1_5},
     {0xf344eecf1bd3a427, &llama_2},
@@ -74,6 +74,8 @@ inline constexpr std::array<known_template, 43> known_templates{{
     {0x75e88977b2787cd7, &qwen2},
     {0xadaa2a0bbac0305f, &qwen2_5},
     {0xe642ce246d7f2e3d, &qwen2_5},
+    {0x959a4551391a6549, &qwen3},
+    {0x2bfdb7aa9754484e, &qwen3},
     {0x45ec583d4d25bc3a, &smollm2},
     {0x09b5156a5cf6abfc, &smollm2},
     {0xcd8b49000db02c2c, &zephyr},

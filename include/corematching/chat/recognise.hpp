@@ -40,10 +40,14 @@ class template_markers {
 };
 
 // Phi-4, SmolVLM and Kimi have the same first marker and other turns; some models' answers have to begin with
-// a thought.
+// a thought. Models after Qwen3 write thoughts as it does, but trim what stands around them.
 inline const chat_format* guess_chatml(const template_markers& has) {
   if (!has.all("<|im_end|>") || has.any("<|im_sep|>", "<end_of_utterance>", "<|im_middle|>")) return nullptr;
   if (has.any("assistant\n<think>", "assistant\\n<think>")) return nullptr;
+  if (has.all("message.role + '\\n<think>\\n' + reasoning_content.strip('\\n') + '\\n</think>\\n\\n' + ",
+              "loop.index0 > ns.last_query_index %}", "enable_thinking is false") &&
+      !has.any("|trim", "| trim"))
+    return &qwen3;
   if (has.any("bos_token")) return &chatml_bos;
   for (const chat_format* format : {&smollm2, &qwen2_5, &qwen2, &qwen1_5})
     if (has.all(std::string(*format->default_system) + "<|im_end|>")) return format;

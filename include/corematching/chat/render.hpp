@@ -16,6 +16,7 @@
 #include "corematching/chat/message.hpp"
 #include "corematching/chat/segment.hpp"
 #include "corematching/chat/segment_writer.hpp"
+#include "corematching/chat/thought.hpp"
 #include "corematching/core/error.hpp"
 
 namespace corematching::chat {
@@ -96,7 +97,7 @@ class conversation_writer {
     const std::size_t holder =
         format_.system_in == system_place::first_question ? first : messages_.size() - 1;
     for (std::size_t i = first; i < messages_.size(); ++i)
-      write_turn(messages_[i], told && in_question && i == holder ? &messages_.front() : nullptr);
+      write_turn(i, told && in_question && i == holder ? &messages_.front() : nullptr);
     return std::move(*this).ended();
   }
 
@@ -108,7 +109,7 @@ class conversation_writer {
       out_.markup(at == close.npos ? "" : close.substr(at + format_.end.size()));
     else
       out_.markup(close.empty() ? format_.after_text : close);
-    for (const message& turn : messages_) write_turn(turn, nullptr);
+    for (std::size_t i = 0; i < messages_.size(); ++i) write_turn(i, nullptr);
     return std::move(*this).ended();
   }
 
@@ -144,7 +145,8 @@ class conversation_writer {
   }
 
   // `told`: the system's message that is part of this one, or null.
-  void write_turn(const message& turn, const message* told) {
+  void write_turn(std::size_t i, const message* told) {
+    const message& turn = messages_[i];
     const auto [around, trims] = turn_of(turn.from);
     segment_writer content;
     if (told != nullptr && turn.from == role::user) {
@@ -155,8 +157,32 @@ class conversation_writer {
     write_content(content, format_, turn, options_.pictures);
     if (trims) content.trim();
     out_.markup(around.before);
-    out_.segments(std::move(content).take());
+    if (turn.from == role::assistant && !format_.thought.end.empty())
+      write_thinking(i, std::move(content).take());
+    else
+      out_.segments(std::move(content).take());
     out_.markup(around.after);
+  }
+
+  // Message i, an answer, whose content is one text or none.
+  void write_thinking(std::size_t i, const std::vector<segment>& content) {
+    const std::string_view text = content.empty() ? std::string_view() : content.front().text;
+    const thinking_answer parts = taken_apart(text, format_.thought);
+    const bool is_last = i + 1 == messages_.size();
+    if (!answers_last_question(i) || (!is_last && parts.thought.empty())) return out_.text(parts.answer);
+    out_.markup(format_.thought.begin);
+    out_.markup("\n");
+    out_.text(parts.thought);
+    out_.markup("\n");
+    out_.markup(format_.thought.end);
+    out_.markup("\n\n");
+    out_.text(without_line_feeds_in_front(parts.answer));
+  }
+
+  bool answers_last_question(std::size_t i) const {
+    const auto is_question = [](const message& one) { return one.from == role::user; };
+    return std::ranges::any_of(messages_.first(i), is_question) &&
+           std::ranges::none_of(messages_.subspan(i), is_question);
   }
 
   std::pair<turn_markup, bool> turn_of(role who) const {
@@ -192,8 +218,9 @@ inline std::vector<segment> render(const chat_format& format, std::span<const me
 
 /// What further messages append to a conversation whose last answer is in the cache: what ends that answer,
 /// the messages, and the prompt. Together with what is there, it is the text of the whole conversation; but
-/// formats that trim answers do not trim what the model wrote, and where a template moves the system text to
-/// the newest question (`system_place::last_question`) it stays where it was read. Throws as `render`.
+/// formats that trim answers or leave out thoughts leave what the model wrote as it is, and where a template
+/// moves the system text to the newest question (`system_place::last_question`) it stays where it was read.
+/// Throws as `render`.
 inline std::vector<segment> render_further(const chat_format& format, answer_end end,
                                            std::span<const message> messages,
                                            const render_options& options = {}) {
