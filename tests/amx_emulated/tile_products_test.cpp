@@ -86,7 +86,7 @@ class rows_of_floats {
 /// To what tokens and weights are rounded together, as the unit of rounded_factor_error.
 double unit_of(dtype type) {
   if (is_quantised(type)) return std::sqrt(2.0) * 0x1p-7;
-  return type == dtype::f16 ? 0x1p-14 : 0x1p-15;
+  return whole_of(type) == dtype::f16 ? 0x1p-14 : 0x1p-15;
 }
 
 struct shape {
@@ -96,8 +96,8 @@ struct shape {
 /// taken at once.
 constexpr shape shapes[] = {{5, 1, 32},     {31, 33, 64},  {32, 32, 544},
                             {37, 70, 1056}, {65, 300, 96}, {1100, 33, 32}};
-constexpr dtype types[] = {dtype::f16,  dtype::bf16,        dtype::q8_0,
-                           dtype::q4_0, dtype::q8_0_planes, dtype::q4_0_planes};
+constexpr dtype types[] = {dtype::f16,         dtype::bf16,        dtype::q8_0,      dtype::q4_0,
+                           dtype::q8_0_planes, dtype::q4_0_planes, dtype::f16_planes};
 
 template <class Body>
 void for_each_case(Body&& body) {

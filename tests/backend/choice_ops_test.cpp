@@ -128,6 +128,7 @@ double token_unit(dtype type) {
 
 TYPED_TEST(choice_operations, scaled_matmul_multiplies_the_chosen_rows_and_scales_each) {
   std::vector<dtype> types{dtype::f32, dtype::f16, dtype::bf16};
+  types.push_back(dtype::f16_planes);
   if (has_block_formats)
     types.insert(types.end(), {dtype::q8_0, dtype::q4_0, dtype::q8_0_planes, dtype::q4_0_planes});
   for (const dtype type : types)
@@ -161,18 +162,31 @@ TYPED_TEST(choice_operations, scaled_matmul_multiplies_the_chosen_rows_and_scale
     }
 }
 
-const std::vector<std::pair<index, index>> plane_shapes{{1, 32}, {40, 96}, {70, 256}, {300, 544}};
+const std::vector<std::pair<index, index>> plane_shapes{{1, 32}, {40, 96}, {70, 256}, {300, 544}},
+    odd_shapes{{1, 1}, {3, 7}, {40, 97}, {300, 549}};  // of formats without blocks, also
 
 /// Calls body(type, rows, length) for every format in two planes.
 template <class Body>
 void for_plane_shapes(Body&& body) {
-  if (!has_block_formats) return;
-  for (const dtype type : {dtype::q8_0_planes, dtype::q4_0_planes})
-    for (const auto& [rows, length] : plane_shapes) {
+  for (const dtype type : {dtype::q8_0_planes, dtype::q4_0_planes, dtype::f16_planes}) {
+    if (is_quantised(type) && !has_block_formats) continue;
+    std::vector<std::pair<index, index>> all = plane_shapes;
+    if (!is_quantised(type)) all.insert(all.end(), odd_shapes.begin(), odd_shapes.end());
+    for (const auto& [rows, length] : all) {
       SCOPED_TRACE(testing::Message() << name_of(type) << ", " << rows << " x " << length);
       body(type, rows, length);
       if (testing::Test::HasFatalFailure()) return;
     }
+  }
+}
+
+/// Bytes of 32 weights in the upper plane, and of what makes them exact.
+struct plane_bytes {
+  index upper, finishing;
+};
+plane_bytes bytes_of_32(dtype type) {
+  if (type == dtype::f16_planes) return {32, 64};
+  return type == dtype::q8_0_planes ? plane_bytes{18, 16} : plane_bytes{10, 8};
 }
 
 TYPED_TEST(choice_operations, coarse_matmul_multiplies_by_the_upper_plane) {
@@ -187,7 +201,7 @@ TYPED_TEST(choice_operations, coarse_matmul_multiplies_by_the_upper_plane) {
         const work_counters before = be.counters();
         be.coarse_matmul(y.view(), placed_x.in(), weight.view);
         EXPECT_EQ((work_counters(be.counters()) - before).weight_bytes,
-                  static_cast<std::uint64_t>(rows * length / 32 * (type == dtype::q8_0_planes ? 18 : 10)));
+                  static_cast<std::uint64_t>(rows * length * bytes_of_32(type).upper / 32));
         expect_near(y.values(), expected,
                     2 * dot_error(length) + rounded_factor_error(length, token_unit(type)));
       });
@@ -215,8 +229,7 @@ TYPED_TEST(choice_operations, finish_gated_up_makes_the_chosen_neurons_exact) {
         be.finish_gated_up(y.view(), placed_x.in(), placed_gate.view, placed_up.view, gates.in().row(0),
                            ups.in().row(0), activation::silu, chosen.in());
         EXPECT_EQ((work_counters(be.counters()) - before).weight_bytes,
-                  static_cast<std::uint64_t>(2 * expected.cols * length / 32 *
-                                             (type == dtype::q8_0_planes ? 16 : 8)));
+                  static_cast<std::uint64_t>(2 * expected.cols * length * bytes_of_32(type).finishing / 32));
         expect_near(y.values(), expected,
                     2 * gated_error(length, magnitude) +
                         5 * rounded_factor_error(length, token_unit(type), magnitude));

@@ -40,6 +40,39 @@ TYPED_TEST(vectors_of_sixteen_bits, are_widened_exactly) {
   }
 }
 
+TEST(f32x8, puts_binary16_numbers_together_from_their_bytes) {
+  const auto same_bits = [](float a, float b) {
+    return std::bit_cast<std::uint32_t>(a) == std::bit_cast<std::uint32_t>(b) ||
+           (std::isnan(a) && std::isnan(b));
+  };
+  for (unsigned upper = 0; upper < 256; ++upper)
+    for (unsigned lower = 0; lower < 256; lower += 8) {
+      std::array<std::uint8_t, 16> uppers, lowers;
+      for (unsigned i = 0; i < 16; ++i) {
+        uppers[i] = static_cast<std::uint8_t>(upper + 16 * i);
+        lowers[i] = static_cast<std::uint8_t>(lower + i);
+      }
+      const auto expected = [&](std::size_t i, unsigned low) {
+        return to_float(f16{static_cast<std::uint16_t>(uppers[i] << 8 | low)});
+      };
+      const floats both = stored<floats>(f32x8::load_bytes(uppers.data(), lowers.data())),
+                   coarse = stored<floats>(f32x8::load_bytes(uppers.data(), lowers[0]));
+      const auto sixteen = stored<std::array<float, 16>>(f32x16::load_bytes(uppers.data(), lowers[0]));
+      for (std::size_t i = 0; i < 16; ++i) {
+        ASSERT_TRUE(same_bits(sixteen[i], expected(i, lowers[0]))) << upper << ", " << lower;
+        if (i >= 8) continue;
+        ASSERT_TRUE(same_bits(both[i], expected(i, lowers[i]))) << upper << ", " << lower;
+        ASSERT_TRUE(same_bits(coarse[i], expected(i, lowers[0]))) << upper << ", " << lower;
+      }
+    }
+}
+
+TEST(f32x16, adds_its_lanes) {
+  std::array<float, 16> values;
+  for (std::size_t i = 0; i < 16; ++i) values[i] = static_cast<float>(1 << i);
+  EXPECT_EQ(f32x16::load(values.data()).sum(), 65535);
+}
+
 TEST(f32x8, widens_bytes_with_sign) {
   for (int first = -128; first < 128; first += 8) {
     std::array<std::int8_t, 8> values;

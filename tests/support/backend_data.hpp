@@ -214,7 +214,7 @@ inline real_matrix as_multiplied(const real_matrix& x, corematching::dtype type)
 /// 2^-16, and what the parts of f16 weights leave out is as much again.
 inline double tile_unit(corematching::dtype type) {
   if (corematching::is_quantised(type)) return std::sqrt(2.0) * 0x1p-7;
-  return type == corematching::dtype::f16 ? 0x1p-14 : 0x1p-15;
+  return corematching::whole_of(type) == corematching::dtype::f16 ? 0x1p-14 : 0x1p-15;
 }
 
 /// That of products along the rows of weights. Outside of tiles tokens become multiples of that part of the

@@ -75,13 +75,19 @@ struct work_counters {
                       static_cast<std::uint64_t>(blocks * neuron_layout<T>{w.cols}.header_bytes());
     });
   }
-  /// `tokens` rows multiplied by `rows` rows of one plane of `w` alone.
+  /// `tokens` rows multiplied by the upper plane of `w` alone.
   template <class Space>
-  void count_plane_product(index tokens, index rows, const stored_view<Space>& w, bool upper) {
-    flops += 2 * static_cast<std::uint64_t>(tokens * rows * w.cols);
-    const std::size_t all = bytes_of(w.type, static_cast<std::size_t>(w.cols));
-    const std::size_t of_upper = upper_bytes_of(w.type, static_cast<std::size_t>(w.cols));
-    weight_bytes += static_cast<std::uint64_t>(rows) * (upper ? of_upper : all - of_upper);
+  void count_coarse_product(index tokens, const stored_view<Space>& w) {
+    flops += 2 * static_cast<std::uint64_t>(tokens * w.rows * w.cols);
+    weight_bytes +=
+        static_cast<std::uint64_t>(w.rows) * upper_bytes_of(w.type, static_cast<std::size_t>(w.cols));
+  }
+  /// Coarse products of one token with `rows` rows of `w` made exact.
+  template <class Space>
+  void count_finished_product(index rows, const stored_view<Space>& w) {
+    flops += 2 * static_cast<std::uint64_t>(rows * w.cols);
+    weight_bytes +=
+        static_cast<std::uint64_t>(rows) * finishing_bytes_of(w.type, static_cast<std::size_t>(w.cols));
   }
   /// `queries` rows that attend to the rows of `k` and to as many values.
   template <class Space>

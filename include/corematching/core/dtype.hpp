@@ -16,6 +16,7 @@
 #include "corematching/core/error.hpp"
 #include "corematching/core/formats/bf16.hpp"
 #include "corematching/core/formats/f16.hpp"
+#include "corematching/core/formats/f16_planes.hpp"
 #include "corematching/core/formats/f32.hpp"
 #include "corematching/core/formats/neuron_blocks.hpp"
 #include "corematching/core/formats/planes.hpp"
@@ -32,8 +33,8 @@
 namespace corematching {
 
 /// All formats. Their place here is their number.
-using formats = type_list<float, f16, bf16, q8_0, q4_0, q4_k, q8_0_planes, q4_0_planes, wide_16, wide_16m,
-                          wide_32m, down_16, down_16m, down_32, down_32m>;
+using formats = type_list<float, f16, bf16, q8_0, q4_0, q4_k, q8_0_planes, q4_0_planes, f16_planes, wide_16,
+                          wide_16m, wide_32m, down_16, down_16m, down_32, down_32m>;
 
 /// One of them, where it is known at run time only.
 enum class dtype : std::uint8_t {
@@ -45,6 +46,7 @@ enum class dtype : std::uint8_t {
   q4_k = formats::place_of<corematching::q4_k>,
   q8_0_planes = formats::place_of<corematching::q8_0_planes>,
   q4_0_planes = formats::place_of<corematching::q4_0_planes>,
+  f16_planes = formats::place_of<corematching::f16_planes>,
   wide_16 = formats::place_of<corematching::wide_16>,
   wide_16m = formats::place_of<corematching::wide_16m>,
   wide_32m = formats::place_of<corematching::wide_32m>,
@@ -146,7 +148,12 @@ using plane_formats = filtered<formats, detail::has_planes>;
 inline constexpr auto element_types = detail::types_of(element_formats());
 inline constexpr auto weight_types = detail::types_of(rounded_formats());
 
-/// Elements of the blocks that rows are made of; 1 where they are made of elements.
+/// Whether rows are arrays of numbers.
+constexpr bool is_element(dtype type) {
+  return detail::format_is<detail::is_element>(type);
+}
+
+/// Elements of the blocks that rows are made of; 1 where each stands for itself.
 constexpr index block_of(dtype type) {
   return detail::facts_of(type).block;
 }
@@ -218,7 +225,8 @@ decltype(auto) visit_dtype(dtype type, Body&& body) {
 template <class Body>
 decltype(auto) visit_elements(dtype type, Body&& body) {
   require(detail::is_known(type), "unknown dtype");
-  require(!is_quantised(type), name_of(type), " has blocks of weights where elements are needed");
+  require(is_element(type), name_of(type), " has ", is_quantised(type) ? "blocks of weights" : "planes",
+          " where elements are needed");
   return detail::visit_one(element_formats(), type, body);
 }
 
@@ -269,9 +277,16 @@ constexpr dtype whole_of(dtype type) {
 /// Bytes of `elements` consecutive elements in the upper plane.
 inline std::size_t upper_bytes_of(dtype type, std::size_t elements) {
   return visit_planes(type, [&]<class T>() {
-    return static_cast<std::size_t>(
-        plane_layout<T>{1, static_cast<index>(elements) / format_traits<T>::block}.upper_bytes());
+    return static_cast<std::size_t>(plane_layout<T>::of(1, static_cast<index>(elements)).upper_bytes());
   });
+}
+
+/// Bytes that make as many exact whose coarse products are there: those of the lower plane, or of both where
+/// products with the planes do not add up.
+inline std::size_t finishing_bytes_of(dtype type, std::size_t elements) {
+  const std::size_t coarse =
+      visit_planes(type, [&]<class T>() { return T::planes_add_up ? upper_bytes_of(type, elements) : 0; });
+  return bytes_of(type, elements) - coarse;
 }
 
 }  // namespace corematching

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Rows of matrices in block formats: what they hold, and how they are written.
+// Rows of matrices in block formats and in planes: what they hold, and how they are written.
 #pragma once
 
 #include <cassert>
@@ -46,13 +46,13 @@ struct quantised_row<Q> {
   }
 };
 
-/// The bits of the quants of one block.
+/// The bits of the quants of one block, or the bytes of a number; in both planes others follow.
 struct plane_block {
   const std::uint8_t* upper;
   const std::uint8_t* lower;
 };
 
-template <plane_format Q>
+template <quant_plane_format Q>
 struct quantised_row<Q> {
   const std::byte* upper;
   const std::byte* lower;
@@ -68,6 +68,21 @@ struct quantised_row<Q> {
     return {reinterpret_cast<const std::uint8_t*>(scale(blocks)) + b * Q::half_bytes,
             reinterpret_cast<const std::uint8_t*>(lower) + b * Q::half_bytes};
   }
+};
+
+template <number_plane_format Q>
+struct quantised_row<Q> {
+  plane_block bytes;
+  index length;
+
+  quantised_row(const std::byte* matrix, plane_layout<Q> layout, index i)
+      : bytes{reinterpret_cast<const std::uint8_t*>(matrix + layout.upper_at(i)),
+              reinterpret_cast<const std::uint8_t*>(matrix + layout.lower_at(i))},
+        length(layout.blocks) {}
+
+  index cols() const { return length; }
+  plane_block block(index b) const { return {bytes.upper + b, bytes.lower + b}; }
+  float operator[](index i) const { return to_float(Q::merged(bytes.upper[i], bytes.lower[i])); }
 };
 
 /// One neuron's quants, and the scales and minima that it shares with others.
@@ -92,7 +107,7 @@ template <block_format Q>
 quantised_row<Q> blocks_of_row(const stored_view<host_space>& weight, index i) {
   assert(weight.type == dtype_of<Q>);
   if constexpr (plane_format<Q>)
-    return {weight.data, plane_layout<Q>{weight.rows, weight.cols / block_size}, i};
+    return {weight.data, plane_layout<Q>::of(weight.rows, weight.cols), i};
   else if constexpr (neuron_format<Q>)
     return {weight.data, neuron_layout<Q>{weight.cols}, i};
   else
@@ -105,15 +120,23 @@ template <block_format Q>
 requires(!moved_format<Q>) void quantise_row(const float* from, index cols, std::byte* matrix, index rows,
                                              index i) {
   assert(cols % format_traits<Q>::block == 0);
-  if constexpr (plane_format<Q>) {
-    const plane_layout<Q> layout{rows, cols / block_size};
-    std::byte *scales = matrix + layout.upper_at(i), *upper = scales + layout.blocks * layout.scale_bytes,
+  if constexpr (number_plane_format<Q>) {
+    const auto layout = plane_layout<Q>::of(rows, cols);
+    std::byte *upper = matrix + layout.upper_at(i), *lower = matrix + layout.lower_at(i);
+    for (index j = 0; j < cols; ++j) {
+      const auto bytes = Q::split(Q::narrowed(from[j]));
+      upper[j] = std::byte{bytes[0]};
+      lower[j] = std::byte{bytes[1]};
+    }
+  } else if constexpr (quant_plane_format<Q>) {
+    const auto layout = plane_layout<Q>::of(rows, cols);
+    std::byte *scales = matrix + layout.upper_at(i), *upper = scales + layout.blocks * Q::scale_bytes,
               *lower = matrix + layout.lower_at(i);
     for (index b = 0; b < layout.blocks; ++b) {
       std::uint8_t quants[quant_bytes<typename Q::whole>], bits[2][Q::half_bytes];
       const f16 scale = Q::whole::quantise(from + b * block_size, quants);
       Q::split(quants, bits[0], bits[1]);
-      std::memcpy(scales + b * layout.scale_bytes, &scale, sizeof scale);
+      std::memcpy(scales + b * Q::scale_bytes, &scale, sizeof scale);
       std::memcpy(upper + b * Q::half_bytes, bits[0], sizeof bits[0]);
       std::memcpy(lower + b * Q::half_bytes, bits[1], sizeof bits[1]);
     }
@@ -127,7 +150,9 @@ requires(!moved_format<Q>) void quantise_row(const float* from, index cols, std:
 template <block_format Q>
 void dequantise(const quantised_row<Q>& row, index first, index count, float* to) {
   assert(first % format_traits<Q>::group == 0 && count % format_traits<Q>::group == 0);
-  if constexpr (plane_format<Q>) {
+  if constexpr (number_plane_format<Q>) {
+    for (index j = 0; j < count; ++j) to[j] = row[first + j];
+  } else if constexpr (quant_plane_format<Q>) {
     for (index b = first / block_size; b < (first + count) / block_size; ++b, to += block_size) {
       const auto [upper, lower] = row.block(b);
       const auto quants = Q::merged(upper, lower);  // by name: GCC 12 loses a temporary in vectorised code
@@ -146,12 +171,16 @@ void dequantise(const quantised_row<Q>& row, index first, index count, float* to
 /// What the upper plane alone says of all weights of a row.
 template <plane_format Q>
 void dequantise_upper(const quantised_row<Q>& row, float* to) {
-  for (index b = 0; b < row.blocks; ++b, to += block_size) {
-    const float step = Q::coarse_step * to_float(*row.scale(b));
-    const std::uint8_t* const upper = row.block(b).upper;
-    for (index i = 0; i < block_size; ++i) {
-      const int bits = upper[i % Q::half_bytes] >> Q::plane_bits * (i / Q::half_bytes);
-      to[i] = step * (static_cast<float>(bits & ((1 << Q::plane_bits) - 1)) - Q::coarse_offset);
+  if constexpr (number_plane_format<Q>) {
+    for (index j = 0; j < row.length; ++j) to[j] = to_float(Q::middle(row.bytes.upper[j]));
+  } else {
+    for (index b = 0; b < row.blocks; ++b, to += block_size) {
+      const float step = Q::coarse_step * to_float(*row.scale(b));
+      const std::uint8_t* const upper = row.block(b).upper;
+      for (index i = 0; i < block_size; ++i) {
+        const int bits = upper[i % Q::half_bytes] >> Q::plane_bits * (i / Q::half_bytes);
+        to[i] = step * (static_cast<float>(bits & ((1 << Q::plane_bits) - 1)) - Q::coarse_offset);
+      }
     }
   }
 }
@@ -168,7 +197,7 @@ inline void copy_weight_rows(dtype type, const std::byte* from, index rows, inde
   require(!shares_scales(type), "rows of ", name_of(type), " cannot be copied without their neighbours");
   visit_dtype(type, [&]<class T>() {
     if constexpr (plane_format<T>) {
-      const plane_layout<T> all{rows, cols / block_size}, some{which.size, cols / block_size};
+      const auto all = plane_layout<T>::of(rows, cols), some = plane_layout<T>::of(which.size, cols);
       copy(to, from, all.upper_bytes());
       copy(to + some.lower_at(0), from + all.lower_at(0), all.lower_bytes());
     } else {

@@ -65,7 +65,7 @@ class weight_reader {
   /// The same for matrices of what looks at a picture: never in a block format. That part is small and runs
   /// once for a picture, so there is nothing to gain that would be worth its accuracy.
   matrix_weight vision_matrix(const std::string& name, std::initializer_list<std::int64_t> shape) {
-    return read_matrix(name, shape, wanted_ && is_quantised(*wanted_) ? std::nullopt : wanted_);
+    return read_matrix(name, shape, wanted_ && is_quantised(*wanted_) ? std::nullopt : whole_type());
   }
 
   /// The transposed of a tensor [rows, cols]: a matrix [cols, rows].

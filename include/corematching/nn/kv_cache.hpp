@@ -25,7 +25,7 @@ class kv_layer {
   /// `type` is what the rows are stored in.
   kv_layer(index size, index headroom, dtype type = dtype::f32)
       : size_(size), headroom_(headroom), type_(type) {
-    require(!is_quantised(type), "a KV cache is stored in f32, f16 or bf16, not in ", name_of(type));
+    require(is_element(type), "a KV cache is stored in f32, f16 or bf16, not in ", name_of(type));
   }
 
   index length() const { return length_; }

@@ -288,7 +288,7 @@ class backend {
   void coarse_matmul(out y, in x, stored_view<> w) {
     assert(x.cols == w.cols && y.cols == w.rows && y.rows == x.rows);
     visit_planes(w.type, [&]<class T>() {
-      counters_.count_plane_product(x.rows, w.rows, w, true);
+      counters_.count_coarse_product(x.rows, w);
       const auto tokens = decode_batch_.take<T>(x);
       pool_.for_ranges(w.rows, column_grain(x.rows * w.cols), [&](int, index first, index last) {
         detail::multiply_upper_rows<T>(y, tokens, w, first, last);
@@ -300,12 +300,15 @@ class backend {
                        activation act, index_view<> chosen) {
     assert(x.rows == 1 && y.cols == chosen.size && gate.type == up.type);
     visit_planes(gate.type, [&]<class T>() {
-      counters_.count_plane_product(1, chosen.size, gate, false);
-      counters_.count_plane_product(1, chosen.size, up, false);
+      counters_.count_finished_product(chosen.size, gate);
+      counters_.count_finished_product(chosen.size, up);
       const auto tokens = decode_batch_.take<T>(x);
       pool_.for_ranges(chosen.size, column_grain(2 * gate.cols), [&](int, index first, index last) {
-        detail::finish_gated_rows<T>(y.data, tokens, gate, up, coarse_gate.data, coarse_up.data, act, chosen,
-                                     first, last);
+        if constexpr (T::planes_add_up)
+          detail::finish_gated_rows<T>(y.data, tokens, gate, up, coarse_gate.data, coarse_up.data, act,
+                                       chosen, first, last);
+        else
+          detail::gated_rows<T>(y, tokens, gate, up, act, chosen, first, last);
       });
     });
   }

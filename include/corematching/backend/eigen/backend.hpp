@@ -227,7 +227,7 @@ class backend {
     visit_planes(w.type, [&]<class T>() {
       for (index i = 0; i < w.rows; ++i) dequantise_upper(blocks_of_row<T>(w, i), coarse.row(i).data());
     });
-    counters_.count_plane_product(x.rows, w.rows, w, true);
+    counters_.count_coarse_product(x.rows, w);
     detail::mapped(y).noalias() = detail::mapped(x) * coarse.transpose();
   }
   void finish_gated_up(out y, in x, stored gate, stored up, vec /*coarse_gate*/, vec /*coarse_up*/,
@@ -235,8 +235,8 @@ class backend {
     const work_counters before = counters_;
     gated_up(y, x, gate, up, act, chosen);
     counters_ = before;
-    counters_.count_plane_product(1, chosen.size, gate, false);
-    counters_.count_plane_product(1, chosen.size, up, false);
+    counters_.count_finished_product(chosen.size, gate);
+    counters_.count_finished_product(chosen.size, up);
   }
 
   // What other rules than the paper's need

@@ -11,7 +11,7 @@ namespace corematching {
 
 /// To be specialised, with
 ///   const char* name      how options, messages and files call it
-///   index block           elements of a block, of which rows are made; 1 where a row is an array of T
+///   index block           elements of a block, of which rows are made; 1 where each stands for itself
 ///   index group           of these, the ones that share a scale: rows are read in whole groups
 ///   std::size_t bytes     of a block
 ///   float largest         largest magnitude that is stored as a finite number
@@ -32,13 +32,18 @@ struct element_traits {
   static constexpr bool multiplied = true;
 };
 
-/// A format whose rows are made of blocks and are no arrays of elements.
+/// A format that is another one, T::whole, in two planes (planes.hpp).
 template <class T>
-concept block_format = format_traits<T>::block >
-1;
+concept plane_format = requires {
+  typename T::whole;
+};
 
-/// A format that is a number.
+/// A format that is a number: rows are arrays of it.
 template <class T>
-concept element_format = format_traits<T>::block == 1;
+concept element_format = format_traits<T>::block == 1 && !plane_format<T>;
+
+/// A format whose rows are no arrays of elements, but of blocks or in planes.
+template <class T>
+concept block_format = !element_format<T>;
 
 }  // namespace corematching

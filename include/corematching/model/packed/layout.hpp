@@ -6,8 +6,8 @@
 //   model.embed_tokens.weight | layer 0 | layer 1 | ... | model.norm.weight | lm_head.weight
 //
 // A layer begins at a multiple of 4096 bytes, every tensor at a multiple of 64; tensors named padding.K fill
-// the gaps. Names are those of transformers. down_proj is transposed, [N, D]; rows of the block formats are
-// U8.
+// the gaps. Names are those of transformers. down_proj is transposed, [N, D]; rows of the block formats, and
+// of planes, are U8.
 #pragma once
 
 #include <cstddef>
@@ -123,7 +123,7 @@ class packed_layout {
             ": needs rows of a multiple of ", block_of(type), " weights, not ", in);
     const auto row_bytes = static_cast<std::int64_t>(bytes_of(type, static_cast<std::size_t>(in)));
     const std::uint64_t begin = size(), end = begin + static_cast<std::uint64_t>(out * row_bytes);
-    std::vector<std::int64_t> shape{out, is_quantised(type) ? row_bytes : in};
+    std::vector<std::int64_t> shape{out, is_element(type) ? in : row_bytes};
     if (vector) shape.erase(shape.begin());
     tensors_.push_back(
         {{t.name, io::stored_elements(type), std::move(shape), begin, end}, t.kind, type, t.rows, t.cols});

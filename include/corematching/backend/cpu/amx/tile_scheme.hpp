@@ -108,9 +108,10 @@ void prefetch_weights(const stored_view<>& w, index i, index column, index colum
     return static_cast<index>(bytes_of(dtype_of<T>, static_cast<std::size_t>(elements)));
   };
   if constexpr (plane_format<T>) {
-    const auto [upper, lower] = blocks_of_row<T>(w, i).block(column / block_size);
-    prefetch_bytes(upper, columns / block_size * T::half_bytes);
-    prefetch_bytes(lower, columns / block_size * T::half_bytes);
+    constexpr index block = format_traits<T>::block;
+    const auto [upper, lower] = blocks_of_row<T>(w, i).block(column / block);
+    prefetch_bytes(upper, columns / block * T::half_bytes);
+    prefetch_bytes(lower, columns / block * T::half_bytes);
   } else {
     prefetch_bytes(w.data + i * w.row_bytes + at(column), at(columns));
   }

@@ -26,10 +26,10 @@ namespace detail {
 /// How many bfloat16 numbers stand for a weight stored as `T`. Weights of the block formats are rounded to
 /// one, which is a third of the rounding to blocks that they have behind them; f16 is exact as two.
 template <class T>
-inline constexpr int weight_parts = std::is_same_v<T, f16> ? 2 : 1;
+inline constexpr int weight_parts = std::is_same_v<T, f16> || number_plane_format<T> ? 2 : 1;
 /// And for a token that meets such weights: as exact as the weights are.
 template <class T>
-inline constexpr int token_parts = block_format<T> ? 1 : 2;
+inline constexpr int token_parts = block_format<T> && !number_plane_format<T> ? 1 : 2;
 
 /// A register of 32 bfloat16 numbers, 16 pairs of them or 16 binary32 numbers.
 struct lanes512 {
@@ -106,6 +106,17 @@ template <block_format Q, class Sink>
     const __m512 scale = _mm512_cvtph_ps(_mm256_set1_epi16(static_cast<short>(row.scale(b)->bits)));
     const auto halves = format_kernels<Q>::numbers(row.block(b), scale);
     sink(b - begin, split<1>(halves[0].lanes, halves[1].lanes));
+  }
+}
+
+/// The same of numbers in two planes; zeros behind the row's end.
+template <number_plane_format Q, class Sink>
+[[gnu::always_inline]] inline void split_weights(const quantised_row<Q>& row, index first, index count,
+                                                 Sink&& sink) {
+  for (index i = 0; i * tile_depth < count; ++i) {
+    const index column = first + i * tile_depth;
+    const auto halves = format_kernels<Q>::numbers(row.block(column), first_of_32(row.cols() - column));
+    sink(i, split<2>(halves[0].lanes, halves[1].lanes));
   }
 }
 

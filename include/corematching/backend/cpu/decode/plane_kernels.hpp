@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Dot products of rows in two planes with a token: of both planes, of the upper one alone, which is a coarse
-// form of the row, and of the lower one, which makes that exact. Products of integers are exact and summed
-// over one block, so coarse and fine sums together differ from those of both planes by the rounding of
+// Dot products of rows of quants in two planes with a token: of both planes, of the upper one alone, which is
+// a coarse form of the row, and of the lower one, which makes that exact. Products of integers are exact and
+// summed over one block, so coarse and fine sums together differ from those of both planes by the rounding of
 // binary32 alone.
 #pragma once
 
@@ -24,15 +24,12 @@
 namespace corematching::cpu {
 inline namespace COREMATCHING_CPU_ISA {
 
-/// Which planes of a row take part.
-enum class planes : std::uint8_t { both, upper, lower };
-
 namespace detail {
 
 /// What quants of these planes are multiplied by, and stored larger by.
-template <plane_format Q, planes Which>
+template <quant_plane_format Q, planes Which>
 inline constexpr float plane_step = Which == planes::upper ? Q::coarse_step : 1.0f;
-template <plane_format Q, planes Which>
+template <quant_plane_format Q, planes Which>
 inline constexpr float plane_offset = Which == planes::both    ? static_cast<float>(Q::merged_offset)
                                       : Which == planes::upper ? Q::coarse_offset
                                                                : Q::fine_offset;
@@ -45,7 +42,7 @@ struct plane_group {
 };
 
 /// Those of the group of block `b`.
-template <plane_format Q>
+template <quant_plane_format Q>
 plane_group group_at(const row_stream& upper, const row_stream& lower, index b, index blocks) {
   const auto* scales = reinterpret_cast<const f16*>(upper.row);
   return {scales + b, reinterpret_cast<const std::uint8_t*>(scales + blocks) + b * Q::half_bytes,
@@ -53,7 +50,7 @@ plane_group group_at(const row_stream& upper, const row_stream& lower, index b, 
 }
 
 /// A group that has `blocks` blocks, filled up with blocks that are zero.
-template <plane_format Q, planes Which>
+template <quant_plane_format Q, planes Which>
 struct padded_group {
   padded_group(const plane_group& from, index blocks) {
     const auto scale_bytes = static_cast<std::size_t>(blocks) * sizeof(f16),
@@ -70,7 +67,7 @@ struct padded_group {
 };
 
 /// Sums of products of rows in these planes with a token.
-template <plane_format Q, planes Which, std::size_t Rows>
+template <quant_plane_format Q, planes Which, std::size_t Rows>
 class plane_sums {
   using token_type = arranged_token<token_quant<Q>, Q::plane_bits>;
   using token_part = typename token_type::part;
@@ -116,9 +113,9 @@ class plane_sums {
 /// read of chosen rows, whose parts are too short for the processor's
 /// prefetcher to be of use: those of the next row are asked for, as far as the
 /// second level of caches, while this one is read.
-template <plane_format Q, planes Which, std::size_t Rows>
+template <quant_plane_format Q, planes Which, std::size_t Rows>
 void prefetch_group(const plane_streams<Rows>& rows, const plane_layout<Q>& layout, index group) {
-  constexpr index upper_bytes = group_blocks * (Q::half_bytes + plane_layout<Q>::scale_bytes),
+  constexpr index upper_bytes = group_blocks * (Q::half_bytes + Q::scale_bytes),
                   lower_bytes = group_blocks * Q::half_bytes;
   if constexpr (Which != planes::lower)
     prefetch_step<(upper_bytes + 63) / 64>(
@@ -134,21 +131,21 @@ void prefetch_group(const plane_streams<Rows>& rows, const plane_layout<Q>& layo
 
 /// Asks for the scales of the next rows, which stand in the upper plane: all at
 /// once, for they are few.
-template <plane_format Q, std::size_t Rows>
+template <quant_plane_format Q, std::size_t Rows>
 void prefetch_scales(const plane_streams<Rows>& rows, const plane_layout<Q>& layout) {
   for (const row_stream& stream : rows.upper)
-    for (index at = 0; at < layout.blocks * layout.scale_bytes; at += 64) prefetch(stream.next + at);
+    for (index at = 0; at < layout.blocks * Q::scale_bytes; at += 64) prefetch(stream.next + at);
 }
 
 }  // namespace detail
 
 /// result[r] = the dot product of row r, in these planes, with `x`.
-template <plane_format Q, planes Which, std::size_t Rows>
+template <quant_plane_format Q, planes Which, std::size_t Rows>
 std::array<float, Rows> dot_planes(const plane_streams<Rows>& rows,
                                    const arranged_token<detail::token_quant<Q>, Q::plane_bits>& x,
                                    index cols) {
   using namespace detail;
-  const plane_layout<Q> layout{1, cols / block_size};
+  const auto layout = plane_layout<Q>::of(1, cols);
   const index blocks = layout.blocks;
   if constexpr (Which == planes::lower) prefetch_scales<Q>(rows, layout);
   const auto of_rows = [](auto&& make) {

@@ -57,38 +57,67 @@ void widen_row(const stored_view<>& weight, index row, index column, index count
 inline constexpr index dot_lead = 1024;
 inline constexpr index sum_lead = 512;
 
-/// result[r] = sum over i < size of row r's element i * x[i]
+/// Elements of each row that a dot product takes at a time.
+inline constexpr index dot_step = 32;
+
+namespace detail {
+
+/// Rows of numbers, as a dot product reads them: eight from element i on, or one; and what it asks for ahead
+/// of the dot_step elements from i on.
 template <class T, std::size_t Rows>
-std::array<float, Rows> dot_rows(const row_streams<Rows>& rows, const float* x, index size) {
-  constexpr index step = 32;
-  const index bytes = size * index{sizeof(T)}, lead = std::min(dot_lead, bytes);
+class number_rows {
+ public:
+  number_rows(const row_streams<Rows>& rows, index size)
+      : rows_(rows), bytes_(size * index{sizeof(T)}), lead_(std::min(dot_lead, bytes_)) {
+    for (std::size_t r = 0; r < Rows; ++r) from_[r] = reinterpret_cast<const T*>(rows[r].row);
+  }
+  f32x8 load(std::size_t r, index i) const { return f32x8::load(from_[r] + i); }
+  float at(std::size_t r, index i) const { return to_float(from_[r][i]); }
+  void prefetch(index i) const {
+    prefetch_step<dot_step * index{sizeof(T)} / 64>(rows_, i * index{sizeof(T)} + lead_, bytes_);
+  }
+
+ private:
+  const row_streams<Rows>& rows_;
+  index bytes_, lead_;
+  std::array<const T*, Rows> from_;
+};
+
+/// result[r] = sum over i < size of row r's element i * x[i]
+template <std::size_t Rows, class Numbers>
+std::array<float, Rows> dot_numbers(const Numbers& rows, const float* x, index size) {
   // Two accumulators per row hide the latency of the fused multiply-add.
   std::array<f32x8, Rows> even, odd;
   even.fill(f32x8::zero());
   odd.fill(f32x8::zero());
-  std::array<const T*, Rows> from;
-  for (std::size_t r = 0; r < Rows; ++r) from[r] = reinterpret_cast<const T*>(rows[r].row);
   index i = 0;
-  for (; i + step <= size; i += step) {
-    prefetch_step<step * index{sizeof(T)} / 64>(rows, i * index{sizeof(T)} + lead, bytes);
-    for (index j = i; j < i + step; j += 16) {
+  for (; i + dot_step <= size; i += dot_step) {
+    rows.prefetch(i);
+    for (index j = i; j < i + dot_step; j += 16) {
       const f32x8 x0 = f32x8::load(x + j), x1 = f32x8::load(x + j + 8);
       for (std::size_t r = 0; r < Rows; ++r) {
-        even[r] = fma(f32x8::load(from[r] + j), x0, even[r]);
-        odd[r] = fma(f32x8::load(from[r] + j + 8), x1, odd[r]);
+        even[r] = fma(rows.load(r, j), x0, even[r]);
+        odd[r] = fma(rows.load(r, j + 8), x1, odd[r]);
       }
     }
   }
   for (; i + 8 <= size; i += 8)
-    for (std::size_t r = 0; r < Rows; ++r)
-      even[r] = fma(f32x8::load(from[r] + i), f32x8::load(x + i), even[r]);
+    for (std::size_t r = 0; r < Rows; ++r) even[r] = fma(rows.load(r, i), f32x8::load(x + i), even[r]);
   std::array<float, Rows> result;
   for (std::size_t r = 0; r < Rows; ++r) {
     float tail = 0;
-    for (index j = i; j < size; ++j) tail += to_float(from[r][j]) * x[j];
+    for (index j = i; j < size; ++j) tail += rows.at(r, j) * x[j];
     result[r] = (even[r] + odd[r]).sum() + tail;
   }
   return result;
+}
+
+}  // namespace detail
+
+/// result[r] = sum over i < size of row r's element i * x[i]
+template <class T, std::size_t Rows>
+std::array<float, Rows> dot_rows(const row_streams<Rows>& rows, const float* x, index size) {
+  return detail::dot_numbers<Rows>(detail::number_rows<T, Rows>(rows, size), x, size);
 }
 
 /// y[i] += sum over r of factors[r] * row r's element i, i < size

@@ -10,6 +10,7 @@
 
 #include "corematching/backend/cpu/decode/block_kernels.hpp"
 #include "corematching/backend/cpu/decode/neuron_kernels.hpp"
+#include "corematching/backend/cpu/decode/number_plane_kernels.hpp"
 #include "corematching/backend/cpu/decode/plane_kernels.hpp"
 #include "corematching/backend/cpu/decode/rounded_tokens.hpp"
 #include "corematching/backend/cpu/decode/row_kernels.hpp"
@@ -51,7 +52,7 @@ struct token_rows<Q> {
     return dot_blocks<Q>(rows, rounded[t], cols);
   }
 };
-template <plane_format Q>
+template <quant_plane_format Q>
 struct token_rows<Q> {
   plane_tokens<token_quant<Q>, Q::plane_bits>& rounded;
   index cols;
@@ -59,6 +60,18 @@ struct token_rows<Q> {
   template <planes Which = planes::both, std::size_t Rows>
   std::array<float, Rows> dot(const plane_streams<Rows>& rows, index t) const {
     return dot_planes<Q, Which>(rows, rounded[t], cols);
+  }
+};
+template <number_plane_format Q>
+struct token_rows<Q> {
+  matrix_view<const float> exact;
+
+  template <planes Which = planes::both, std::size_t Rows>
+  std::array<float, Rows> dot(const plane_streams<Rows>& rows, index t) const {
+    const float* const x = exact.row(t).data;
+    static_assert(Which != planes::lower, "lower bytes are worth nothing without the upper ones");
+    if constexpr (Which == planes::upper) return dot_coarse<Q>(rows.upper, x, exact.cols);
+    return dot_numbers<Rows>(number_plane_rows<Q, Rows>(rows, exact.cols), x, exact.cols);
   }
 };
 
@@ -96,11 +109,11 @@ class decode_batch {
   /// `x`, rounded where weights stored as `T` ask for it.
   template <class T>
   token_rows<T> take(matrix_view<const float> x) {
-    if constexpr (plane_format<T>) {
+    if constexpr (quant_plane_format<T>) {
       auto& rounded = std::get<plane_tokens<token_quant<T>, T::plane_bits>>(for_planes_);
       rounded.assign(x);
       return {rounded, x.cols};
-    } else if constexpr (block_format<T> && !neuron_format<T>) {
+    } else if constexpr (block_format<T> && !neuron_format<T> && !plane_format<T>) {
       auto& rounded = std::get<rounded_tokens<token_quant<T>>>(rounded_);
       rounded.assign(x);
       return {rounded, x.cols};
@@ -172,9 +185,8 @@ void multiply_upper_rows(matrix_view<float> y, const token_rows<T>& x, const sto
   });
 }
 
-/// y[i] = act(coarse_gate[n] + x . lower plane of gate[n]) * (coarse_up[n] + x
-/// . lower plane of up[n]) for the places first..last, n = chosen[i]. Rows of
-/// both matrices are walked at once, few of each.
+/// y[i] = act(coarse_gate[n] + x . lower plane of gate[n]) * (coarse_up[n] + x . lower plane of up[n]) for
+/// the places first..last, n = chosen[i]. Rows of both matrices are walked at once, few of each.
 template <plane_format T>
 void finish_gated_rows(float* y, const token_rows<T>& x, const stored_view<>& gate, const stored_view<>& up,
                        const float* coarse_gate, const float* coarse_up, activation act, index_view<> chosen,

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <array>
 #include <cstddef>
+#include <cstdint>
 #include <utility>
 
 #include "corematching/backend/cpu/restriction.hpp"
@@ -54,6 +55,9 @@ row_streams<Rows> streams_at(const stored_view<>& weight, const neuron_selection
   return streams;
 }
 
+/// Which planes of a row take part.
+enum class planes : std::uint8_t { both, upper, lower };
+
 /// The same of weights in two planes.
 template <std::size_t Rows>
 struct plane_streams {
@@ -64,7 +68,7 @@ template <plane_format Q, std::size_t Rows>
 plane_streams<Rows> plane_streams_at(const stored_view<>& weight,
                                      const neuron_selection<host_space>& selection,
                                      const std::array<index, Rows>& places, index last) {
-  const plane_layout<Q> layout{weight.rows, weight.cols / block_size};
+  const auto layout = plane_layout<Q>::of(weight.rows, weight.cols);
   const auto row = [&](index place) { return detail::row_of(selection, std::min(place, last - 1)); };
   plane_streams<Rows> streams;
   for (std::size_t r = 0; r < Rows; ++r) {

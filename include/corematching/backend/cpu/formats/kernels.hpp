@@ -27,7 +27,11 @@ namespace detail {
 ///                         8 v + i of each
 ///   bytes(block, more)    with VNNI: the weights of a block, each `more` too large, as bytes without sign
 ///   numbers(block, scale) with AMX: the same two halves as binary32, scaled
-/// In sums, quants and quant_pairs, weights are the format's quant_offset too large.
+/// In sums, quants and quant_pairs, weights are the format's quant_offset too large. For numbers in two
+/// planes
+///   load(bytes)           eight numbers
+///   load_coarse(upper)    sixteen, as their upper bytes alone say
+///   numbers(bytes, inside) with AMX: 32, those that are not inside zero
 template <block_format Q>
 struct format_kernels;
 

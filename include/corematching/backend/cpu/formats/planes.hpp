@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The kernels' part of formats in two planes: blocks are put together and are
-// then those of the whole format. Products of few tokens read planes as they
-// are (decode/plane_kernels.hpp).
+// The kernels' part of formats of quants in two planes: blocks are put together and are then those of the
+// whole format. Products of few tokens read planes as they are (decode/plane_kernels.hpp).
 #pragma once
 
 #include <array>
@@ -18,7 +17,7 @@ namespace corematching::cpu {
 inline namespace COREMATCHING_CPU_ISA {
 namespace detail {
 
-template <plane_format Q>
+template <quant_plane_format Q>
 struct merged_kernels {
   using whole = format_kernels<typename Q::whole>;
   using token = typename whole::token;

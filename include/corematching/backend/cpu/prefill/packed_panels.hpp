@@ -38,6 +38,20 @@ struct panel_rows_of {
   }
 };
 
+/// The weights of one row from `column` on, `count` of them and eight at most; zeros behind them.
+template <class T>
+f32x8 load_weights(const stored_view<>& w, index row, index column, index count) {
+  if constexpr (number_plane_format<T>) {
+    const auto stored = blocks_of_row<T>(w, row);
+    if (count >= 8) return format_kernels<T>::load(stored.block(column));
+    float some[8] = {};
+    dequantise(stored, column, count, some);
+    return f32x8::load(some);
+  } else {
+    return load_up_to<f32x8>(typed_row<T>(w, row) + column, count);
+  }
+}
+
 /// Elements first..first + count of rows: w.weights[k][r] = row r's element first + k.
 template <class T>
 void pack_rows(weight_panel<float>& w, const panel_rows_of& rows, index first, index count) {
@@ -45,7 +59,7 @@ void pack_rows(weight_panel<float>& w, const panel_rows_of& rows, index first, i
     for (std::size_t half = 0; half < panel_rows_of::size; half += 8) {
       std::array<f32x8, 8> block;
       for (std::size_t r = 0; r < 8; ++r)
-        block[r] = load_up_to<f32x8>(typed_row<T>(rows.w, rows.row(half + r)) + first + k, count - k);
+        block[r] = load_weights<T>(rows.w, rows.row(half + r), first + k, count - k);
       transpose(block);
       for (std::size_t i = 0; i < 8; ++i) block[i].store(w.weights[k + static_cast<index>(i)] + half);
     }
@@ -98,9 +112,10 @@ template <class T>
 void pack_columns(weight_panel<float>* panels, const stored_view<>& w, const neurons& selection, index column,
                   index columns, index first, index count) {
   for (index k = 0; k < count; ++k) {
-    const T* row = typed_row<T>(w, row_of(selection, first + k)) + column;
+    const index row = row_of(selection, first + k);
     for (index j = 0; j < columns; j += 8)
-      load_up_to<f32x8>(row + j, columns - j).store(panels[j / panel_rows].weights[k] + j % panel_rows);
+      load_weights<T>(w, row, column + j, columns - j)
+          .store(panels[j / panel_rows].weights[k] + j % panel_rows);
   }
 }
 

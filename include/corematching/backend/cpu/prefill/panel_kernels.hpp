@@ -29,7 +29,7 @@ inline constexpr index group_rows = panels_at_once * panel_rows;
 
 /// The formats whose weights are multiplied as integers; others are widened while they are packed.
 template <class T>
-inline constexpr bool integer_panels = block_format<T> && !moved_format<T>;
+inline constexpr bool integer_panels = block_format<T> && !moved_format<T> && !number_plane_format<T>;
 
 /// What tokens are multiplied as by weights stored as `T` in sums along the rows of the weights: where there
 /// is a dot product of bytes, those of the block formats as bytes.

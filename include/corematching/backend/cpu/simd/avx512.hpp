@@ -19,6 +19,10 @@ struct f32x16 {
   static f32x16 zero() { return {_mm512_setzero_ps()}; }
   static f32x16 broadcast(float value) { return {_mm512_set1_ps(value)}; }
   static f32x16 load(const float* from) { return {_mm512_loadu_ps(from)}; }
+  static f32x16 load_bytes(const std::uint8_t* upper, std::uint8_t lower) {
+    const __m256i wide = _mm256_cvtepu8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(upper)));
+    return {_mm512_cvtph_ps(_mm256_or_si256(_mm256_slli_epi16(wide, 8), _mm256_set1_epi16(lower)))};
+  }
   float sum() const { return _mm512_reduce_add_ps(lanes); }
   void store(float* to) const { _mm512_storeu_ps(to, lanes); }
 

@@ -3,6 +3,8 @@
 // sixteen rows or columns, whatever the registers are.
 #pragma once
 
+#include <cstdint>
+
 #include "corematching/backend/cpu/simd/avx512.hpp"
 #include "corematching/backend/cpu/simd/f32x8.hpp"
 
@@ -20,6 +22,11 @@ struct f32x16 {
     return {half, half};
   }
   static f32x16 load(const float* from) { return {f32x8::load(from), f32x8::load(from + 8)}; }
+  /// Binary16 numbers of these upper bytes, all with this lower one.
+  static f32x16 load_bytes(const std::uint8_t* upper, std::uint8_t lower) {
+    return {f32x8::load_bytes(upper, lower), f32x8::load_bytes(upper + 8, lower)};
+  }
+  float sum() const { return (low + high).sum(); }
   void store(float* to) const {
     low.store(to);
     high.store(to + 8);

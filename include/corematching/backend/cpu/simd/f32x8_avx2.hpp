@@ -23,6 +23,16 @@ struct f32x8 {
   static f32x8 load(const f16* from) {
     return {_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)))};
   }
+  /// Binary16 numbers whose upper and lower bytes stand apart.
+  static f32x8 load_bytes(const std::uint8_t* upper, const std::uint8_t* lower) {
+    return of_bytes(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(upper)),
+                    _mm_loadl_epi64(reinterpret_cast<const __m128i*>(lower)));
+  }
+  /// The same where all have this lower byte.
+  static f32x8 load_bytes(const std::uint8_t* upper, std::uint8_t lower) {
+    return of_bytes(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(upper)),
+                    _mm_set1_epi8(static_cast<char>(lower)));
+  }
   static f32x8 load(const bf16* from) {
     const __m256i wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
     return {_mm256_castsi256_ps(_mm256_slli_epi32(wide, 16))};
@@ -71,6 +81,11 @@ struct f32x8 {
     const __m128i quad = _mm_max_epi32(_mm256_castsi256_si128(bits), _mm256_extracti128_si256(bits, 1));
     const __m128i pair = _mm_max_epi32(quad, _mm_unpackhi_epi64(quad, quad));
     return _mm_cvtss_f32(_mm_castsi128_ps(_mm_max_epi32(pair, _mm_shuffle_epi32(pair, 1))));
+  }
+
+ private:
+  static f32x8 of_bytes(__m128i upper, __m128i lower) {
+    return {_mm256_cvtph_ps(_mm_unpacklo_epi8(lower, upper))};
   }
 };
 

@@ -21,9 +21,14 @@ struct f32x8 {
   static f32x8 zero() { return broadcast(0); }
   static f32x8 broadcast(float value) { return {vdupq_n_f32(value), vdupq_n_f32(value)}; }
   static f32x8 load(const float* from) { return {vld1q_f32(from), vld1q_f32(from + 4)}; }
-  static f32x8 load(const f16* from) {
-    const float16x8_t halves = vreinterpretq_f16_u16(vld1q_u16(&from->bits));
-    return {vcvt_f32_f16(vget_low_f16(halves)), vcvt_high_f32_f16(halves)};
+  static f32x8 load(const f16* from) { return of_halves(vld1q_u16(&from->bits)); }
+  /// Binary16 numbers whose upper and lower bytes stand apart.
+  static f32x8 load_bytes(const std::uint8_t* upper, const std::uint8_t* lower) {
+    return of_halves(vaddw_u8(vshll_n_u8(vld1_u8(upper), 8), vld1_u8(lower)));
+  }
+  /// The same where all have this lower byte.
+  static f32x8 load_bytes(const std::uint8_t* upper, std::uint8_t lower) {
+    return of_halves(vaddw_u8(vshll_n_u8(vld1_u8(upper), 8), vdup_n_u8(lower)));
   }
   static f32x8 load(const bf16* from) {
     const uint16x8_t upper = vld1q_u16(&from->bits);
@@ -75,6 +80,10 @@ struct f32x8 {
   }
 
  private:
+  static f32x8 of_halves(uint16x8_t bits) {
+    const float16x8_t halves = vreinterpretq_f16_u16(bits);
+    return {vcvt_f32_f16(vget_low_f16(halves)), vcvt_high_f32_f16(halves)};
+  }
   static float32x4_t power_of_two(float32x4_t n) {
     const int32x4_t biased = vaddq_s32(vcvtnq_s32_f32(n), vdupq_n_s32(127));
     return vreinterpretq_f32_s32(vshlq_n_s32(vmaxq_s32(biased, vdupq_n_s32(0)), 23));

@@ -26,6 +26,18 @@ struct f32x8 {
     for (int i = 0; i < 8; ++i) result.lanes[i] = to_float(from[i]);
     return result;
   }
+  /// Binary16 numbers whose upper and lower bytes stand apart.
+  static f32x8 load_bytes(const std::uint8_t* upper, const std::uint8_t* lower) {
+    f32x8 result;
+    for (int i = 0; i < 8; ++i)
+      result.lanes[i] = to_float(f16{static_cast<std::uint16_t>(upper[i] << 8 | lower[i])});
+    return result;
+  }
+  /// The same where all have this lower byte.
+  static f32x8 load_bytes(const std::uint8_t* upper, std::uint8_t lower) {
+    const std::uint8_t lowers[] = {lower, lower, lower, lower, lower, lower, lower, lower};
+    return load_bytes(upper, lowers);
+  }
   static f32x8 load(const std::int8_t* from) {
     f32x8 result;
     for (int i = 0; i < 8; ++i) result.lanes[i] = static_cast<float>(from[i]);
