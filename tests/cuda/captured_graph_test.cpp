@@ -5,10 +5,12 @@
 
 #include <functional>
 #include <numeric>
+#include <optional>
 #include <utility>
 #include <vector>
 
 #include "corematching/hooks/gate_neurons.hpp"
+#include "corematching/hooks/predicted_neurons.hpp"
 #include "support/conversation.hpp"
 #include "support/error_text.hpp"
 #include "support/tiny_llama.hpp"
@@ -72,8 +74,9 @@ class device_graphs : public testing::Test {
   };
 
   /// How often steps were captured and launched, once both ways of running the scenario have agreed.
-  std::pair<index, index> compare(const std::function<void(steps)>& scenario, index head_dim = 6) {
-    tiny plain(config_of(head_dim)), graph(config_of(head_dim));
+  std::pair<index, index> compare(const std::function<void(steps)>& scenario, index head_dim = 6,
+                                  std::optional<dtype> weights = {}) {
+    tiny plain(config_of(head_dim), 1, weights), graph(config_of(head_dim), 1, weights);
     plain.be.set_capturing(false);
     outcome expected, seen;
     scenario({plain, expected});
@@ -139,6 +142,17 @@ TEST_F(device_graphs, hold_the_choice_of_each_token) {
               of.decode(seq, 4, hook);
             }),
             counts(2, 4));
+}
+
+TEST_F(device_graphs, hold_what_is_foretold_of_each_token) {
+  const auto decode_with = [](neuron_shares shares) {
+    return [shares](steps of) {
+      auto seq = of.start(5, 30);
+      of.decode(seq, 5, predicted_neurons<B>(shares, of.model.config.layers, shape_of(of.model.config)));
+    };
+  };
+  EXPECT_EQ(compare(decode_with({.beta = 0.3, .begin = 1}), 6, dtype::f16_planes), counts(1, 3));
+  EXPECT_EQ(compare(decode_with({.beta = 0.3}), 8, dtype::f16_planes), counts(1, 3));
 }
 
 TEST_F(device_graphs, belong_to_one_sequence_each) {

@@ -4,6 +4,9 @@
 // and work shared by few or many processors.
 #include <gtest/gtest.h>
 
+#include <cstddef>
+#include <cstdint>
+#include <memory>
 #include <random>
 #include <utility>
 #include <vector>
@@ -122,6 +125,54 @@ TEST_F(device_products, many_tokens_are_multiplied_part_by_part_where_workspaces
                     dot_error(count, magnitude));
         if (HasFatalFailure()) return;
       }
+}
+
+/// Weights in two planes wherever they may lie: rows of a plane side by side, at any byte.
+weight<device_space> planes_at(cuda::backend& be, const real_matrix& values, index offset) {
+  std::vector<std::uint8_t> bytes(static_cast<std::size_t>(offset + 2 * values.rows * values.cols));
+  auto* const first = reinterpret_cast<std::byte*>(bytes.data() + offset);
+  for (index i = 0; i < values.rows; ++i) {
+    const auto row = values.values.begin() + i * values.cols;
+    quantise_row<f16_planes>(std::vector<float>(row, row + values.cols).data(), values.cols, first,
+                             values.rows, i);
+  }
+  const auto memory = std::make_shared<placed_vector<cuda::backend, std::uint8_t>>(be, bytes);
+  return {{reinterpret_cast<const std::byte*>(memory->view().data + offset), dtype::f16_planes, values.rows,
+           values.cols, 2 * values.cols},
+          memory};
+}
+
+TEST_F(device_products, of_two_planes_are_those_of_f16_in_any_layout_and_part_by_part) {
+  for (const auto& [rows, cols] : weight_shapes)
+    for (const index tokens : {1, 3, 8, 9, 37}) {
+      if (!cases.takes_next(3)) continue;
+      const double magnitude = weight_magnitude(cols);
+      const real_matrix x = random_matrix(tokens, cols, random),
+                        w = random_weight(rows, cols, dtype::f16, random, magnitude);
+      const twin::neurons selection = any_of(selections(rows));
+      const auto placed_w = planes_at(be, w, any_of<index>({0, 1, 16}));
+      const index chosen_rows = twin::count_of(selection, rows);
+      device_matrix placed_x(be, x, any_of(layouts)), y(be, tokens, rows, any_of(layouts)),
+          gated(be, tokens, chosen_rows, any_of(layouts)), coarse(be, tokens, rows, any_of(layouts));
+      placed_neurons<cuda::backend> chosen(be, selection);
+      memory.most_bytes = any_of<index>({1, 1000, index{64} << 20});
+      for (const int processors : {1, 132}) {
+        SCOPED_TRACE(testing::Message() << "[" << rows << ", " << cols << "], " << tokens << " tokens, "
+                                        << chosen_rows << " chosen, " << processors);
+        const auto on = shared_by(processors);
+        cuda::detail::matmul(on, memory, y.view(), placed_x.in(), placed_w.view, {});
+        cuda::detail::gated_up(on, memory, gated.view(), placed_x.in(), placed_w.view, placed_w.view,
+                               activation::silu, chosen.view());
+        cuda::detail::coarse_matmul(on, coarse.view(), placed_x.in(), placed_w.view);
+        const real_matrix multiplied = as_multiplied(x, dtype::f16);
+        expect_near(y.values(), twin::matmul(multiplied, w), dot_error(cols, magnitude));
+        expect_near(gated.values(), twin::gated_up(multiplied, w, w, activation::silu, selection),
+                    gated_error(cols, magnitude) + stored_gate_error(dtype::f16, tokens));
+        expect_near(coarse.values(), twin::matmul(x, coarse_of(w, dtype::f16_planes)),
+                    dot_error(cols, magnitude));
+        if (HasFatalFailure()) return;
+      }
+    }
 }
 
 TEST_F(device_products, sums_shared_by_many_processors_are_right_and_have_the_same_bits_in_every_run) {

@@ -137,17 +137,49 @@ TEST_F(device_weights, are_held_up_to_the_largest_number_of_each_type) {
             "it holds 3.4e+38, beyond the 3.38953e+38 that bf16 can store");
 }
 
+TEST_F(device_weights, in_two_planes_are_uploaded_plane_by_plane) {
+  for (const auto& [rows, cols] : file_shapes)
+    for (const index offset : {0, 3}) {
+      SCOPED_TRACE(testing::Message() << "[" << rows << ", " << cols << "] at " << offset);
+      const real_matrix values = random_weight(rows, cols, dtype::f16, random, 100);
+      std::vector<std::byte> bytes(static_cast<std::size_t>(offset + 2 * rows * cols));
+      std::byte* const first = bytes.data() + offset;
+      for (index i = 0; i < rows; ++i) {
+        const auto row = values.values.begin() + i * cols;
+        quantise_row<f16_planes>(std::vector<float>(row, row + cols).data(), cols, first, rows, i);
+      }
+      const auto placed = cuda::detail::placed_weight(
+          be.stream(), be.stream(), {{first, dtype::f16_planes, rows, cols, 2 * cols}, nullptr});
+      EXPECT_EQ(placed.view.row_bytes % 32, 0) << "each plane's rows begin at multiples of 16 bytes";
+      bytes.assign(bytes.size(), std::byte{0xff});
+      expect_holds(placed, values, dtype::f16_planes);
+      if (HasFatalFailure()) return;
+    }
+}
+
+TEST_F(device_weights, in_two_planes_are_made_on_the_device) {
+  for (const dtype from : element_types)
+    for_each_source(from, [&](const real_matrix& values, file_weight& source) {
+      for (const bool turned : {false, true}) {
+        if (!cases.takes_next(3)) continue;
+        const auto made = cuda::detail::converted_weight(on(), source.view, dtype::f16_planes, turned, 500);
+        const real_matrix expected = rounded(turned ? transposed(values) : values, dtype::f16);
+        expect_holds(made, expected, dtype::f16_planes);
+      }
+    });
+}
+
 TEST_F(device_weights, in_block_formats_are_refused_on_either_side) {
   std::byte blocks[64]{};
   const stored_view<host_space> quantised{blocks, dtype::q4_0, 1, 32, 18},
       plain{blocks, dtype::f16, 1, 32, 64};
-  const std::string text = "the CUDA backend stores weights as f32, f16 or bf16, not as ";
+  const std::string text = "the CUDA backend stores weights as f32, f16, bf16 or f16_planes, not as ";
   EXPECT_EQ(error_text([&] {
               cuda::detail::placed_weight(be.stream(), be.stream(), {quantised, nullptr});
             }),
             text + "q4_0");
   EXPECT_EQ(error_text([&] { cuda::detail::converted_weight(on(), quantised, dtype::f16, false); }),
-            text + "q4_0");
+            "the CUDA backend converts weights that are f32, f16 or bf16, not q4_0");
   EXPECT_EQ(error_text([&] { cuda::detail::converted_weight(on(), plain, dtype::q8_0, false); }),
             text + "q8_0");
 }

@@ -251,8 +251,7 @@ TEST(neuron_policies, read_what_the_formulas_say) {
   EXPECT_NEAR(read_in_a_step(sums, magnitude_neurons<B>::decode_hook(sums.policy)), count, 1e-9);
 }
 
-/// A model whose rows are whole blocks, stored as q8_0 with gate and up in two planes, and its twin's
-/// weights.
+/// A model whose rows are whole blocks, stored with gate and up in two planes, and its twin's weights.
 struct plane_model {
   static llama_config config() {
     llama_config made = support::tiny_config();
@@ -262,7 +261,7 @@ struct plane_model {
     made.head_dim = 16;
     return made;
   }
-  static support::tensor_map rounded_tensors() {
+  static support::tensor_map tensors_rounded_to(dtype type) {
     support::tensor_map tensors = support::random_tensors(config(), 3);
     const auto transposed = [](const real_matrix& m) {
       real_matrix result(m.cols, m.rows);
@@ -273,17 +272,17 @@ struct plane_model {
     for (auto& [name, values] : tensors) {
       if (values.rows == 1) continue;
       const bool down = name.find("down_proj") != std::string::npos;
-      values = down ? transposed(support::rounded(transposed(values), dtype::q8_0))
-                    : support::rounded(values, dtype::q8_0);
+      values = down ? transposed(support::rounded(transposed(values), type)) : support::rounded(values, type);
     }
     return tensors;
   }
 
-  support::tensor_map tensors = rounded_tensors();
+  dtype type;
+  support::tensor_map tensors = tensors_rounded_to(whole_of(type));
   B be = support::make_backend(2);
   llama<B> model = [this] {
     const io::checkpoint from = support::unlinked_checkpoint(tensors);
-    weight_reader<B> reader(be, from, {}, dtype::q8_0_planes);
+    weight_reader<B> reader(be, from, {}, type);
     return llama<B>(be, config(), reader);
   }();
 };
@@ -298,9 +297,11 @@ double distance(const std::vector<float>& a, const std::vector<double>& b) {
   return std::sqrt(difference / size);
 }
 
-TEST(neuron_policies, prediction_computes_the_neurons_that_the_upper_planes_foretell) {
-  if (!support::has_block_formats) return;
-  plane_model m;
+/// Computes with gate and up in planes of that type, against the twin; in a sparse layer so many fewer bytes
+/// are read, of `rows` neurons `count` chosen ones.
+template <class BytesSaved>
+void expect_foretold(dtype type, BytesSaved&& bytes_saved) {
+  plane_model m{type};
   const llama_config config = plane_model::config();
   const std::vector<std::int32_t> prompt{5, 17, 40};  // few enough to be multiplied as tokens of answers are
   const neuron_shares shares{.beta = 0.3, .begin = 1};
@@ -319,9 +320,7 @@ TEST(neuron_policies, prediction_computes_the_neurons_that_the_upper_planes_fore
   std::vector<std::vector<bool>> fires;
   run.watch = [&](index layer, const real_matrix& normed, const real_matrix& gates, const real_matrix&) {
     const std::string mlp = "model.layers." + std::to_string(layer) + ".mlp.";
-    const auto coarse = [&](const char* name) {
-      return support::coarse_of(m.tensors.at(mlp + name), dtype::q8_0_planes);
-    };
+    const auto coarse = [&](const char* name) { return support::coarse_of(m.tensors.at(mlp + name), type); };
     const real_matrix foretold = support::twin::gated_up(normed, coarse("gate_proj.weight"),
                                                          coarse("up_proj.weight"), config.hidden_act);
     fires.assign(static_cast<std::size_t>(gates.rows),
@@ -343,13 +342,15 @@ TEST(neuron_policies, prediction_computes_the_neurons_that_the_upper_planes_fore
   for (std::size_t i = 0; i < logits.size(); ++i) {
     const auto row = expected.values.begin() + (std::ssize(prompt) + static_cast<index>(i)) * expected.cols;
     // Tokens are rounded to 16 bits where kernels are not Eigen's: in 7 products of a layer.
-    const double error = support::logit_error(config) +
-                         28 * support::rounded_factor_error(config.intermediate_size, 1.0 / 4095, 0.2);
+    const bool rounds = is_quantised(type) && support::rounds_tokens_to_integers();
+    const double error =
+        support::logit_error(config) +
+        (rounds ? 28 * support::rounded_factor_error(config.intermediate_size, 1.0 / 4095, 0.2) : 0);
     SCOPED_TRACE(testing::Message() << "token " << i << " of the answer");
     support::expect_logits(logits[i], {row, row + expected.cols}, error);
     // Kernels for many tokens may round them to bytes, in seven products of a layer, whose errors are
     // independent.
-    if (!support::rounds_tokens_to_bytes())
+    if (!is_quantised(type) || !support::rounds_tokens_to_bytes())
       support::expect_logits(at_once[i], {row, row + expected.cols}, error);
     else
       EXPECT_LE(distance(at_once[i], {row, row + expected.cols}),
@@ -361,9 +362,22 @@ TEST(neuron_policies, prediction_computes_the_neurons_that_the_upper_planes_fore
   const work_counters sparse = work_counters(m.be.counters()) - before;
   m.model.decode(m.be, sequence, 5);
   const work_counters dense = work_counters(m.be.counters()) - before - sparse;
-  const index count = 28, rows = 96, blocks = 64 / 32, sparse_layers = config.layers - 1;
   EXPECT_EQ(dense.weight_bytes - sparse.weight_bytes,
-            static_cast<std::uint64_t>(sparse_layers * (rows - count) * blocks * (2 * 16 + 34)));
+            static_cast<std::uint64_t>((config.layers - 1) * bytes_saved(index{96}, index{28})));
+}
+
+TEST(neuron_policies, prediction_computes_the_neurons_that_the_upper_planes_foretell) {
+  if (!support::has_block_formats) return;
+  constexpr index blocks = 64 / 32;
+  expect_foretold(dtype::q8_0_planes,
+                  [](index rows, index count) { return (rows - count) * blocks * (2 * 16 + 34); });
+}
+
+TEST(neuron_policies, prediction_reads_both_planes_of_f16_again_where_neurons_are_chosen) {
+  constexpr index bytes = 64;  // of a neuron's row in either plane
+  expect_foretold(dtype::f16_planes, [](index rows, index count) {
+    return 2 * (2 * rows - (rows + 2 * count)) * bytes + (rows - count) * 2 * bytes;
+  });
 }
 
 TEST(neuron_policies, prediction_is_refused_where_weights_have_no_planes) {

@@ -30,8 +30,8 @@ using support::expect_parts;
 
 class memory_limit : public testing::Test {
  protected:
-  // In two planes, whose rows are copied in two parts; the other matrices are then q8_0.
-  static constexpr dtype type = support::has_block_formats ? dtype::q8_0_planes : dtype::f16;
+  // In two planes, whose rows are copied in two parts; the other matrices are then q8_0 or f16.
+  static constexpr dtype type = support::has_block_formats ? dtype::q8_0_planes : dtype::f16_planes;
 
   static llama_config sizes() {
     llama_config config = support::tiny_config();

@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <functional>
 #include <map>
+#include <optional>
 #include <random>
 #include <string>
 #include <utility>
@@ -99,10 +100,16 @@ inline corematching::io::checkpoint unlinked_checkpoint(const tensor_map& tensor
 /// A model on a backend with the tensors that it was made from.
 template <class B>
 struct tiny_llama {
-  tiny_llama(corematching::llama_config config_, tensor_map tensors_)
-      : config(std::move(config_)), tensors(std::move(tensors_)), be(make_backend<B>(2)), model(load()) {}
-  explicit tiny_llama(const corematching::llama_config& config_ = tiny_config(), unsigned seed = 1)
-      : tiny_llama(config_, random_tensors(config_, seed)) {}
+  /// Weights are stored as binary32, or as `weights`.
+  tiny_llama(corematching::llama_config config_, tensor_map tensors_,
+             std::optional<corematching::dtype> weights = {})
+      : config(std::move(config_)),
+        tensors(std::move(tensors_)),
+        be(make_backend<B>(2)),
+        model(load(weights)) {}
+  explicit tiny_llama(const corematching::llama_config& config_ = tiny_config(), unsigned seed = 1,
+                      std::optional<corematching::dtype> weights = {})
+      : tiny_llama(config_, random_tensors(config_, seed), weights) {}
 
   corematching::llama_config config;
   tensor_map tensors;
@@ -110,9 +117,9 @@ struct tiny_llama {
   corematching::llama<B> model;
 
  private:
-  corematching::llama<B> load() {
+  corematching::llama<B> load(std::optional<corematching::dtype> weights) {
     const corematching::io::checkpoint from = unlinked_checkpoint(tensors);
-    corematching::weight_reader<B> reader(be, from);
+    corematching::weight_reader<B> reader(be, from, {}, weights);
     return {be, config, reader};
   }
 };

@@ -260,12 +260,17 @@ decltype(auto) visit_neuron_blocks(dtype type, Body&& body) {
   return detail::visit_one(filtered<formats, detail::is_by_neuron_blocks>(), type, body);
 }
 
-/// The same for formats of two planes; others are an error.
-template <class Body>
-decltype(auto) visit_planes(dtype type, Body&& body) {
+/// Throws `error` where weights have no upper plane.
+inline void require_planes(dtype type) {
   require(detail::is_known(type), "unknown dtype");
   if (!has_planes(type)) [[unlikely]]
     fail(name_of(type), " has no coarse form: weights in two planes have one, as q8_0_planes");
+}
+
+/// The same for formats of two planes; others are an error.
+template <class Body>
+decltype(auto) visit_planes(dtype type, Body&& body) {
+  require_planes(type);
   return detail::visit_one(plane_formats(), type, body);
 }
 

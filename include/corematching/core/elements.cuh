@@ -47,6 +47,20 @@ __host__ __device__ inline bool is_aligned(const T* p) {
   return reinterpret_cast<std::uintptr_t>(p) % 16 == 0;
 }
 
+/// Four values, rounded, to an address that is a multiple of the size of four elements.
+__device__ inline void store_four(const float* values, float* to) {
+  *reinterpret_cast<float4*>(to) = make_float4(values[0], values[1], values[2], values[3]);
+}
+__device__ inline void store_four(const float* values, f16* to) {
+  union {
+    uint2 whole;
+    f16 parts[4];
+  } stored;
+#pragma unroll
+  for (int i = 0; i < 4; ++i) stored.parts[i] = narrowed<f16>(values[i]);
+  *reinterpret_cast<uint2*>(to) = stored.whole;
+}
+
 /// per_load<T> elements from an address that is a multiple of 16 bytes.
 template <class T>
 __device__ inline void load_widened(const T* from, float (&to)[per_load<T>]) {

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // The CUDA backend: device memory, a stream that computes and one that brings weights, cuBLAS for products
-// with many tokens and own kernels for the rest. Activations are binary32; weights and caches f32, f16 or
-// bf16. Operations are queued and return at once; download() and core_neurons() wait for what they read.
-// Shapes and formulas of the operations stand beside their names in corematching/backend/backend.hpp.
+// with many tokens and own kernels for the rest. Activations are binary32; weights f32, f16, f16 in
+// two planes or bf16, caches f32, f16 or bf16. Operations are queued and return at once; download() and
+// core_neurons() wait for what they read. Shapes and formulas of the operations stand beside their names in
+// corematching/backend/backend.hpp.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -211,10 +212,18 @@ class backend {
     detail::scaled_rows(on(), y, x, w, factors, chosen);
   }
 
-  /// Weights in planes are none that a device computes with.
-  void coarse_matmul(out, in, const stored& w) { refuse_planes(w); }
-  void finish_gated_up(out, in, const stored& gate, const stored&, vec, vec, activation, ids) {
-    refuse_planes(gate);
+  void coarse_matmul(out y, in x, const stored& w) {
+    assert(x.cols == w.cols && y.cols == w.rows && y.rows == x.rows);
+    counters_.count_coarse_product(x.rows, w);
+    detail::coarse_matmul(on(), y, x, w);
+  }
+  /// From both planes: what lower bits are worth, the upper ones say.
+  void finish_gated_up(out y, in x, const stored& gate, const stored& up, vec /*coarse_gate*/,
+                       vec /*coarse_up*/, activation act, ids chosen) {
+    assert(x.rows == 1 && y.cols == chosen.size && gate.type == up.type);
+    counters_.count_finished_product(chosen.size, gate);
+    counters_.count_finished_product(chosen.size, up);
+    detail::gated_rows(on(), y, x, gate, up, act, chosen);
   }
 
   /// Captures `operations` as a graph and launches it.
@@ -270,10 +279,6 @@ class backend {
     of_one_key_more.count_attention(shape, queries, k);
     counters_ += now;
     work_of_row_ += of_one_key_more - now;
-  }
-
-  [[noreturn]] static void refuse_planes(const stored& w) {
-    fail("a device computes no coarse form of weights in ", name_of(w.type));
   }
 
   void run(const graph& made, std::int32_t count) {

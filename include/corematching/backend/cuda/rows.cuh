@@ -12,6 +12,7 @@
 
 #include "corematching/backend/cuda/device.cuh"
 #include "corematching/backend/cuda/later_rows.cuh"
+#include "corematching/backend/cuda/weight_rows.cuh"
 #include "corematching/core/dtype.hpp"
 #include "corematching/core/elements.cuh"
 #include "corematching/core/error.hpp"
@@ -142,26 +143,23 @@ inline void zero_rows(const context& on, mutable_stored_view<device_space> x, in
   });
 }
 
-/// y[i] = x[rows[i]], or x[i] where `rows` is null, in binary32. A thread takes `Group` elements at a time:
-/// 1, or, where all rows are aligned, as many as one load brings.
-template <class T, int Group>
+/// y[i] = x[rows[i]], or x[first + i] where `rows` is null, in binary32 or rounded to `To`. A thread takes
+/// `Group` elements at a time: 1, or, where all rows are aligned, as many as one load brings.
+template <class To, class T, int Group>
 __global__ void __launch_bounds__(row_threads)
-    widen_rows(float* y, index stride, const std::byte* x, index row_bytes, const std::int32_t* rows,
-               index cols) {
+    widen_rows(To* y, index stride, stored_view<device_space> x, const std::int32_t* rows, index first) {
   const index row = blockIdx.x;
-  float* target = y + row * stride;
-  const T* source = reinterpret_cast<const T*>(x + (rows == nullptr ? row : rows[row]) * row_bytes);
-  for (index j = (blockIdx.y * index{row_threads} + threadIdx.x) * Group; j < cols;
+  To* target = y + row * stride;
+  const weight_row<T> source(x, rows == nullptr ? first + row : rows[row]);
+  for (index j = (blockIdx.y * index{row_threads} + threadIdx.x) * Group; j < x.cols;
        j += index{gridDim.y} * row_threads * Group) {
-    if (Group > 1 && j + Group <= cols) {
-      float values[per_load<T>];
-      load_widened(source + j, values);
+    if (Group > 1 && j + Group <= x.cols) {
+      float values[weight_row<T>::size];
+      weight_row<T>::widen(source.load(j), values);
 #pragma unroll
-      for (int i = 0; i < per_load<T>; i += 4)
-        *reinterpret_cast<float4*>(target + j + i) =
-            make_float4(values[i], values[i + 1], values[i + 2], values[i + 3]);
+      for (int i = 0; i < weight_row<T>::size; i += 4) store_four(values + i, target + j + i);
     } else {
-      for (index i = j; i < cols && i < j + Group; ++i) target[i] = widened(source[i]);
+      for (index i = j; i < x.cols && i < j + Group; ++i) target[i] = narrowed<To>(source.at(i));
     }
   }
 }
@@ -207,16 +205,31 @@ inline bool rows_are_aligned(const stored_view<device_space>& a, const stored_vi
   return is_aligned(a.data) && is_aligned(b.data) && a.row_bytes % 16 == 0 && b.row_bytes % 16 == 0;
 }
 
+template <class To, class T>
+void widen_as(const context& on, matrix_view<To, device_space> y, stored_view<device_space> x,
+              const std::int32_t* rows, index first) {
+  constexpr int size = weight_row<T>::size;
+  const bool aligned = is_aligned(y.data) && y.stride * index{sizeof(To)} % 16 == 0 && has_aligned_rows(x);
+  launch(on.stream, row_grid(y.rows, x.cols, row_threads * (aligned ? size : 1)), dim3(row_threads),
+         aligned ? widen_rows<To, T, size> : widen_rows<To, T, 1>, y.data, y.stride, x, rows, first);
+}
+
 /// y[i] = x[rows[i]], or x[i] where `rows` is null.
 inline void widen(const context& on, matrix_view<float, device_space> y, stored_view<device_space> x,
                   const std::int32_t* rows) {
   assert(y.cols == x.cols);
-  visit_elements(x.type, [&]<class T>() {
-    const bool aligned = rows_are_aligned(y, x);
-    const index group = aligned ? per_load<T> : 1;
-    launch(on.stream, row_grid(y.rows, x.cols, row_threads * group), dim3(row_threads),
-           aligned ? widen_rows<T, per_load<T>> : widen_rows<T, 1>, y.data, y.stride, x.data, x.row_bytes,
-           rows, x.cols);
+  visit_on_device(x.type, [&]<class T>() { widen_as<float, T>(on, y, x, rows, 0); });
+}
+
+/// y[i] = x[rows[i]], or x[first + i] where `rows` is null, x in two planes, put together.
+inline void merge_rows(const context& on, mutable_stored_view<device_space> y, stored_view<device_space> x,
+                       const std::int32_t* rows, index first) {
+  assert(y.cols == x.cols && y.type == whole_of(x.type));
+  visit_planes_on_device(x.type, [&]<class Q>() {
+    using whole = typename Q::whole;
+    const matrix_view<whole, device_space> to{reinterpret_cast<whole*>(y.data), y.rows, y.cols,
+                                              y.row_bytes / index{sizeof(whole)}};
+    widen_as<whole, Q>(on, to, x, rows, first);
   });
 }
 

@@ -29,9 +29,10 @@ inline cudaDataType_t cublas_type(dtype type) {
 }
 
 /// Bytes between the beginnings of rows that are stored anew: each begins at a multiple of 16 bytes, which
-/// the kernels' widest loads and cuBLAS's fastest products want.
+/// the kernels' widest loads and cuBLAS's fastest products want; in each of two planes, where there are.
 inline index aligned_row_bytes(dtype type, index cols) {
-  return ceil_div(static_cast<index>(bytes_of(type, static_cast<std::size_t>(cols))), 16) * 16;
+  const index unit = has_planes(type) ? 32 : 16;
+  return ceil_div(static_cast<index>(bytes_of(type, static_cast<std::size_t>(cols))), unit) * unit;
 }
 
 /// A side of a matrix as cuBLAS takes it.

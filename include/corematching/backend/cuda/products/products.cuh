@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The matrix products of a layer: by kernels that read every weight once where there are few tokens, by
-// cuBLAS where there are many. cuBLAS multiplies whole matrices, so selected rows are gathered for it; rows
-// and intermediate values are cut into parts that keep the workspaces bounded.
+// cuBLAS where there are many. cuBLAS multiplies whole matrices, so selected rows are gathered for it, and
+// rows in two planes put together; rows and intermediate values are cut into parts that keep the workspaces
+// bounded.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -69,11 +70,15 @@ __global__ void __launch_bounds__(column_threads)
   }
 }
 
-/// The selected rows of `w`, copied to `to`.
+/// The selected rows of `w`, or all from `first` on, copied to `to`: where they stand in planes, put
+/// together.
 inline stored_view<device_space> gathered(const context& on, const mutable_stored_view<device_space>& to,
-                                          const stored_view<device_space>& w,
-                                          const index_view<device_space>& selection) {
-  gather_rows(on, to, w, selection);
+                                          const stored_view<device_space>& w, const neurons& selection,
+                                          index first) {
+  if (has_planes(w.type))
+    merge_rows(on, to, w, selection ? selection->data + first : nullptr, first);
+  else
+    gather_rows(on, to, w, {selection->data + first, to.rows});
   return to;
 }
 
@@ -88,6 +93,12 @@ inline index rows_within(index bytes, index row_bytes) {
   return std::max(bytes / std::max(row_bytes, index{1}), index{1});
 }
 
+/// The columns first..first+count.
+template <class T>
+matrix_view<T, device_space> middle_cols(const matrix_view<T, device_space>& m, index first, index count) {
+  return {m.data + first, m.rows, count, m.stride};
+}
+
 /// y = x W^T + bias, or added to it; y [T, N], x [T, D], w [N, D], bias [N] or empty.
 inline void matmul(const context& on, product_workspaces& memory, device_rows y, const_device_rows x,
                    const stored_view<device_space>& w, vector_view<const float, device_space> bias,
@@ -100,10 +111,28 @@ inline void matmul(const context& on, product_workspaces& memory, device_rows y,
     });
     return;
   }
-  multiply(on, memory.tokens, y, x, w, mode);
+  if (has_planes(w.type)) {
+    const auto tokens = tokens_as(on, memory.tokens, x, whole_of(w.type));
+    const index most = rows_within(memory.most_bytes, aligned_row_bytes(whole_of(w.type), w.cols));
+    for_parts(w.rows, most, [&](index first, index count) {
+      const auto room = rows_in(on, memory.weights, whole_of(w.type), count, w.cols);
+      multiply_stored(on, middle_cols(y, first, count), tokens, gathered(on, room, w, {}, first), false,
+                      mode);
+    });
+  } else {
+    multiply(on, memory.tokens, y, x, w, mode);
+  }
   if (!bias.empty())
     launch(on.stream, column_grid(y.rows, y.cols), dim3(column_threads), add_bias_kernel<column_threads>, y,
            bias.data);
+}
+
+/// y = x W^T by the upper plane of w alone; y [T, N], x [T, D], w [N, D].
+inline void coarse_matmul(const context& on, device_rows y, const_device_rows x,
+                          const stored_view<device_space>& w) {
+  for_parts(x.rows, largest_decode_batch, [&](index first, index count) {
+    multiply_coarse_rows(on, y.middle_rows(first, count), x.middle_rows(first, count), w);
+  });
 }
 
 /// y = act(x Wgate^T) * (x Wup^T) by cuBLAS, whole matrices. Both products keep the type of the weights.
@@ -126,12 +155,6 @@ inline void gate_products(const context& on, product_workspaces& memory, device_
   });
 }
 
-/// The columns first..first+count.
-template <class T>
-matrix_view<T, device_space> middle_cols(const matrix_view<T, device_space>& m, index first, index count) {
-  return {m.data + first, m.rows, count, m.stride};
-}
-
 /// y = act(x Wgate^T) * (x Wup^T), columns = the selected neurons in their order; y [T, selected], x [T, D],
 /// gate and up [N, D], stored alike.
 inline void gated_up(const context& on, product_workspaces& memory, device_rows y, const_device_rows x,
@@ -144,15 +167,15 @@ inline void gated_up(const context& on, product_workspaces& memory, device_rows 
     });
     return;
   }
-  const stored_view<device_space> tokens = tokens_as(on, memory.tokens, x, gate.type);
-  if (!selection) return gate_products(on, memory, y, tokens, gate, up, act);
-  const index most = rows_within(memory.most_bytes, aligned_row_bytes(gate.type, gate.cols));
+  const dtype type = whole_of(gate.type);
+  const stored_view<device_space> tokens = tokens_as(on, memory.tokens, x, type);
+  if (!selection && !has_planes(gate.type)) return gate_products(on, memory, y, tokens, gate, up, act);
+  const index most = rows_within(memory.most_bytes, aligned_row_bytes(type, gate.cols));
   for_parts(y.cols, most, [&](index first, index count) {
-    const auto room = rows_in(on, memory.weights, gate.type, 2 * count, gate.cols);
-    const index_view<device_space> part{selection->data + first, count};
+    const auto room = rows_in(on, memory.weights, type, 2 * count, gate.cols);
     gate_products(on, memory, middle_cols(y, first, count), tokens,
-                  gathered(on, room.middle_rows(0, count), gate, part),
-                  gathered(on, room.middle_rows(count, count), up, part), act);
+                  gathered(on, room.middle_rows(0, count), gate, selection, first),
+                  gathered(on, room.middle_rows(count, count), up, selection, first), act);
   });
 }
 
@@ -173,7 +196,7 @@ inline void weighted_rows(const context& on, product_workspaces& memory, device_
   const index most = rows_within(memory.most_bytes, aligned_row_bytes(w.type, w.cols));
   for_parts(x.cols, most, [&](index first, index count) {
     const auto room = rows_in(on, memory.weights, w.type, count, w.cols);
-    const auto rows = gathered(on, room, w, {selection->data + first, count});
+    const auto rows = gathered(on, room, w, selection, first);
     multiply_stored(on, y, tokens_as(on, memory.tokens, middle_cols(x, first, count), w.type), rows, true,
                     first == 0 ? mode : product_mode::add);
   });

@@ -46,9 +46,4 @@ struct restricted_weight {
   }
 };
 
-/// Whether every row begins at a multiple of 16 bytes; of activations, too, which are such views.
-inline bool has_aligned_rows(const stored_view<device_space>& matrix) {
-  return is_aligned(matrix.data) && (matrix.row_bytes % 16 == 0 || matrix.rows <= 1);
-}
-
 }  // namespace corematching::cuda::detail

@@ -14,6 +14,7 @@
 #include "corematching/backend/cuda/activations.cuh"
 #include "corematching/backend/cuda/device.cuh"
 #include "corematching/backend/cuda/products/restriction.cuh"
+#include "corematching/backend/cuda/weight_rows.cuh"
 #include "corematching/core/elements.cuh"
 #include "corematching/core/launch.cuh"
 #include "corematching/core/warp.cuh"
@@ -39,18 +40,7 @@ inline constexpr int rows_of_warp = Tokens <= 2 ? 2 : 4;
 template <int Tokens, int Rows>
 inline constexpr int loads_of_lane = Tokens <= 2 ? 8 / Rows : (Tokens <= 4 ? 8 / Rows : 4 / Rows);
 
-/// What 16 loaded bytes hold.
-template <class T>
-__device__ inline void widen_loaded(const uint4& loaded, float (&to)[per_load<T>]) {
-  union {
-    uint4 whole;
-    T parts[per_load<T>];
-  } bits{loaded};
-#pragma unroll
-  for (int i = 0; i < per_load<T>; ++i) to[i] = widened(bits.parts[i]);
-}
-
-/// As many elements of a token as 16 bytes of a row hold.
+/// As many elements of a token as a load of a row brings.
 template <int Size>
 __device__ inline void load_token(const float* from, float (&to)[Size]) {
 #pragma unroll
@@ -66,10 +56,11 @@ __device__ inline void load_token(const float* from, float (&to)[Size]) {
 /// The rows and tokens of one warp, and what a lane has summed of their dot products.
 template <class T, int Tokens, int Rows>
 struct dot_products {
-  static constexpr int size = per_load<T>;       // elements of one load
+  using row = weight_row<T>;
+  static constexpr int size = row::size;         // elements of one load
   static constexpr int step = warp_size * size;  // from a load of a lane to its next one
 
-  const T* rows[Rows];
+  row rows[Rows];
   const float* first_token;
   int tokens[Tokens];  // elements from the first token to each; 32 bits, since 8 rows are below 8 GiB
   float sums[Rows][Tokens] = {};
@@ -83,17 +74,16 @@ struct dot_products {
   /// Loads from `column` on: `Loads` in every row, all before the first is used.
   template <int Loads>
   __device__ void add_loads(index column) {
-    uint4 loaded[Loads][Rows];
+    typename row::loaded loaded[Loads][Rows];
 #pragma unroll
     for (int l = 0; l < Loads; ++l)
 #pragma unroll
-      for (int r = 0; r < Rows; ++r)
-        loaded[l][r] = *reinterpret_cast<const uint4*>(rows[r] + column + l * step);
+      for (int r = 0; r < Rows; ++r) loaded[l][r] = rows[r].load(column + l * step);
 #pragma unroll
     for (int l = 0; l < Loads; ++l) {
       float weights[Rows][size];
 #pragma unroll
-      for (int r = 0; r < Rows; ++r) widen_loaded<T>(loaded[l][r], weights[r]);
+      for (int r = 0; r < Rows; ++r) row::widen(loaded[l][r], weights[r]);
       add_products(weights, column + l * step);
     }
   }
@@ -113,13 +103,13 @@ struct dot_products {
   __device__ void add_element(index column) {
 #pragma unroll
     for (int r = 0; r < Rows; ++r) {
-      const float weight = widened(rows[r][column]);
+      const float weight = rows[r].at(column);
 #pragma unroll
       for (int t = 0; t < Tokens; ++t) sums[r][t] += weight * first_token[column + tokens[t]];
     }
   }
 
-  /// The dot products of `cols` columns, of which the first `loadable` can be loaded 16 bytes at a time.
+  /// The dot products of `cols` columns, of which the first `loadable` can be loaded several at a time.
   /// Afterwards every lane has all sums.
   __device__ void form(index loadable, index cols) {
     constexpr int loads = loads_of_lane<Tokens, Rows>;
@@ -166,7 +156,7 @@ __global__ void __launch_bounds__(product_threads, product_blocks<Tokens>)
   dot_products<T, Tokens, Rows> dots(x);
 #pragma unroll
   for (int r = 0; r < Rows; ++r)  // a row too many repeats the last one
-    dots.rows[r] = w.row<T>(w.row_at(first + r < w.count ? first + r : w.count - 1));
+    dots.rows[r] = {w.weight, w.row_at(first + r < w.count ? first + r : w.count - 1)};
   dots.form(loadable, x.cols);
   const int lane = static_cast<int>(threadIdx.x) % warp_size;
   const index place = first + lane / Tokens, token = lane % Tokens;
@@ -187,8 +177,8 @@ __global__ void __launch_bounds__(product_threads, product_blocks<Tokens>)
 #pragma unroll
   for (int p = 0; p < Pairs; ++p) {  // a neuron too many repeats the last one
     const index row = gate.row_at(first + p < gate.count ? first + p : gate.count - 1);
-    dots.rows[2 * p] = gate.row<T>(row);
-    dots.rows[2 * p + 1] = up.row<T>(row);
+    dots.rows[2 * p] = {gate.weight, row};
+    dots.rows[2 * p + 1] = {up.weight, row};
   }
   dots.form(loadable, x.cols);
   const int lane = static_cast<int>(threadIdx.x) % warp_size;
@@ -208,7 +198,7 @@ __global__ void __launch_bounds__(product_threads, product_blocks<1>)
   dot_products<T, 1, Rows> dots(x);
 #pragma unroll
   for (int r = 0; r < Rows; ++r)  // a row too many repeats the last one
-    dots.rows[r] = w.row<T>(w.row_at(first + r < w.count ? first + r : w.count - 1));
+    dots.rows[r] = {w.weight, w.row_at(first + r < w.count ? first + r : w.count - 1)};
   dots.form(loadable, x.cols);
   const int lane = static_cast<int>(threadIdx.x) % warp_size;
   const index place = first + lane;
@@ -227,14 +217,37 @@ void visit_tokens(index tokens, Body&& body) {
   return body(std::integral_constant<int, largest_decode_batch>{});
 }
 
-/// The first columns that are loaded 16 bytes at a time: none where a row begins elsewhere.
+/// The first columns that are loaded several at a time: none where a row begins elsewhere than at 16 bytes.
 template <class T>
 index loadable_columns(const const_device_rows& x, const stored_view<device_space>& w) {
-  return has_aligned_rows(x) && has_aligned_rows(w) ? x.cols / per_load<T> * per_load<T> : 0;
+  constexpr index size = weight_row<T>::size;
+  return has_aligned_rows(x) && has_aligned_rows(w) ? x.cols / size * size : 0;
 }
 
 inline dim3 product_grid(index rows, index rows_of_one_warp) {
   return dim3(static_cast<unsigned>(ceil_div(rows, rows_of_one_warp * product_warps)));
+}
+
+/// As multiply_rows(), of rows read as weight_row<T> reads them.
+template <class T>
+void multiply_rows_of(const context& on, device_rows y, const_device_rows x,
+                      const stored_view<device_space>& w, vector_view<const float, device_space> bias,
+                      product_mode mode) {
+  assert(y.rows == x.rows && y.cols == w.rows && x.cols == w.cols);
+  if (y.rows == 0 || y.cols == 0) return;
+  constexpr index enough_warps = 8;  // of each processor, to keep the memory busy
+  visit_tokens(x.rows, [&](auto tokens) {
+    constexpr int many = rows_of_warp<tokens>;
+    const index loadable = loadable_columns<T>(x, w);
+    if (w.rows < many * enough_warps * on.processors) {
+      launch(on.stream, product_grid(w.rows, 1), dim3(product_threads), multiply_rows_kernel<T, tokens, 1>, y,
+             x, restricted_weight(w, {}), bias.data, mode, loadable);
+    } else {
+      launch(on.stream, product_grid(w.rows, many), dim3(product_threads),
+             multiply_rows_kernel<T, tokens, many>, y, x, restricted_weight(w, {}), bias.data, mode,
+             loadable);
+    }
+  });
 }
 
 /// y[t, i] = x[t] . w[i] + bias[i], or added to it, y [T, N], x [T, D], w [N, D], bias [N] or empty, T at
@@ -242,23 +255,14 @@ inline dim3 product_grid(index rows, index rows_of_one_warp) {
 inline void multiply_rows(const context& on, device_rows y, const_device_rows x,
                           const stored_view<device_space>& w, vector_view<const float, device_space> bias,
                           product_mode mode = product_mode::replace) {
-  assert(y.rows == x.rows && y.cols == w.rows && x.cols == w.cols);
-  if (y.rows == 0 || y.cols == 0) return;
-  constexpr index enough_warps = 8;  // of each processor, to keep the memory busy
-  visit_elements(w.type, [&]<class T>() {
-    visit_tokens(x.rows, [&](auto tokens) {
-      constexpr int many = rows_of_warp<tokens>;
-      const index loadable = loadable_columns<T>(x, w);
-      if (w.rows < many * enough_warps * on.processors) {
-        launch(on.stream, product_grid(w.rows, 1), dim3(product_threads), multiply_rows_kernel<T, tokens, 1>,
-               y, x, restricted_weight(w, {}), bias.data, mode, loadable);
-      } else {
-        launch(on.stream, product_grid(w.rows, many), dim3(product_threads),
-               multiply_rows_kernel<T, tokens, many>, y, x, restricted_weight(w, {}), bias.data, mode,
-               loadable);
-      }
-    });
-  });
+  visit_on_device(w.type, [&]<class T>() { multiply_rows_of<T>(on, y, x, w, bias, mode); });
+}
+
+/// The same by the upper plane of w alone.
+inline void multiply_coarse_rows(const context& on, device_rows y, const_device_rows x,
+                                 const stored_view<device_space>& w) {
+  visit_planes_on_device(
+      w.type, [&]<class Q>() { multiply_rows_of<coarse<Q>>(on, y, x, w, {}, product_mode::replace); });
 }
 
 /// y[t, i] = act(x[t] . gate[n]) * (x[t] . up[n]) for the i-th selected neuron n; y [T, selected], x [T, D],
@@ -269,7 +273,7 @@ inline void gated_rows(const context& on, device_rows y, const_device_rows x,
   assert(y.rows == x.rows && y.cols == count_of(selection, gate.rows));
   assert(gate.type == up.type && gate.rows == up.rows && gate.cols == x.cols && up.cols == x.cols);
   if (y.rows == 0 || y.cols == 0) return;
-  visit_elements(gate.type, [&]<class T>() {
+  visit_on_device(gate.type, [&]<class T>() {
     visit_tokens(x.rows, [&](auto tokens) {
       constexpr int pairs = rows_of_warp<tokens> / 2;
       const index loadable = std::min(loadable_columns<T>(x, gate), loadable_columns<T>(x, up));
@@ -285,7 +289,7 @@ inline void scaled_rows(const context& on, device_rows y, const_device_rows x,
                         const stored_view<device_space>& w, vector_view<const float, device_space> factors,
                         index_view<device_space> chosen) {
   if (chosen.size == 0) return;
-  visit_elements(w.type, [&]<class T>() {
+  visit_on_device(w.type, [&]<class T>() {
     constexpr int rows = rows_of_warp<1>;
     launch(on.stream, product_grid(chosen.size, rows), dim3(product_threads), scaled_rows_kernel<T, rows>, y,
            x, restricted_weight(w, chosen), factors.data, loadable_columns<T>(x, w));

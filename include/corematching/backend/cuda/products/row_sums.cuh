@@ -14,6 +14,7 @@
 #include "corematching/backend/cuda/device.cuh"
 #include "corematching/backend/cuda/products/restriction.cuh"
 #include "corematching/backend/cuda/products/row_products.cuh"
+#include "corematching/backend/cuda/weight_rows.cuh"
 #include "corematching/core/elements.cuh"
 #include "corematching/core/launch.cuh"
 

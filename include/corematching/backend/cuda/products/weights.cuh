@@ -17,6 +17,7 @@
 #include "corematching/backend/cuda/buffer.cuh"
 #include "corematching/backend/cuda/device.cuh"
 #include "corematching/backend/cuda/products/gemm.cuh"
+#include "corematching/backend/cuda/weight_rows.cuh"
 #include "corematching/core/elements.cuh"
 #include "corematching/core/error.hpp"
 #include "corematching/core/launch.cuh"
@@ -25,10 +26,6 @@ namespace corematching::cuda::detail {
 
 /// Bytes of the source that a conversion has on the device at a time.
 inline constexpr index conversion_bytes = index{64} << 20;
-
-inline void require_elements(dtype type) {
-  require(!is_quantised(type), "the CUDA backend stores weights as f32, f16 or bf16, not as ", name_of(type));
-}
 
 /// A matrix of `type` in new device memory, and the memory.
 struct device_weight {
@@ -64,10 +61,14 @@ inline void upload_rows(cudaStream_t stream, std::byte* to, index to_row_bytes, 
 inline weight<device_space> placed_weight(cudaStream_t filler, cudaStream_t user,
                                           const weight<host_space>& host) {
   const stored_view<host_space>& from = host.view;
-  require_elements(from.type);
+  require_on_device(from.type);
   const device_weight result(filler, user, from.type, from.rows, from.cols);
-  upload_rows(filler, result.view.data, result.view.row_bytes, from.data, from.row_bytes,
-              static_cast<index>(bytes_of(from.type, static_cast<std::size_t>(from.cols))), from.rows);
+  const index planes = has_planes(from.type) ? 2 : 1;
+  const auto width = static_cast<index>(bytes_of(from.type, static_cast<std::size_t>(from.cols))) / planes;
+  const index from_pitch = from.row_bytes / planes, pitch = result.view.row_bytes / planes;
+  for (index plane = 0; plane < planes; ++plane)
+    upload_rows(filler, result.view.data + plane * from.rows * pitch, pitch,
+                from.data + plane * from.rows * from_pitch, from_pitch, width, from.rows);
   COREMATCHING_CUDA_CHECK(cudaStreamSynchronize(filler));
   return result.placed();
 }
@@ -107,6 +108,21 @@ __global__ void __launch_bounds__(convert_threads)
     const float value = widened(from.data[i * from.stride + column]);
     check_element<To>(value, static_cast<unsigned long long>((first + i) * to.cols + column), refused);
     to.data[(first + i) * to.stride + column] = narrowed<To>(value);
+  }
+}
+
+/// Rows of numbers into two planes.
+template <class Q>
+__global__ void __launch_bounds__(convert_threads)
+    split_kernel(mutable_stored_view<device_space> to, stored_view<device_space> from) {
+  const index column = index{blockIdx.x} * convert_threads + threadIdx.x;
+  if (column >= from.cols) return;
+  const index pitch = plane_pitch(to);
+  for (index i = blockIdx.y; i < from.rows; i += gridDim.y) {
+    const auto* row = reinterpret_cast<const typename Q::whole*>(from.data + i * from.row_bytes);
+    const auto bytes = Q::split(row[column]);
+    to.data[i * pitch + column] = std::byte{bytes[0]};
+    to.data[(to.rows + i) * pitch + column] = std::byte{bytes[1]};
   }
 }
 
@@ -195,14 +211,29 @@ weight<device_space> converted_elements(const context& on, const stored_view<hos
   return result.placed();
 }
 
+/// Numbers on the device, in two planes.
+template <number_plane_format Q>
+weight<device_space> split_weight(const context& on, const stored_view<device_space>& whole) {
+  const device_weight result(on, dtype_of<Q>, whole.rows, whole.cols);
+  const dim3 grid(static_cast<unsigned>(ceil_div(whole.cols, convert_threads)),
+                  static_cast<unsigned>(std::min(whole.rows, most_blocks_y)));
+  launch(on.stream, grid, dim3(convert_threads), split_kernel<Q>, result.view, whole);
+  return result.placed();
+}
+
 /// The weight, or its transposed, stored as `target` in device memory. Refuses numbers that `target` cannot
 /// hold, naming the first one in the order of the result, and block formats on either side. The source's rows
 /// are on the device `part_bytes` at a time.
 inline weight<device_space> converted_weight(const context& on, const stored_view<host_space>& source,
                                              dtype target, bool transposed,
                                              index part_bytes = conversion_bytes) {
-  require_elements(source.type);
-  require_elements(target);
+  require(is_element(source.type), "the CUDA backend converts weights that are f32, f16 or bf16, not ",
+          name_of(source.type));
+  require_on_device(target);
+  if (has_planes(target)) {
+    const auto whole = converted_weight(on, source, whole_of(target), transposed, part_bytes);
+    return visit_planes_on_device(target, [&]<class Q>() { return split_weight<Q>(on, whole.view); });
+  }
   return visit_elements(source.type, [&]<class From>() {
     return visit_elements(
         target, [&]<class To>() { return converted_elements<From, To>(on, source, transposed, part_bytes); });
