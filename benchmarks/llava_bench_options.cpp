@@ -130,7 +130,7 @@ options parse_options(int argc, const char* const* argv) {
           "--policy predicted needs weights in two "
           "planes, as --weights q8_0_planes");
     if (result.cuda_device && is_quantised(result.weights))
-      throw CLI::ValidationError("--cuda: weights on a CUDA device are f32, f16 or bf16");
+      throw CLI::ValidationError("--cuda: weights on a CUDA device are f32, f16, f16_planes or bf16");
     if (result.keep && *result.keep > result.load.image_tokens)
       throw CLI::ValidationError("--keep asks for more tokens than --image-tokens gives");
   } catch (const CLI::ParseError& problem) {

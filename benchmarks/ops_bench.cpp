@@ -339,7 +339,7 @@ void for_types_and_threads(benchmark::internal::Benchmark* bench) {
 }
 
 void for_planes_and_threads(benchmark::internal::Benchmark* bench) {
-  for (const dtype type : {dtype::q8_0_planes, dtype::q4_0_planes})
+  for (const dtype type : {dtype::q8_0_planes, dtype::q4_0_planes, dtype::f16_planes})
     for (const int threads : {1, 2}) bench->Args({static_cast<int>(type), threads});
   bench->ArgNames({"type", "threads"})->UseRealTime()->Unit(benchmark::kMillisecond);
 }

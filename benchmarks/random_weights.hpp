@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <cstring>
 #include <memory>
+#include <vector>
 
 #include "corematching/backend/backend.hpp"
 #include "corematching/backend/cpu/memory/huge_pages.hpp"
@@ -81,16 +82,28 @@ void fill_row(std::byte* row, index cols, double rms, std::uint64_t seed) {
 }
 
 // Both planes of a row; quants of eight bits are made odd, as above.
-template <plane_format Q>
+template <quant_plane_format Q>
 void fill_planes(std::byte* matrix, plane_layout<Q> layout, index i, double rms, std::uint64_t seed) {
   constexpr bool wide = Q::plane_bits == 4;
   const f16 scale = to_f16(static_cast<float>(rms / (wide ? odd_byte_rms : nibble_rms)));
   std::byte* const upper = matrix + layout.upper_at(i);
-  for (index b = 0; b < layout.blocks; ++b) std::memcpy(upper + b * layout.scale_bytes, &scale, sizeof scale);
-  fill_words(upper + layout.blocks * layout.scale_bytes, layout.lower_bytes(), seed,
+  for (index b = 0; b < layout.blocks; ++b) std::memcpy(upper + b * Q::scale_bytes, &scale, sizeof scale);
+  fill_words(upper + layout.blocks * Q::scale_bytes, layout.lower_bytes(), seed,
              [](std::uint64_t word) { return word; });
   fill_words(matrix + layout.lower_at(i), layout.lower_bytes(), ~seed,
              [](std::uint64_t word) { return wide ? word | repeated(1, 4) : word; });
+}
+
+template <number_plane_format Q>
+void fill_planes(std::byte* matrix, plane_layout<Q> layout, index i, double rms, std::uint64_t seed) {
+  std::vector<typename Q::whole> row(static_cast<std::size_t>(layout.blocks));
+  fill_row<typename Q::whole>(reinterpret_cast<std::byte*>(row.data()), layout.blocks, rms, seed);
+  std::byte *upper = matrix + layout.upper_at(i), *lower = matrix + layout.lower_at(i);
+  for (const auto number : row) {
+    const auto bytes = Q::split(number);
+    *upper++ = std::byte{bytes[0]};
+    *lower++ = std::byte{bytes[1]};
+  }
 }
 
 }  // namespace detail
@@ -106,7 +119,7 @@ inline weight<host_space> random_weight(cpu::thread_pool& pool, dtype type, inde
       for (index i = first; i < last; ++i) {
         const std::uint64_t of_row = random_word(seed, static_cast<std::uint64_t>(i));
         if constexpr (plane_format<T>)
-          detail::fill_planes<T>(block.get(), {rows, cols / block_size}, i, rms, of_row);
+          detail::fill_planes<T>(block.get(), plane_layout<T>::of(rows, cols), i, rms, of_row);
         else
           detail::fill_row<T>(block.get() + i * row_bytes, cols, rms, of_row);
       }

@@ -14,8 +14,8 @@
 #include "corematching/io/gguf_file.hpp"
 #include "corematching/io/mapped_file.hpp"
 #include "corematching/io/output_file.hpp"
-#include "corematching/model/packed/file.hpp"
 #include "llava/calibrate/calibration_file.hpp"
+#include "llava/presets.hpp"
 #include "llava/sparse_settings.hpp"
 #include "llava/standard_input.hpp"
 
@@ -178,13 +178,13 @@ void check_neuron_policy(const options& o) {
         "; --statistic magnitude and --neurons gate, gate:plain and predicted take one for each layer, where "
         "tokens are not matched with core neurons");
   if (!o.sparsity.sparse_neurons || o.neurons.policy != neuron_policy::predicted) return;
-  if (o.device.what == device_choice::kind::cuda)
-    fail("--neurons: predicted is not computed by --device cuda");
-  std::optional<dtype> weights = o.weights.type;
-  if (!weights && !o.weights.packed.empty()) weights = packed_weights(o.weights.packed);
+  const std::optional<dtype> weights = type_of_weights(o);
   if (!weights || !has_planes(*weights))
     fail("--neurons: predicted needs weights in two planes, of which the upper one foretells: --weights ",
-         name_of(dtype::q8_0_planes), " or ", name_of(dtype::q4_0_planes));
+         name_of(dtype::q8_0_planes), ", ", name_of(dtype::q4_0_planes), " or ", name_of(dtype::f16_planes));
+  if (!foretells(o, *weights))
+    fail("--neurons: predicted is computed by --device cuda with --weights ", name_of(dtype::f16_planes),
+         " alone");
 }
 
 void check_beta(const options& o, index layers) {

@@ -17,11 +17,6 @@ constexpr double safe_share_by_prediction = 0.7;
 // not at all.
 constexpr double safe_share_of_tokens = 0.6;
 
-/// Nothing: as stored.
-std::optional<dtype> type_of_weights(const options& o) {
-  return o.weights.type || o.weights.packed.empty() ? o.weights.type : packed_weights(o.weights.packed);
-}
-
 void leave_out_safely(options& o) {
   o.sparsity.sparse_neurons = true;
   o.neurons.policy = policy_for(o);
@@ -30,7 +25,8 @@ void leave_out_safely(options& o) {
   o.neurons.calibrated = found.has_value();
   if (found)
     o.neurons.beta_of_layer = found->beta_of_layer;
-  else  // what holds by gates saves too little to be worth its work, and two bits foretell less than four
+  else  // what holds by gates saves too little to be worth its work, two bits foretell less than four, and of
+        // f16 in planes the chosen neurons' upper one is read twice: that many cost more than all
     o.sparsity.sparse_neurons =
         o.neurons.policy == neuron_policy::predicted && type_of_weights(o) == dtype::q8_0_planes;
   // A further question of a conversation may ask for what an earlier one did not.
@@ -43,10 +39,17 @@ void leave_out_safely(options& o) {
 
 }  // namespace
 
+std::optional<dtype> type_of_weights(const options& o) {
+  return o.weights.type || o.weights.packed.empty() ? o.weights.type : packed_weights(o.weights.packed);
+}
+
+bool foretells(const options& o, dtype weights) {
+  return has_planes(weights) && (o.device.what != device_choice::kind::cuda || !is_quantised(weights));
+}
+
 neuron_policy policy_for(const options& o) {
   const std::optional<dtype> weights = type_of_weights(o);
-  const bool foretells = weights && has_planes(*weights) && o.device.what != device_choice::kind::cuda;
-  return foretells ? neuron_policy::predicted : neuron_policy::gate;
+  return weights && foretells(o, *weights) ? neuron_policy::predicted : neuron_policy::gate;
 }
 
 void apply_preset(options& o) {

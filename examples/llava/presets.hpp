@@ -2,9 +2,18 @@
 // What is left out where nobody says so option by option.
 #pragma once
 
+#include <optional>
+
+#include "corematching/core/dtype.hpp"
 #include "llava/options.hpp"
 
 namespace corematching::driver {
+
+/// What the weights of `o` are stored as; nothing: as the model's files have them.
+std::optional<dtype> type_of_weights(const options& o);
+
+/// Whether weights of that type can be foretold by on the device of `o`.
+bool foretells(const options& o, dtype weights);
 
 /// The policy that serves the weights and the device of `o`: `predicted` where there are planes to foretell
 /// by, `gate` elsewhere.

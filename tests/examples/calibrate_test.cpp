@@ -72,6 +72,19 @@ TEST(paths_of_shares, lower_all_layers_together) {
   EXPECT_NEAR(path.front().damage, 0, 1e-9);
 }
 
+TEST(paths_of_shares, leave_out_those_that_save_nothing) {
+  const std::vector<layer_damage> layers{{{0.2, 0.6}, {0.4, 0.1}}, {{0.2, 0.6}, {0.8, 0.2}}};
+  const auto even = driver::even_path(layers, 4, 13), path = driver::shares_path(layers, 4, 13);
+  ASSERT_EQ(even.size(), 1u + 10);
+  EXPECT_EQ(even[0].beta_of_layer, (std::vector<double>{1, 1}));
+  EXPECT_EQ(even[1].beta_of_layer, (std::vector<double>{0.65, 0.65}));
+  EXPECT_EQ(even.back().beta_of_layer, (std::vector<double>{0.2, 0.2}));
+  ASSERT_EQ(path.size(), 1u + 2 * 10);
+  EXPECT_EQ(path[1].beta_of_layer, (std::vector<double>{0.65, 1}));
+  EXPECT_EQ(path.back().beta_of_layer, (std::vector<double>{0.2, 0.2}));
+  EXPECT_NEAR(path.back().damage, 1.2, 1e-9);
+}
+
 class llava_calibrate : public testing::Test {
  protected:
   model_copy model{"demo"};
@@ -125,6 +138,26 @@ TEST_F(llava_calibrate, writes_shares_that_later_runs_take) {
     EXPECT_EQ(io::json::parse(run.out).at("neuron_policy").at("beta"), found.at("beta"));
   }
   EXPECT_EQ(io::json::parse(answer({"--preset", "dense"}).out).at("neuron_policy"), nullptr);
+}
+
+// With weights that are read twice where neurons are chosen, two thirds of them cost what all do.
+TEST_F(llava_calibrate, takes_no_share_that_costs_more_than_all_neurons) {
+  file = model.path() / "corematching-predicted-f16_planes.calibration.json";
+  const auto result =
+      calibrate({"--text", sample.string(), "--tolerance", "0.0003", "--weights", "f16_planes"});
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  const io::json found = content();
+  EXPECT_EQ(found.at("neurons"), "predicted");
+  double bytes = 0;
+  for (const double beta : found.at("beta").get<std::vector<double>>()) {
+    EXPECT_TRUE(beta == 1 || beta < 2.0 / 3) << beta;
+    bytes += beta == 1 ? 1 : 1.0 / 3 + std::floor(beta * 640) / 640;
+  }
+  EXPECT_LT(bytes, 6);
+  EXPECT_NEAR(found.at("measured").at("ffn_bytes_to_dense"), bytes / 6, 1e-9);
+  const auto run = answer({"--preset", "default", "--weights", "f16_planes"});
+  ASSERT_EQ(run.exit_code, 0) << run.err;
+  EXPECT_EQ(io::json::parse(run.out).at("neuron_policy").at("beta"), found.at("beta"));
 }
 
 TEST_F(llava_calibrate, goes_on_from_what_was_measured) {

@@ -256,6 +256,9 @@ TEST_F(llava_measure, counts_the_bytes_that_policies_read) {
   for (std::size_t i = 0; i < expected.size(); ++i)
     EXPECT_NEAR(report.at("runs").at(i).at("ffn_bytes_to_dense"), expected[i], 1e-9)
         << report.at("runs").at(i).at("name");
+  const io::json read_twice =
+      figures_of_text({"--weights", "f16_planes", "--config", "predicted: " + half + "--neurons predicted"});
+  EXPECT_NEAR(read_twice.at("runs").at(1).at("ffn_bytes_to_dense"), 2 * (0.5 + beta) / 3 + beta / 3, 1e-9);
 }
 
 TEST_F(llava_measure, restricts_each_layer_alone_to_its_own_beta) {

@@ -129,6 +129,11 @@ TEST(options, leave_out_what_keeps_the_answers_unless_they_say_so) {
   EXPECT_TRUE(foretold.sparsity.sparse_neurons);
   EXPECT_EQ(foretold.neurons.policy, neuron_policy::predicted);
   EXPECT_FALSE(parse(with_picture, {"--weights", "q8_0_planes", "--device", "cuda"}).sparsity.sparse_neurons);
+  for (const char* device : {"cpu", "cuda"}) {
+    const options read_twice = parse(with_picture, {"--weights", "f16_planes", "--device", device});
+    EXPECT_EQ(read_twice.neurons.policy, neuron_policy::predicted) << "what a calibration would be for";
+    EXPECT_FALSE(read_twice.sparsity.sparse_neurons) << "so many would cost more than all";
+  }
   EXPECT_FALSE(parse({"--chat", "--image", "p.png"}).sparsity.sparse_tokens)
       << "a further question may ask for what the first one did not";
   const core_matching_config both = parse(with_picture, {"--sparsity", "both"}).sparsity;
@@ -258,17 +263,20 @@ TEST(options, refuse_a_beta_for_each_layer_where_core_neurons_are_found) {
   support::expect_parts(refusal(choosing(by_gate, both)), "--beta: ", "there are 2");
 }
 
-TEST(options, refuse_predictions_without_planes_and_on_a_device) {
+TEST(options, refuse_predictions_without_planes_and_by_quants_on_a_device) {
   const auto refusal = [](arguments all) {
     all.insert(all.end(), by_prediction.begin(), by_prediction.end());
     return support::error_text([&] { parse({}, all); });
   };
   const auto neurons = seen({"--sparsity", "neurons"});
-  support::expect_parts(refusal(neurons), "--neurons: predicted ", "--weights q8_0_planes");
+  support::expect_parts(refusal(neurons), "--neurons: predicted ", "--weights q8_0_planes", "f16_planes");
   support::expect_parts(refusal(seen({"--sparsity", "both", "--weights", "q8_0"})), "--weights q8_0_planes");
   support::expect_parts(refusal(choosing({}, {"--device", "cuda:1"})), "--neurons: predicted ",
-                        "--device cuda");
+                        "--device cuda with --weights f16_planes");
   EXPECT_NO_THROW(parse({}, choosing(by_prediction, {"--device", "eigen"})));
+  for (const char* device : {"cpu", "cuda"})
+    EXPECT_NO_THROW(parse({}, seen({"--sparsity", "neurons", "--neurons", "predicted", "--weights",
+                                    "f16_planes", "--device", device})));
 }
 
 TEST(options, of_core_tokens_are_refused_where_no_tokens_are_dropped) {

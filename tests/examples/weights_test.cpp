@@ -85,8 +85,29 @@ TEST_F(demo_model, answers_alike_with_weights_of_every_type) {
   EXPECT_LT(small.at("weight_bytes_held"), stored.at("weight_bytes_held").get<double>() * 0.3);
 }
 
+// The same numbers in another place, multiplied in the same order: nothing that is computed differs.
+TEST_F(demo_model, answers_from_two_planes_as_from_f16_itself) {
+  for (const arguments& left_out : {arguments{"--sparsity", "none"}, arguments{"--sparsity", "both"},
+                                    arguments{"--sparsity", "neurons", "--neurons", "gate"}}) {
+    SCOPED_TRACE(left_out.back());
+    const auto with = [&](const char* type) {
+      arguments all{"--weights", type};
+      all.insert(all.end(), left_out.begin(), left_out.end());
+      return answer(all);
+    };
+    const io::json whole = with("f16"), split = with("f16_planes");
+    for (const char* key : {"generated_ids", "core_neurons", "matches", "prefill", "decode",
+                            "weight_bytes_held", "kv_cache_bytes"})
+      EXPECT_EQ(split.at(key), whole.at(key)) << key;
+  }
+  const arguments all_neurons{"--weights", "f16_planes", "--sparsity", "neurons",
+                              "--neurons", "predicted",  "--beta",     "1"};
+  EXPECT_EQ(answer(all_neurons).at("generated_ids"),
+            answer({"--sparsity", "none", "--weights", "f16"}).at("generated_ids"));
+}
+
 TEST_F(demo_model, answers_alike_from_a_packed_file) {
-  for (const char* type : {"f16", "q4_0"}) {
+  for (const char* type : {"f16", "q4_0", "f16_planes"}) {
     const io::json converted = answer({"--sparsity", "both", "--weights", type});
     pack(type);
     const program_result found = ask({"--sparsity", "both", "--weights", type});

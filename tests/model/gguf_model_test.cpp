@@ -137,7 +137,7 @@ TEST(gguf_model, is_converted_as_a_checkpoint_is) {
   const std::string bytes = made.file.bytes();
   const auto file = parsed(bytes);
   B be = support::make_backend(2);
-  for (const dtype type : {dtype::f32, dtype::f16, dtype::q8_0_planes}) {
+  for (const dtype type : {dtype::f32, dtype::f16, dtype::q8_0_planes, dtype::f16_planes}) {
     SCOPED_TRACE(name_of(type));
     EXPECT_EQ(logits_of_file(be, file, type), logits_of_checkpoint(be, config, made.tensors, type));
   }

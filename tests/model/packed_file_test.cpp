@@ -72,7 +72,7 @@ std::vector<float> logits_of(B& be, const llama<B>& model) {
 TEST_F(packing, gives_the_model_that_converting_gives) {
   for (const bool tied : {false, true})
     for (const dtype type : {dtype::f32, dtype::bf16, dtype::f16, dtype::q8_0, dtype::q4_0,
-                             dtype::q8_0_planes, dtype::q4_0_planes}) {
+                             dtype::q8_0_planes, dtype::q4_0_planes, dtype::f16_planes}) {
       SCOPED_TRACE(name_of(type));
       config.tie_word_embeddings = tied;
       from = support::write_checkpoint(directory.path(), support::random_tensors(config, 5));

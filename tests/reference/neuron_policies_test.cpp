@@ -101,7 +101,10 @@ class neuron_policies_reference : public testing::TestWithParam<std::string> {
   /// As in the other references; where tokens are rounded to integers, what that makes of seven products in
   /// each layer, whose errors are independent, so that their squares add.
   double tolerance() const {
-    if (stored.at("weights") == "f32" || !support::rounds_tokens_to_integers()) return 2e-5;
+    const dtype type = *weights_of(stored);
+    const bool rounds =
+        is_quantised(type) ? support::rounds_tokens_to_integers() : support::multiplied_in_tiles(type);
+    if (!rounds) return 2e-5;
     const double bits = support::rounds_tokens_to_bytes() ? 127 : 32767;
     return std::sqrt(7.0 * static_cast<double>(layers) * 32 / 12) / bits;
   }

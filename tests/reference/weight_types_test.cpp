@@ -102,7 +102,8 @@ double block_rounding(double steps) {
 double weight_rounding(dtype type) {
   switch (type) {
     case dtype::f32: return 0;
-    case dtype::f16: return 0x1p-11;
+    case dtype::f16:
+    case dtype::f16_planes: return 0x1p-11;
     case dtype::bf16: return 0x1p-8;
     case dtype::q8_0:
     case dtype::q8_0_planes: return block_rounding(127);
@@ -120,7 +121,9 @@ double factor_rounding(dtype type, bool decode) {
   if (is_quantised(type) && !support::rounds_tokens_to_integers()) return 0;
   double rounding = 0;
   if (support::multiplied_in_tiles(type)) {
-    rounding = is_quantised(type) ? std::sqrt(2.0) * 0x1p-8 : type == dtype::f16 ? 0x1p-15 : 0x1p-16;
+    rounding = is_quantised(type)             ? std::sqrt(2.0) * 0x1p-8
+               : whole_of(type) == dtype::f16 ? 0x1p-15
+                                              : 0x1p-16;
   } else if (is_quantised(type)) {
     rounding = block_rounding(support::rounds_tokens_to_bytes() ? 127 : 32767);
   }
@@ -202,7 +205,7 @@ std::vector<std::tuple<std::string, dtype>> models_and_types() {
   for (const char* model : {"tiny_mha", "tiny_gqa_bias", "tiny_original", "tiny_saved_by_5", "tiny_llama",
                             "tiny_mistral", "tiny_qwen2", "tiny_qwen3", "tiny_window", "demo"})
     for (const dtype type : {dtype::f32, dtype::f16, dtype::bf16, dtype::q8_0, dtype::q4_0,
-                             dtype::q8_0_planes, dtype::q4_0_planes})
+                             dtype::q8_0_planes, dtype::q4_0_planes, dtype::f16_planes})
       if (!is_quantised(type) || std::string(model) != "tiny_original") all.emplace_back(model, type);
   return all;
 }

@@ -15,6 +15,7 @@
 #include <utility>
 #include <vector>
 
+#include "corematching/core/dtype.hpp"
 #include "corematching/core/error.hpp"
 #include "corematching/io/json.hpp"
 #include "corematching/model/packed/checksums.hpp"
@@ -26,6 +27,7 @@
 #include "llava/measure/items.hpp"
 #include "llava/measure/state_file.hpp"
 #include "llava/measure/tally.hpp"
+#include "llava/presets.hpp"
 #include "llava/request.hpp"
 #include "llava/sparse_settings.hpp"
 
@@ -125,6 +127,20 @@ class trials {
   request model_;
 };
 
+/// The largest share below 1, in parts, with which a layer reads less than with all its neurons: where what
+/// is chosen is read twice, most shares near 1 read more. All three matrices have as many bytes.
+index most_parts(const options& o) {
+  const auto weights = type_of_weights(o);
+  index parts = share_parts - 1;
+  if (o.neurons.policy != neuron_policy::predicted || !weights) return parts;
+  constexpr std::size_t some = 1024;  // weights, which are whole blocks of every format
+  const auto all = static_cast<index>(bytes_of(*weights, some)),
+             upper = static_cast<index>(upper_bytes_of(*weights, some)),
+             finishing = static_cast<index>(finishing_bytes_of(*weights, some));
+  while (2 * share_parts * upper + parts * (2 * finishing + all) >= 3 * share_parts * all) --parts;
+  return parts;
+}
+
 betas measured_shares() {
   betas shares;
   for (const index parts : measured_parts) shares.push_back(static_cast<double>(parts) / share_parts);
@@ -209,8 +225,9 @@ void run_calibrate(int argc, const char* const* argv, console& terminal, const m
   const calibrate_options o = parse_calibrate_options(argc, argv);
   trials trial(o, terminal, measure);
   const std::vector<layer_damage> damages = damage_of_layers(trial, o.layer_tokens);
-  found_place found = farthest_within(trial, shares_path(damages, measured_parts.front()), o);
-  const found_place even = farthest_within(trial, even_path(damages, measured_parts.front()), o);
+  const index least = measured_parts.front(), most = most_parts(o.sparse);
+  found_place found = farthest_within(trial, shares_path(damages, least, most), o);
+  const found_place even = farthest_within(trial, even_path(damages, least, most), o);
   if (even.ffn_bytes_to_dense < found.ffn_bytes_to_dense) found = even;
   terminal.clear();
   require(found.at > 0, "no layer can leave out 1 / ", share_parts,

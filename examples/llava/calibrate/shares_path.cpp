@@ -31,11 +31,16 @@ double share(index parts) {
   return static_cast<double>(parts) / share_parts;
 }
 
+/// The next smaller one.
+index lowered(index parts, index most) {
+  return std::min(parts - 1, most);
+}
+
 }  // namespace
 
-std::vector<path_step> even_path(const std::vector<layer_damage>& layers, index least) {
+std::vector<path_step> even_path(const std::vector<layer_damage>& layers, index least, index most) {
   std::vector<path_step> path;
-  for (index parts = share_parts; parts >= least; --parts) {
+  for (index parts = share_parts; parts >= least; parts = lowered(parts, most)) {
     path_step& step = path.emplace_back();
     step.beta_of_layer.assign(layers.size(), share(parts));
     for (const layer_damage& layer : layers) step.damage += layer.at(share(parts));
@@ -43,22 +48,23 @@ std::vector<path_step> even_path(const std::vector<layer_damage>& layers, index 
   return path;
 }
 
-std::vector<path_step> shares_path(const std::vector<layer_damage>& layers, index least) {
+std::vector<path_step> shares_path(const std::vector<layer_damage>& layers, index least, index most) {
   std::vector<index> parts(layers.size(), share_parts);
   std::vector<path_step> path{{std::vector<double>(layers.size(), 1.0), 0}};
-  for (index moves = (share_parts - least) * std::ssize(layers); moves > 0; --moves) {
+  for (index moves = (most + 1 - least) * std::ssize(layers); moves > 0; --moves) {
     std::size_t cheapest = layers.size();
     double added = 0;
     for (std::size_t i = 0; i < layers.size(); ++i) {
       if (parts[i] == least) continue;
-      const double more = layers[i].at(share(parts[i] - 1)) - layers[i].at(share(parts[i]));
+      const double more = layers[i].at(share(lowered(parts[i], most))) - layers[i].at(share(parts[i]));
       if (cheapest == layers.size() || more < added) {
         cheapest = i;
         added = more;
       }
     }
     path_step next = path.back();
-    next.beta_of_layer[cheapest] = share(--parts[cheapest]);
+    parts[cheapest] = lowered(parts[cheapest], most);
+    next.beta_of_layer[cheapest] = share(parts[cheapest]);
     next.damage += added;
     path.push_back(std::move(next));
   }

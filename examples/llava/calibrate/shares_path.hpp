@@ -31,11 +31,13 @@ inline constexpr index share_parts = 20;
 
 /// The steps from all layers at 1 to all at `least` / share_parts, each by lowering one layer by one part:
 /// the layer that adds least damage, the first of several. What a neuron costs does not depend on its layer
-/// or on the share.
-std::vector<path_step> shares_path(const std::vector<layer_damage>& layers, index least);
+/// or on the share. From 1 layers go to `most` / share_parts at once: shares between may save nothing.
+std::vector<path_step> shares_path(const std::vector<layer_damage>& layers, index least,
+                                   index most = share_parts - 1);
 
 /// The same where all layers are lowered together: what damages of layers alone do not say, how they add up,
 /// it does not depend on.
-std::vector<path_step> even_path(const std::vector<layer_damage>& layers, index least);
+std::vector<path_step> even_path(const std::vector<layer_damage>& layers, index least,
+                                 index most = share_parts - 1);
 
 }  // namespace corematching::driver

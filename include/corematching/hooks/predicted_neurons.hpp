@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Neurons chosen for each token by a forecast: the upper planes of gate and up
-// foretell all activations, and the neurons with the largest are computed
-// exactly, from the lower planes. Needs weights in two planes
-// (core/formats/planes.hpp). With p the upper plane's share of the bits it
-// reads 2 (p + (1 - p) beta) / 3 + beta / 3 of the feed-forward blocks' bytes.
+// Neurons chosen for each token by a forecast: the upper planes of gate and up foretell all activations, and
+// the neurons with the largest are computed exactly, from the lower planes. Needs weights in two planes
+// (core/formats/planes.hpp). With p the upper plane's share of the bits it reads
+// 2 (p + (1 - p) beta) / 3 + beta / 3 of the feed-forward blocks' bytes; of f16, whose lower plane takes the
+// upper one to be of use, 2 (p + beta) / 3 + beta / 3.
 #pragma once
 
 #include <optional>
