@@ -6,11 +6,13 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <cstring>
 #include <memory>
 #include <random>
 #include <vector>
 
 #include "corematching/model/gguf/moved_weights.hpp"
+#include "corematching/model/gguf/tensors.hpp"
 #include "support/backend_data.hpp"
 #include "support/error_text.hpp"
 #include "support/random_blocks.hpp"
@@ -27,10 +29,13 @@ struct moved_matrix {
   weight<host_space> stored;
   real_matrix values;
 
-  /// As rows [rows, cols], in the format of the type or as wide_16m.
+  /// As rows [rows, cols], in the format of the type, as they are, or as wide_16m.
   static moved_matrix as_rows(const blocks_matrix& from, dtype type) {
     moved_matrix made(type, from.rows, from.cols);
-    move_rows(from.view(), type, made.memory(), 1, [](index i) { return i; });
+    if (type == kept_type_of(from.type))
+      std::memcpy(made.memory(), from.bytes.data(), from.bytes.size());
+    else
+      move_rows(from.view(), type, made.memory(), 1, [](index i) { return i; });
     const std::vector<float> all = from.values();
     made.values.values.assign(all.begin(), all.end());
     return made;
@@ -69,8 +74,17 @@ std::vector<block_type> types_of_each_format() {
   std::vector<block_type> types;
   for (const block_type& of : block_types)
     if (of.type == io::ggml_type::q4_1 || of.type == io::ggml_type::q6_k || of.type == io::ggml_type::q2_k ||
-        of.type == io::ggml_type::q8_0 || of.type == io::ggml_type::iq4_xs)
+        of.type == io::ggml_type::q4_k || of.type == io::ggml_type::q5_k || of.type == io::ggml_type::q8_0 ||
+        of.type == io::ggml_type::iq4_xs)
       types.push_back(of);
+  return types;
+}
+
+/// What rows of a type are stored as, but for q8_0, which is held to the same elsewhere.
+std::vector<dtype> row_types_of(io::ggml_type type) {
+  std::vector<dtype> types{dtype::wide_16m};
+  if (row_type_of(type) != dtype::q8_0) types.insert(types.begin(), row_type_of(type));
+  if (const auto kept = kept_type_of(type)) types.insert(types.begin(), *kept);
   return types;
 }
 
@@ -84,8 +98,7 @@ TEST_F(moved_operations, products_along_the_rows_are_those_of_the_blocks) {
     for (const index tokens : {1, 3, 7, 40})
       for (const index cols : {256, 768}) {
         const blocks_matrix from(of, 70, cols, random);
-        for (const dtype type : {row_type_of(of.type), dtype::wide_16m}) {
-          if (type == dtype::q8_0) continue;  // held to the same elsewhere
+        for (const dtype type : row_types_of(of.type)) {
           SCOPED_TRACE(testing::Message() << io::name_of(of.type) << " as " << name_of(type) << ", " << tokens
                                           << " tokens of " << cols);
           const moved_matrix w = moved_matrix::as_rows(from, type);
@@ -108,8 +121,7 @@ TEST_F(moved_operations, products_along_the_rows_are_those_of_the_blocks) {
 
 TEST_F(moved_operations, gated_neurons_are_those_of_the_blocks) {
   for (const block_type& of : types_of_each_format()) {
-    const dtype type = row_type_of(of.type);
-    if (type == dtype::q8_0) continue;
+    const dtype type = row_types_of(of.type).front();
     const moved_matrix gate = moved_matrix::as_rows(blocks_matrix(of, 70, 256, random), type),
                        up = moved_matrix::as_rows(blocks_matrix(of, 70, 256, random), type);
     const double magnitude = std::max(largest_magnitude(gate.values), largest_magnitude(up.values));

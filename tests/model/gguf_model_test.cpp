@@ -117,6 +117,7 @@ TEST(gguf_model, has_gate_and_up_in_one_type) {
     return gguf_type(file, {tensor_kind::neuron_matrix, "model.layers.0.mlp." + name + ".weight", 512, 256});
   };
   const std::vector<std::pair<gguf_types, dtype>> cases{
+      {{{"ffn_gate", ggml_type::q4_k}, {"ffn_up", ggml_type::q4_k}}, dtype::q4_k},
       {{{"ffn_gate", ggml_type::q4_k}, {"ffn_up", ggml_type::q5_1}}, dtype::wide_32m},
       {{{"ffn_gate", ggml_type::q4_k}, {"ffn_up", ggml_type::q6_k}}, dtype::wide_16m},
       {{{"ffn_up", ggml_type::q6_k}}, dtype::f32}};
@@ -129,6 +130,24 @@ TEST(gguf_model, has_gate_and_up_in_one_type) {
     B be = support::make_backend(1);
     expect_alike(logits_of_file(be, file), logits_of_checkpoint(be, config, made.tensors), rounded_once);
   }
+}
+
+TEST(gguf_model, keeps_rows_in_super_blocks_where_they_are_mapped) {
+  const llama_config config = support::gguf_config();
+  const tiny_gguf made(
+      "llama", config,
+      {{"attn_q", ggml_type::q4_k}, {"attn_v", ggml_type::q4_k}, {"ffn_up", ggml_type::q4_k}});
+  const std::string bytes = made.file.bytes();
+  const auto file = parsed(bytes);
+  B be = support::make_backend(1);
+  gguf_reader<B> reader(be, file, config, 1);
+  const auto is_mapped = [&](const char* ours, const char* theirs) {
+    const auto weight = reader.matrix("model.layers.0." + std::string(ours) + ".weight", {});
+    return weight.view.data == file.at("blk.0." + std::string(theirs) + ".weight").bytes.data();
+  };
+  EXPECT_TRUE(is_mapped("self_attn.v_proj", "attn_v"));
+  EXPECT_TRUE(is_mapped("mlp.up_proj", "ffn_up"));
+  EXPECT_FALSE(is_mapped("self_attn.q_proj", "attn_q"));  // whose rows are in another order
 }
 
 TEST(gguf_model, is_converted_as_a_checkpoint_is) {

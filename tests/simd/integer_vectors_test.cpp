@@ -9,6 +9,7 @@
 #include <random>
 
 #include "corematching/backend/cpu/simd/f32x16.hpp"
+#include "corematching/backend/cpu/simd/i16x32.hpp"
 #include "corematching/backend/cpu/simd/transpose.hpp"
 #include "corematching/backend/cpu/simd/widest.hpp"
 #include "simd/lanes.hpp"
@@ -111,6 +112,27 @@ TEST(i16x16, moves_and_masks_bits) {
     EXPECT_EQ(both[i], static_cast<std::int16_t>(from[i] & other[i]));
     EXPECT_EQ(either[i], static_cast<std::int16_t>(from[i] | other[i]));
   }
+}
+
+TEST(i16x32, takes_bytes_apart) {
+  using thirty_two = std::array<std::int16_t, 32>;
+  std::mt19937 random(15);
+  const bytes from = random_bytes(random);
+  const i16x32 lanes = i16x32::load_widened(from.data());
+  const auto widened = stored<thirty_two>(lanes), up = stored<thirty_two>(moved_bits<1, 2, 4>(lanes)),
+             down = stored<thirty_two>(moved_bits<6, 2, 4>(lanes)),
+             still = stored<thirty_two>(moved_bits<4, 1, 4>(lanes)),
+             upper = stored<thirty_two>(lanes.shifted_right<4>()),
+             less = stored<thirty_two>((lanes | i16x32::broadcast(256)) - i16x32::broadcast(300));
+  for (std::size_t i = 0; i < 32; ++i) {
+    EXPECT_EQ(widened[i], from[i]);
+    EXPECT_EQ(up[i], (from[i] >> 1 & 3) << 4);
+    EXPECT_EQ(down[i], (from[i] >> 6) << 4);
+    EXPECT_EQ(still[i], from[i] & 16);
+    EXPECT_EQ(upper[i], from[i] >> 4);
+    EXPECT_EQ(less[i], from[i] - 44);
+  }
+  EXPECT_EQ(stored<thirty_two>(i16x32::load(less.data())), less);
 }
 
 template <class T>

@@ -95,6 +95,13 @@ TEST(f32x8, is_narrowed_to_the_nearest_binary16) {
   }
 }
 
+TEST(f32x8, broadcasts_a_binary16) {
+  for (const float number : {0.0f, -1.5f, 65504.0f, 0x1p-24f}) {
+    const floats lanes = stored<floats>(f32x8::broadcast(to_f16(number)));
+    for (const float lane : lanes) EXPECT_EQ(lane, number);
+  }
+}
+
 TEST(f32x8, adds_its_lanes_in_one_order) {
   std::mt19937 random(2);
   std::normal_distribution<float> normal;

@@ -18,6 +18,7 @@
 #include "corematching/core/formats/f16.hpp"
 #include "corematching/core/formats/f16_planes.hpp"
 #include "corematching/core/formats/f32.hpp"
+#include "corematching/core/formats/moved.hpp"
 #include "corematching/core/formats/neuron_blocks.hpp"
 #include "corematching/core/formats/planes.hpp"
 #include "corematching/core/formats/q4_0.hpp"

@@ -9,7 +9,7 @@
 #include <cstdint>
 #include <cstring>
 
-#include "corematching/core/formats/q4_k.hpp"
+#include "corematching/core/formats/super_blocks.hpp"
 #include "corematching/core/formats/wide_blocks.hpp"
 #include "corematching/core/index.hpp"
 #include "corematching/io/ggml_blocks.hpp"
@@ -35,13 +35,12 @@ inline int two_bits(const std::uint8_t* from, index piece, index i) {
   return (from[piece / 4 * 32 + i] >> (2 * (piece % 4))) & 3;
 }
 
-/// Factors of a group as in q4_k, times those of the block.
-inline void set_q4_k_factors(const std::uint8_t* from, index piece, widened_block& to) {
-  std::uint8_t packed[12];
-  std::memcpy(packed, from + 4, sizeof packed);
-  const auto [scale, minimum] = q4_k::factors_of(packed, piece);
-  set_factors(to, half_at(from) * static_cast<float>(scale),
-              -(half_at(from + 2) * static_cast<float>(minimum)));
+/// Factors of a group of the types whose blocks begin with them all.
+inline void set_packed_factors(const std::uint8_t* from, index piece, widened_block& to) {
+  packed_factors packed;
+  std::memcpy(&packed, from, sizeof packed);
+  const auto [scale, minimum] = packed.of_group(piece);
+  set_factors(to, scale, -minimum);
 }
 
 /// Nibbles of 32 bytes: the low ones in even pieces, the high ones in odd ones.
@@ -87,7 +86,7 @@ struct ggml_q3_k : detail::super_block<110, 16, false> {
 /// d, dmin, scales and minima in six bits, quants of four bits
 struct ggml_q4_k : detail::super_block<144, 32, true> {
   static void unpack(const std::uint8_t* from, index piece, widened_block& to) {
-    detail::set_q4_k_factors(from, piece, to);
+    detail::set_packed_factors(from, piece, to);
     for (index i = 0; i < block_size; ++i)
       to.quants[i] = static_cast<std::int8_t>(detail::paired_nibble(from + 16, piece, i));
   }
@@ -96,7 +95,7 @@ struct ggml_q4_k : detail::super_block<144, 32, true> {
 /// The same with the fifth bits of quants, piece by piece in 32 bytes, in front of the nibbles
 struct ggml_q5_k : detail::super_block<176, 32, true> {
   static void unpack(const std::uint8_t* from, index piece, widened_block& to) {
-    detail::set_q4_k_factors(from, piece, to);
+    detail::set_packed_factors(from, piece, to);
     for (index i = 0; i < block_size; ++i) {
       const int fifth = (from[16 + i] >> piece) & 1;
       to.quants[i] = static_cast<std::int8_t>(detail::paired_nibble(from + 48, piece, i) | fifth << 4);

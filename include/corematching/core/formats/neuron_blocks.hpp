@@ -60,10 +60,6 @@ struct format_traits<down_32m> : detail::neuron_traits<32, true> {
 template <class Q>
 concept neuron_format = block_format<Q> && std::derived_from<Q, neuron_blocks<Q::group, Q::has_minimum>>;
 
-/// A format that weights of others are moved to and no numbers are rounded to.
-template <class Q>
-concept moved_format = wide_format<Q> || neuron_format<Q>;
-
 /// Where a matrix of `cols` columns in such a format has its parts, in bytes from its beginning.
 template <neuron_format Q>
 struct neuron_layout {

@@ -2,8 +2,9 @@
 // Quantised tensors of a GGUF file in our layouts. Quants and scales are moved, never changed: what a weight
 // stands for is the same number before and after, bit for bit.
 //
-//   along the rows              Q8_0, Q5_0, IQ4_NL -> q8_0; Q4_0 -> q4_0; others -> wide_16, wide_16m,
-//   wide_32m transposed, by neuron       all -> down_16, down_16m, down_32, down_32m
+//   along the rows            Q8_0, Q5_0 and IQ4_NL to q8_0, Q4_0 to q4_0, others to wide_16, wide_16m and
+//                             wide_32m, but for those that are kept as they are (kept_type_of)
+//   transposed, by neuron     all to down_16, down_16m, down_32 and down_32m
 #pragma once
 
 #include <atomic>

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The tensors of a GGUF file as weights of a backend: numbers stay where they are mapped, quantised ones are
-// moved to our layouts (moved_weights.hpp), or all are converted to the type that is asked for.
+// The tensors of a GGUF file as weights of a backend: numbers and rows in super-blocks stay where they are
+// mapped, other quantised ones are moved to our layouts (moved_weights.hpp), or all are converted to the type
+// that is asked for.
 #pragma once
 
 #include <concepts>
@@ -15,6 +16,7 @@
 #include <vector>
 
 #include "corematching/backend/backend.hpp"
+#include "corematching/core/formats/f16.hpp"
 #include "corematching/core/quantised.hpp"
 #include "corematching/io/gguf_file.hpp"
 #include "corematching/io/mapped_file.hpp"
@@ -120,14 +122,20 @@ class gguf_reader {
 
   matrix_weight made_of(const tensor_description& t, const io::gguf_tensor& tensor, dtype target) {
     const bool transposed = t.kind == tensor_kind::transposed;
-    const auto number = number_type_of(tensor.type);
-    if (!number && shares_scales(target)) return moved_neurons(tensor, target);
-    weight<host_space> rows = number ? numbers(tensor, *number, turned_heads(t.name))
-                                     : moved_rows(tensor, target, turned_heads(t.name));
+    if (shares_scales(target)) return moved_neurons(tensor, target);
+    const auto kept = kept_type_of(tensor.type);
+    weight<host_space> rows = kept && !is_moved(tensor.type, target)
+                                  ? kept_rows(tensor, *kept, turned_heads(t.name))
+                                  : moved_rows(tensor, target, turned_heads(t.name));
     if (!transposed && rows.view.type == target) return be_.place_weight(std::move(rows));
     if constexpr (std::same_as<typename B::space, device_space>)
       if (is_quantised(rows.view.type)) rows = widened(rows.view);  // a device takes no blocks
     return be_.convert_weight(rows.view, target, transposed);
+  }
+
+  /// Whether a type's blocks are moved to have rows of type `target`.
+  static bool is_moved(io::ggml_type type, dtype target) {
+    return !number_type_of(type) && (target == dtype::wide_16m || target == row_type_of(type));
   }
 
   static ggml_matrix matrix_of(const io::gguf_tensor& tensor) {
@@ -161,11 +169,13 @@ class gguf_reader {
     return result;
   }
 
-  /// The tensor where it is mapped; a copy of one that lies misaligned in its file, or in another order.
-  weight<host_space> numbers(const io::gguf_tensor& tensor, dtype type, index heads) {
+  /// Rows as the file has them, where they are mapped; a copy of one that lies misaligned in its file, or in
+  /// another order.
+  weight<host_space> kept_rows(const io::gguf_tensor& tensor, dtype type, index heads) {
     const ggml_matrix from = matrix_of(tensor);
     const std::size_t row_bytes = bytes_of(type, static_cast<std::size_t>(from.cols));
-    if (heads == 0 && reinterpret_cast<std::uintptr_t>(from.data) % bytes_of(type, 1) == 0)
+    const std::size_t alignment = is_quantised(type) ? sizeof(f16) : bytes_of(type, 1);
+    if (heads == 0 && reinterpret_cast<std::uintptr_t>(from.data) % alignment == 0)
       return {{from.data, type, from.rows, from.cols, static_cast<index>(row_bytes)}, tensor.storage};
     std::shared_ptr<std::byte> memory;
     weight<host_space> result = room(type, from.rows, from.cols, memory);

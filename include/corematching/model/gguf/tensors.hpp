@@ -65,14 +65,23 @@ inline std::vector<float> gguf_values(const io::gguf_tensor& tensor) {
   return values;
 }
 
-/// What rows of a tensor are without a conversion: numbers as they are, blocks moved.
+/// The format whose rows are those of the file, byte for byte: of numbers, and of blocks that we compute with
+/// as they are.
+constexpr std::optional<dtype> kept_type_of(io::ggml_type type) {
+  switch (type) {
+    case io::ggml_type::q4_k: return dtype::q4_k;
+    default: return number_type_of(type);
+  }
+}
+
+/// What rows of a tensor are without a conversion: kept as they are, or moved.
 inline dtype gguf_row_type(const io::gguf_tensor& tensor) {
-  const auto number = number_type_of(tensor.type);
-  return number ? *number : row_type_of(tensor.type);
+  const auto kept = kept_type_of(tensor.type);
+  return kept ? *kept : row_type_of(tensor.type);
 }
 
 /// As what a tensor is computed with where no other type is asked for. Gate and up are of one type always: if
-/// their rows would not be, both are wide_16m, which holds all blocks, or f32.
+/// their rows would not be, both are moved, to wide_16m if need be, which holds all blocks, or are f32.
 inline dtype gguf_type(const io::gguf_file& file, const tensor_description& t) {
   if (t.kind == tensor_kind::vector) return dtype::f32;
   const std::string name = gguf_name(t.name);
@@ -89,7 +98,9 @@ inline dtype gguf_type(const io::gguf_file& file, const tensor_description& t) {
                                 : std::string(name).replace(name.find("ffn_up"), 6, "ffn_gate");
   const dtype others = gguf_row_type(file.at(other));
   if (own == others) return own;
-  return is_quantised(own) && is_quantised(others) ? dtype::wide_16m : dtype::f32;
+  if (!is_quantised(own) || !is_quantised(others)) return dtype::f32;
+  const dtype moved = row_type_of(tensor.type);
+  return moved == row_type_of(file.at(other).type) ? moved : dtype::wide_16m;
 }
 
 /// Calls visit(description) for every tensor that a decoder of this shape has in a GGUF file.

@@ -15,6 +15,7 @@
 #include "corematching/backend/cpu/decode/rounded_tokens.hpp"
 #include "corematching/backend/cpu/decode/row_kernels.hpp"
 #include "corematching/backend/cpu/decode/row_stream.hpp"
+#include "corematching/backend/cpu/decode/super_kernels.hpp"
 #include "corematching/backend/cpu/decode/wide_kernels.hpp"
 #include "corematching/backend/cpu/formats/kernels.hpp"
 #include "corematching/backend/cpu/pointwise.hpp"
@@ -83,6 +84,16 @@ struct token_rows<Q> {
   template <std::size_t Rows>
   std::array<float, Rows> dot(const row_streams<Rows>& rows, index t) const {
     return dot_wide<Q>(rows, rounded[t], cols);
+  }
+};
+template <super_format Q>
+struct token_rows<Q> {
+  rounded_tokens<std::int16_t>& rounded;
+  index cols;
+
+  template <std::size_t Rows>
+  std::array<float, Rows> dot(const row_streams<Rows>& rows, index t) const {
+    return dot_super_blocks<Q>(rows, rounded[t], cols);
   }
 };
 /// No model multiplies along the rows of these.
@@ -208,7 +219,8 @@ void accumulate_rows(float* partial, float* room, const float* x, const stored_v
                      const neurons& selection, index first, index last) {
   if constexpr (neuron_format<T>) {
     accumulate_neurons<T>(partial, room, x, w, selection, first, last);
-  } else if constexpr (plane_format<T> || wide_format<T>) {  // which no model sums across rows
+  } else if constexpr (plane_format<T> || wide_format<T> ||
+                       super_format<T>) {  // which no model sums across rows
     for (index place = first; place < last; ++place) {
       widen_row<T>(w, row_of(selection, place), 0, w.cols, room);
       for (index j = 0; j < w.cols; ++j) partial[j] += x[place] * room[j];

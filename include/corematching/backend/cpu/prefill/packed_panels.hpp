@@ -18,7 +18,7 @@
 #include "corematching/backend/cpu/simd/rows.hpp"
 #include "corematching/backend/cpu/simd/transpose.hpp"
 #include "corematching/core/formats/grouped_blocks.hpp"
-#include "corematching/core/formats/neuron_blocks.hpp"
+#include "corematching/core/formats/moved.hpp"
 #include "corematching/core/quantised.hpp"
 #include "corematching/core/view.hpp"
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The vectors of prefill in registers of 512 bits: widest.hpp and f32x16.hpp.
+// The vectors of 512 bits of widest.hpp, f32x16.hpp and i16x32.hpp.
 #pragma once
 
 #include "corematching/core/config.hpp"
@@ -62,7 +62,23 @@ struct i16x32 {
   void store(std::int16_t* to) const { _mm512_storeu_si512(to, lanes); }
   /// The pair of neighbours (low half, high half of `pair`) sixteen times.
   static i16x32 broadcast_pair(std::int32_t pair) { return {_mm512_set1_epi32(pair)}; }
-
+  static i16x32 broadcast(std::int16_t value) { return {_mm512_set1_epi16(value)}; }
+  /// Thirty-two bytes without sign, one in each lane.
+  static i16x32 load_widened(const std::uint8_t* from) {
+    return {_mm512_cvtepu8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)))};
+  }
+  template <int Bits>
+  i16x32 shifted_left() const {
+    return {_mm512_slli_epi16(lanes, Bits)};
+  }
+  /// Zeros come from above.
+  template <int Bits>
+  i16x32 shifted_right() const {
+    return {_mm512_srli_epi16(lanes, Bits)};
+  }
+  friend i16x32 operator&(i16x32 a, i16x32 b) { return {_mm512_and_si512(a.lanes, b.lanes)}; }
+  friend i16x32 operator|(i16x32 a, i16x32 b) { return {_mm512_or_si512(a.lanes, b.lanes)}; }
+  friend i16x32 operator-(i16x32 a, i16x32 b) { return {_mm512_sub_epi16(a.lanes, b.lanes)}; }
   friend i16x32 operator+(i16x32 a, i16x32 b) { return {_mm512_add_epi16(a.lanes, b.lanes)}; }
   /// round(a b / 2^15)
   friend i16x32 multiply_high(i16x32 a, i16x32 b) { return {_mm512_mulhrs_epi16(a.lanes, b.lanes)}; }

@@ -19,6 +19,9 @@ struct f32x8 {
 
   static f32x8 zero() { return {_mm256_setzero_ps()}; }
   static f32x8 broadcast(float value) { return {_mm256_set1_ps(value)}; }
+  static f32x8 broadcast(f16 value) {
+    return {_mm256_cvtph_ps(_mm_set1_epi16(static_cast<short>(value.bits)))};
+  }
   static f32x8 load(const float* from) { return {_mm256_loadu_ps(from)}; }
   static f32x8 load(const f16* from) {
     return {_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)))};

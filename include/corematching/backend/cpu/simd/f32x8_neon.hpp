@@ -20,6 +20,10 @@ struct f32x8 {
 
   static f32x8 zero() { return broadcast(0); }
   static f32x8 broadcast(float value) { return {vdupq_n_f32(value), vdupq_n_f32(value)}; }
+  static f32x8 broadcast(f16 value) {
+    const float32x4_t half = vcvt_f32_f16(vreinterpret_f16_u16(vdup_n_u16(value.bits)));
+    return {half, half};
+  }
   static f32x8 load(const float* from) { return {vld1q_f32(from), vld1q_f32(from + 4)}; }
   static f32x8 load(const f16* from) { return of_halves(vld1q_u16(&from->bits)); }
   /// Binary16 numbers whose upper and lower bytes stand apart.

@@ -20,6 +20,7 @@ struct f32x8 {
 
   static f32x8 zero() { return broadcast(0); }
   static f32x8 broadcast(float value) { return {{value, value, value, value, value, value, value, value}}; }
+  static f32x8 broadcast(f16 value) { return broadcast(to_float(value)); }
   template <class T>
   static f32x8 load(const T* from) {
     f32x8 result;

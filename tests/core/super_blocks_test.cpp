@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// Blocks of q4_k against what the gguf package reads from them (tools/make_format_references.py).
-#include "corematching/core/formats/q4_k.hpp"
+// Blocks of q4_k against what the gguf package reads from them
+// (tools/make_format_references.py).
+#include "corematching/core/formats/super_blocks.hpp"
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <bit>
 #include <cstddef>
 #include <cstdint>
@@ -20,8 +22,6 @@
 namespace corematching {
 namespace {
 
-constexpr index block = format_traits<q4_k>::block, group = format_traits<q4_k>::group;
-
 std::vector<std::byte> bytes_in(const std::string& hexadecimal) {
   std::vector<std::byte> bytes;
   for (std::size_t i = 0; i + 1 < hexadecimal.size(); i += 2)
@@ -29,13 +29,15 @@ std::vector<std::byte> bytes_in(const std::string& hexadecimal) {
   return bytes;
 }
 
-/// All blocks of the file, as one row, and what they stand for.
+/// All blocks of a format's file, as one row, and what they stand for.
+template <super_format Q>
 struct reference {
   std::vector<std::byte> row;
   std::vector<float> values;
 
   reference() {
-    std::ifstream file(support::test_directory() / "core/data/q4_k.txt");
+    const std::string name = format_traits<Q>::name;
+    std::ifstream file(support::test_directory() / "core/data" / (name + ".txt"));
     for (std::string stored, expected; file >> stored >> expected;) {
       const std::vector<std::byte> bytes = bytes_in(stored), numbers = bytes_in(expected);
       row.insert(row.end(), bytes.begin(), bytes.end());
@@ -46,7 +48,7 @@ struct reference {
   }
 
   index cols() const { return static_cast<index>(values.size()); }
-  quantised_row<q4_k> blocks() const { return {row.data(), cols()}; }
+  quantised_row<Q> blocks() const { return {row.data(), cols()}; }
 };
 
 // Compared as bits: the sign of a zero counts as well.
@@ -56,19 +58,25 @@ std::vector<std::uint32_t> bits_of(const std::vector<float>& values) {
   return bits;
 }
 
-TEST(q4_k_rows, hold_what_the_gguf_package_reads) {
-  const reference stored;
-  ASSERT_EQ(stored.cols(), 9 * block);
-  ASSERT_EQ(stored.row.size(), bytes_of(dtype::q4_k, stored.values.size()));
+template <class Q>
+class super_blocks_of : public testing::Test {};
+using formats_in_super_blocks = testing::Types<q4_k>;
+TYPED_TEST_SUITE(super_blocks_of, formats_in_super_blocks);
+
+TYPED_TEST(super_blocks_of, hold_what_the_gguf_package_reads) {
+  const reference<TypeParam> stored;
+  ASSERT_EQ(stored.cols(), 9 * 256);
+  ASSERT_EQ(stored.row.size(), bytes_of(dtype_of<TypeParam>, stored.values.size()));
   std::vector<float> widened(stored.values.size());
   dequantise(stored.blocks(), 0, stored.cols(), widened.data());
   EXPECT_EQ(bits_of(widened), bits_of(stored.values));
 }
 
-TEST(q4_k_rows, are_read_from_any_group_on) {
-  const reference stored;
-  for (index first = 0; first < 2 * block; first += group)
-    for (const index count : {group, 3 * group, block + group}) {
+TYPED_TEST(super_blocks_of, are_read_from_any_piece_on) {
+  const reference<TypeParam> stored;
+  constexpr index piece = format_traits<TypeParam>::group;
+  for (index first = 0; first < 2 * 256; first += piece)
+    for (const index count : {piece, 3 * piece, 256 + piece}) {
       std::vector<float> part(static_cast<std::size_t>(count));
       dequantise(stored.blocks(), first, count, part.data());
       const auto begin = stored.values.begin() + first;
@@ -76,13 +84,20 @@ TEST(q4_k_rows, are_read_from_any_group_on) {
     }
 }
 
-TEST(q4_k, is_read_but_neither_stored_nor_multiplied) {
-  EXPECT_TRUE(is_quantised(dtype::q4_k));
-  EXPECT_EQ(block_of(dtype::q4_k), 256);
+TYPED_TEST(super_blocks_of, are_multiplied_and_nothing_is_rounded_to_them) {
+  constexpr dtype type = dtype_of<TypeParam>;
+  EXPECT_TRUE(is_quantised(type));
+  EXPECT_EQ(block_of(type), 256);
+  EXPECT_EQ(visit_dtype(type, []<class T>() { return dtype_of<T>; }), type);
+  EXPECT_EQ(visit_weights(type, []<class T>() { return dtype_of<T>; }), type);
+  EXPECT_EQ(std::ranges::count(weight_types, type), 0);
+  EXPECT_EQ(
+      support::error_text([] { visit_rounded(type, []<class T>() {}); }),
+      "nothing is rounded to " + std::string(name_of(type)) + ", which holds quants of others as they are");
+}
+
+TEST(super_blocks, take_the_bytes_that_files_have) {
   EXPECT_EQ(bytes_of(dtype::q4_k, 4096), 4096u / 256 * 144);
-  EXPECT_EQ(visit_dtype(dtype::q4_k, []<class T>() { return dtype_of<T>; }), dtype::q4_k);
-  const auto text = support::error_text([] { visit_weights(dtype::q4_k, []<class T>() {}); });
-  support::expect_parts(text, "q4_k is only read", "f32, f16, bf16, q8_0, q4_0");
 }
 
 }  // namespace

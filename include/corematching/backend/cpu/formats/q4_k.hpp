@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0
+// The kernels' part of q4_k: super_blocks.hpp says what it is.
+#pragma once
+
+#include "corematching/backend/cpu/formats/kernels.hpp"
+#include "corematching/backend/cpu/formats/super_blocks.hpp"
+#include "corematching/backend/cpu/simd/i16x32.hpp"
+#include "corematching/core/formats/q4_k.hpp"
+
+namespace corematching::cpu {
+inline namespace COREMATCHING_CPU_ISA {
+namespace detail {
+
+template <>
+struct format_kernels<q4_k> : factored_kernels {
+  static f32x8 set_scales(const q4_k::stored& block, const token_factors& x, float* scales, f32x8 minima) {
+    return factored_kernels::set_scales(block.factors, x, scales, minima);
+  }
+
+  template <int Piece>
+  static i16x32 quants(const q4_k::stored& block) {
+    const i16x32 pair = i16x32::load_widened(block.quants[Piece / 2]);
+    if constexpr (Piece % 2 == 0) return moved_bits<0, 4, 0>(pair);
+    return pair.shifted_right<4>();
+  }
+};
+
+}  // namespace detail
+}  // namespace COREMATCHING_CPU_ISA
+}  // namespace corematching::cpu
