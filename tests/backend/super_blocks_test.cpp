@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a backend does with weights in q4_k: it multiplies by them as they are, and rounds
+// What a backend does with weights in q4_k and q5_k: it multiplies by them as they are, and rounds
 // nothing to them.
 #include <gtest/gtest.h>
 
@@ -26,6 +26,13 @@ using namespace support;
 
 constexpr index rows = 70, cols = 512;  // more rows than are converted at once, two blocks in each
 
+constexpr io::ggml_type type_of(dtype type) {
+  switch (type) {
+    case dtype::q4_k: return io::ggml_type::q4_k;
+    default: return io::ggml_type::q5_k;
+  }
+}
+
 /// Random blocks, and what they stand for.
 template <super_format Q>
 struct stored_matrix {
@@ -36,7 +43,7 @@ struct stored_matrix {
 
   stored_matrix() {
     std::mt19937 random(3);
-    const auto* const of = std::ranges::find(block_types, io::ggml_type::q4_k, &block_type::type);
+    const auto* const of = std::ranges::find(block_types, type_of(type), &block_type::type);
     const blocks_matrix blocks(*of, rows, cols, random);
     std::memcpy(bytes->data(), blocks.bytes.data(), bytes->size());
     const std::vector<float> all = blocks.values();
@@ -57,7 +64,7 @@ real_matrix transposed(const real_matrix& values) {
 
 template <class Q>
 class super_block_weights : public testing::Test {};
-using formats_in_super_blocks = testing::Types<q4_k>;
+using formats_in_super_blocks = testing::Types<q4_k, q5_k>;
 TYPED_TEST_SUITE(super_block_weights, formats_in_super_blocks);
 
 TYPED_TEST(super_block_weights, are_converted_as_what_they_stand_for) {

@@ -70,6 +70,7 @@ inline std::vector<float> gguf_values(const io::gguf_tensor& tensor) {
 constexpr std::optional<dtype> kept_type_of(io::ggml_type type) {
   switch (type) {
     case io::ggml_type::q4_k: return dtype::q4_k;
+    case io::ggml_type::q5_k: return dtype::q5_k;
     default: return number_type_of(type);
   }
 }

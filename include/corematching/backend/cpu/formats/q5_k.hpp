@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+// The kernels' part of q5_k: super_blocks.hpp says what it is.
+#pragma once
+
+#include "corematching/backend/cpu/formats/kernels.hpp"
+#include "corematching/backend/cpu/formats/super_blocks.hpp"
+#include "corematching/backend/cpu/simd/i16x32.hpp"
+#include "corematching/core/formats/q5_k.hpp"
+
+namespace corematching::cpu {
+inline namespace COREMATCHING_CPU_ISA {
+namespace detail {
+
+template <>
+struct format_kernels<q5_k> : factored_kernels {
+  static f32x8 set_scales(const q5_k::stored& block, const token_factors& x, float* scales, f32x8 minima) {
+    return factored_kernels::set_scales(block.factors, x, scales, minima);
+  }
+
+  template <int Piece>
+  static i16x32 quants(const q5_k::stored& block) {
+    const i16x32 pair = i16x32::load_widened(block.quants[Piece / 2]);
+    const i16x32 fifth = moved_bits<Piece, 1, 4>(i16x32::load_widened(block.fifth_bits));
+    if constexpr (Piece % 2 == 0) return moved_bits<0, 4, 0>(pair) | fifth;
+    return pair.shifted_right<4>() | fifth;
+  }
+};
+
+}  // namespace detail
+}  // namespace COREMATCHING_CPU_ISA
+}  // namespace corematching::cpu
