@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a backend does with weights in q4_k and q5_k: it multiplies by them as they are, and rounds
+// What a backend does with weights in q4_k, q5_k and q6_k: it multiplies by them as they are, and rounds
 // nothing to them.
 #include <gtest/gtest.h>
 
@@ -29,7 +29,8 @@ constexpr index rows = 70, cols = 512;  // more rows than are converted at once,
 constexpr io::ggml_type type_of(dtype type) {
   switch (type) {
     case dtype::q4_k: return io::ggml_type::q4_k;
-    default: return io::ggml_type::q5_k;
+    case dtype::q5_k: return io::ggml_type::q5_k;
+    default: return io::ggml_type::q6_k;
   }
 }
 
@@ -64,7 +65,7 @@ real_matrix transposed(const real_matrix& values) {
 
 template <class Q>
 class super_block_weights : public testing::Test {};
-using formats_in_super_blocks = testing::Types<q4_k, q5_k>;
+using formats_in_super_blocks = testing::Types<q4_k, q5_k, q6_k>;
 TYPED_TEST_SUITE(super_block_weights, formats_in_super_blocks);
 
 TYPED_TEST(super_block_weights, are_converted_as_what_they_stand_for) {

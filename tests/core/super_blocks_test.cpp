@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Blocks of q4_k and q5_k against what the gguf package reads from them
+// Blocks of q4_k, q5_k and q6_k against what the gguf package reads from them
 // (tools/make_format_references.py).
 #include "corematching/core/formats/super_blocks.hpp"
 
@@ -60,7 +60,7 @@ std::vector<std::uint32_t> bits_of(const std::vector<float>& values) {
 
 template <class Q>
 class super_blocks_of : public testing::Test {};
-using formats_in_super_blocks = testing::Types<q4_k, q5_k>;
+using formats_in_super_blocks = testing::Types<q4_k, q5_k, q6_k>;
 TYPED_TEST_SUITE(super_blocks_of, formats_in_super_blocks);
 
 TYPED_TEST(super_blocks_of, hold_what_the_gguf_package_reads) {
@@ -99,6 +99,7 @@ TYPED_TEST(super_blocks_of, are_multiplied_and_nothing_is_rounded_to_them) {
 TEST(super_blocks, take_the_bytes_that_files_have) {
   EXPECT_EQ(bytes_of(dtype::q4_k, 4096), 4096u / 256 * 144);
   EXPECT_EQ(bytes_of(dtype::q5_k, 4096), 4096u / 256 * 176);
+  EXPECT_EQ(bytes_of(dtype::q6_k, 4096), 4096u / 256 * 210);
 }
 
 }  // namespace

@@ -119,6 +119,7 @@ TEST(gguf_model, has_gate_and_up_in_one_type) {
   const std::vector<std::pair<gguf_types, dtype>> cases{
       {{{"ffn_gate", ggml_type::q4_k}, {"ffn_up", ggml_type::q4_k}}, dtype::q4_k},
       {{{"ffn_gate", ggml_type::q5_k}, {"ffn_up", ggml_type::q5_k}}, dtype::q5_k},
+      {{{"ffn_gate", ggml_type::q6_k}, {"ffn_up", ggml_type::q6_k}}, dtype::q6_k},
       {{{"ffn_gate", ggml_type::q4_k}, {"ffn_up", ggml_type::q5_1}}, dtype::wide_32m},
       {{{"ffn_gate", ggml_type::q4_k}, {"ffn_up", ggml_type::q6_k}}, dtype::wide_16m},
       {{{"ffn_up", ggml_type::q6_k}}, dtype::f32}};
@@ -137,7 +138,7 @@ TEST(gguf_model, keeps_rows_in_super_blocks_where_they_are_mapped) {
   const llama_config config = support::gguf_config();
   const tiny_gguf made(
       "llama", config,
-      {{"attn_q", ggml_type::q5_k}, {"attn_v", ggml_type::q4_k}, {"ffn_up", ggml_type::q5_k}});
+      {{"attn_q", ggml_type::q5_k}, {"attn_v", ggml_type::q4_k}, {"ffn_up", ggml_type::q6_k}});
   const std::string bytes = made.file.bytes();
   const auto file = parsed(bytes);
   B be = support::make_backend(1);

@@ -194,6 +194,7 @@ TEST(wide_f32, spreads_factors_to_the_lanes_of_blocks) {
   };
   expect_spread(std::integral_constant<int, 2>());
   expect_spread(std::integral_constant<int, 4>());
+  expect_spread(std::integral_constant<int, 8>());
 }
 
 TEST(vectors, eight_of_eight_elements_are_transposed) {

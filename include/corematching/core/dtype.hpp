@@ -25,6 +25,7 @@
 #include "corematching/core/formats/q4_0_planes.hpp"
 #include "corematching/core/formats/q4_k.hpp"
 #include "corematching/core/formats/q5_k.hpp"
+#include "corematching/core/formats/q6_k.hpp"
 #include "corematching/core/formats/q8_0.hpp"
 #include "corematching/core/formats/q8_0_planes.hpp"
 #include "corematching/core/formats/traits.hpp"
@@ -35,7 +36,7 @@
 namespace corematching {
 
 /// All formats. Their place here is their number.
-using formats = type_list<float, f16, bf16, q8_0, q4_0, q4_k, q5_k, q8_0_planes, q4_0_planes, wide_16,
+using formats = type_list<float, f16, bf16, q8_0, q4_0, q4_k, q5_k, q6_k, q8_0_planes, q4_0_planes, wide_16,
                           wide_16m, wide_32m, down_16, down_16m, down_32, down_32m>;
 
 /// One of them, where it is known at run time only.
@@ -47,6 +48,7 @@ enum class dtype : std::uint8_t {
   q4_0 = formats::place_of<corematching::q4_0>,
   q4_k = formats::place_of<corematching::q4_k>,
   q5_k = formats::place_of<corematching::q5_k>,
+  q6_k = formats::place_of<corematching::q6_k>,
   q8_0_planes = formats::place_of<corematching::q8_0_planes>,
   q4_0_planes = formats::place_of<corematching::q4_0_planes>,
   f16_planes = formats::place_of<corematching::f16_planes>,

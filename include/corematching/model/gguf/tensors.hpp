@@ -71,6 +71,7 @@ constexpr std::optional<dtype> kept_type_of(io::ggml_type type) {
   switch (type) {
     case io::ggml_type::q4_k: return dtype::q4_k;
     case io::ggml_type::q5_k: return dtype::q5_k;
+    case io::ggml_type::q6_k: return dtype::q6_k;
     default: return number_type_of(type);
   }
 }

@@ -3,6 +3,8 @@
 // but their number matters. The others are better off with eight lanes: rows and blocks end in odd places.
 #pragma once
 
+#include <bit>
+
 #include "corematching/backend/cpu/simd/avx512.hpp"
 #include "corematching/backend/cpu/simd/i16x16.hpp"
 #include "corematching/core/view.hpp"
@@ -37,11 +39,13 @@ template <int Lanes>
 wide_f32 spread_to_blocks(const float* eight, int first) {
 #if COREMATCHING_HAS_AVX512
   const __m512i lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-  const __m512i block = _mm512_add_epi32(_mm512_srli_epi32(lane, Lanes / 2), _mm512_set1_epi32(first));
+  const __m512i block =
+      _mm512_add_epi32(_mm512_srli_epi32(lane, std::countr_zero(unsigned{Lanes})), _mm512_set1_epi32(first));
   return {_mm512_permutexvar_ps(block, _mm512_castps256_ps512(_mm256_loadu_ps(eight)))};
 #elif COREMATCHING_HAS_AVX2
   const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
-  const __m256i block = _mm256_add_epi32(_mm256_srli_epi32(lane, Lanes / 2), _mm256_set1_epi32(first));
+  const __m256i block =
+      _mm256_add_epi32(_mm256_srli_epi32(lane, std::countr_zero(unsigned{Lanes})), _mm256_set1_epi32(first));
   return {_mm256_permutevar8x32_ps(_mm256_loadu_ps(eight), block)};
 #else
   float lanes[wide_lanes];
