@@ -12,6 +12,7 @@
 
 #include "corematching/io/json.hpp"
 #include "corematching/io/mapped_file.hpp"
+#include "examples/gate_calibration.hpp"
 #include "llava/calibrate/calibration_file.hpp"
 #include "llava/calibrate/shares_path.hpp"
 #include "support/driver_program.hpp"
@@ -246,16 +247,7 @@ TEST_F(llava_calibrate, refuses_what_it_cannot_do) {
 }
 
 TEST_F(llava_calibrate, files_of_another_kind_or_model_are_refused_by_name) {
-  const calibration good{.policy = "gate",
-                         .weights = "stored",
-                         .tolerance = 0.01,
-                         .beta_of_layer = {0.5, 1, 1, 1, 1, 1},
-                         .text = "t.txt",
-                         .tokens = 7,
-                         .perplexity_to_dense = 1.004,
-                         .ffn_bytes_to_dense = 0.9,
-                         .measured_shares = {},
-                         .damage_of_layer = {}};
+  const calibration good = driver::gate_calibration();
   driver::write_calibration(file, good, model.path());
   EXPECT_EQ(driver::read_calibration(file, model.path()).beta_of_layer, good.beta_of_layer);
   EXPECT_EQ(answer({}).exit_code, 0);

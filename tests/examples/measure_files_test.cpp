@@ -11,6 +11,7 @@
 
 #include "corematching/io/json.hpp"
 #include "corematching/io/safetensors.hpp"
+#include "examples/gate_calibration.hpp"
 #include "llava/calibrate/calibration_file.hpp"
 #include "llava/measure/file_lock.hpp"
 #include "support/driver_program.hpp"
@@ -106,16 +107,7 @@ TEST_F(llava_measure, refuses_the_state_of_another_calibration) {
   const model_copy copy("demo");
   model = copy.path();
   const fs::path file = model / "corematching-gate-stored.calibration.json";
-  driver::calibration found{.policy = "gate",
-                            .weights = "stored",
-                            .tolerance = 0.01,
-                            .beta_of_layer = {0.5, 1, 1, 1, 1, 1},
-                            .text = "t.txt",
-                            .tokens = 7,
-                            .perplexity_to_dense = 1.004,
-                            .ffn_bytes_to_dense = 0.9,
-                            .measured_shares = {},
-                            .damage_of_layer = {}};
+  driver::calibration found = driver::gate_calibration();
   driver::write_calibration(file, found, model);
   const arguments compared{"--text",   sample.string(),       "--chunk", "64",
                            "--config", "c: --preset default", "--state", state.string()};

@@ -27,19 +27,18 @@ using json = nlohmann::json;
 /// end.
 inline constexpr std::size_t max_json_depth = 64;
 
+/// `value` as text of JSON. Bytes that are no UTF-8, which names of files may hold, become U+FFFD.
+template <class Json>
+std::string json_text(const Json& value, int indent = -1) {
+  return value.dump(indent, ' ', false, Json::error_handler_t::replace);
+}
+
 /// Text from a file as one line of a message: quoted, escaped and cut when long.
 template <class = compiled_once>
 std::string in_quotes(std::string_view text) {
   constexpr std::size_t longest = 200;
   const bool cut = text.size() > longest;
-  return json(text.substr(0, longest)).dump(-1, ' ', false, json::error_handler_t::replace) +
-         (cut ? "..." : "");
-}
-
-/// `value` as text of JSON. Bytes that are no UTF-8, which names of files may hold, become U+FFFD.
-template <class Json>
-std::string json_text(const Json& value, int indent = -1) {
-  return value.dump(indent, ' ', false, Json::error_handler_t::replace);
+  return json_text(json(text.substr(0, longest))) + (cut ? "..." : "");
 }
 
 namespace detail {

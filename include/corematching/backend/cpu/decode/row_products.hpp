@@ -76,24 +76,18 @@ struct token_rows<Q> {
   }
 };
 
-template <wide_format Q>
+template <class Q>
+requires wide_format<Q> || super_format<Q>
 struct token_rows<Q> {
   rounded_tokens<std::int16_t>& rounded;
   index cols;
 
   template <std::size_t Rows>
   std::array<float, Rows> dot(const row_streams<Rows>& rows, index t) const {
-    return dot_wide<Q>(rows, rounded[t], cols);
-  }
-};
-template <super_format Q>
-struct token_rows<Q> {
-  rounded_tokens<std::int16_t>& rounded;
-  index cols;
-
-  template <std::size_t Rows>
-  std::array<float, Rows> dot(const row_streams<Rows>& rows, index t) const {
-    return dot_super_blocks<Q>(rows, rounded[t], cols);
+    if constexpr (super_format<Q>)
+      return dot_super_blocks<Q>(rows, rounded[t], cols);
+    else
+      return dot_wide<Q>(rows, rounded[t], cols);
   }
 };
 /// No model multiplies along the rows of these.
