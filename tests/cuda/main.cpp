@@ -6,6 +6,16 @@
 
 #include "support/test_backend.hpp"
 
+namespace support {
+
+#if defined(COREMATCHING_TEST_EMULATED)
+extern const bool is_emulated = true;
+#else
+extern const bool is_emulated = false;
+#endif
+
+}  // namespace support
+
 int main(int argc, char** argv) {
   testing::InitGoogleTest(&argc, argv);
   if (GTEST_FLAG_GET(list_tests)) return RUN_ALL_TESTS();

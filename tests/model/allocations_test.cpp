@@ -1,51 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// How often decoding asks for memory: this file counts the calls of the whole test program.
+// How often decoding asks for memory.
 #include <gtest/gtest.h>
-#include <malloc.h>
 
-#include <atomic>
-#include <cstddef>
 #include <cstdint>
-#include <cstdlib>
-#include <new>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "support/counted_allocations.hpp"
 #include "support/tiny_llama.hpp"
-
-namespace {
-
-std::atomic<std::int64_t> allocations{0};
-
-}  // namespace
-
-// What containers and what tensors take memory through. Not inlined: compilers take free() here for a
-// mismatch.
-[[gnu::noinline]] void* operator new(std::size_t bytes) {
-  ++allocations;
-  void* const memory = std::malloc(bytes);
-  if (memory == nullptr) throw std::bad_alloc();
-  return memory;
-}
-[[gnu::noinline]] void* operator new(std::size_t bytes, const std::nothrow_t&) noexcept {
-  ++allocations;
-  return std::malloc(bytes);
-}
-[[gnu::noinline]] void operator delete(void* memory) noexcept {
-  std::free(memory);
-}
-[[gnu::noinline]] void operator delete(void* memory, std::size_t) noexcept {
-  std::free(memory);
-}
-[[gnu::noinline]] void operator delete(void* memory, const std::nothrow_t&) noexcept {
-  std::free(memory);
-}
-
-extern "C" void* aligned_alloc(std::size_t alignment, std::size_t bytes) {
-  ++allocations;
-  return memalign(alignment, bytes);
-}
 
 namespace corematching {
 namespace {
@@ -82,9 +45,9 @@ class allocations_of_decoding : public ::testing::TestWithParam<std::pair<dtype,
   /// Allocations while `steps` tokens are decoded.
   template <class H>
   std::int64_t count(const llama<B>& model, sequence<B>& seq, index steps, H&& hook) {
-    const std::int64_t before = allocations;
+    const std::int64_t before = support::allocations();
     for (index i = 0; i < steps; ++i) model.decode(be, seq, static_cast<std::int32_t>(i % 7), hook);
-    return allocations - before;
+    return support::allocations() - before;
   }
 };
 
