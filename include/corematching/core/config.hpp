@@ -61,6 +61,16 @@
 #define COREMATCHING_CPU_ISA baseline
 #endif
 
+// In front of a function that stores through pointers which its loops advance together. Where GCC 12 adds
+// such pointers up from an address of zero, it takes what is stored there for stores to null, the function
+// for one without effects, and leaves out its calls (seen with -mtune=sapphirerapids). It then asks nothing
+// of the function but its type.
+#if defined(__GNUC__) && !defined(__clang__) && !defined(__CUDACC__)
+#define COREMATCHING_OPAQUE [[gnu::noipa]]
+#else
+#define COREMATCHING_OPAQUE
+#endif
+
 // nvcc warns of conversions that a constraint forbids as if they could not be called.
 #if defined(__CUDACC__)
 #pragma nv_diag_suppress 554

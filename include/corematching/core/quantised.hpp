@@ -146,6 +146,20 @@ requires(!moved_format<Q>) void quantise_row(const float* from, index cols, std:
   }
 }
 
+namespace detail {
+
+/// The values of the blocks first..last of a row.
+template <quant_plane_format Q>
+COREMATCHING_OPAQUE void dequantise_blocks(const quantised_row<Q>& row, index first, index last, float* to) {
+  for (index b = first; b < last; ++b, to += block_size) {
+    const auto [upper, lower] = row.block(b);
+    const auto quants = Q::merged(upper, lower);  // by name: GCC 12 loses a temporary in vectorised code
+    Q::whole::widen(quants.data(), to_float(*row.scale(b)), to);
+  }
+}
+
+}  // namespace detail
+
 /// The values of `count` weights of a row from weight `first` on; both whole groups of the format.
 template <block_format Q>
 void dequantise(const quantised_row<Q>& row, index first, index count, float* to) {
@@ -153,11 +167,7 @@ void dequantise(const quantised_row<Q>& row, index first, index count, float* to
   if constexpr (number_plane_format<Q>) {
     for (index j = 0; j < count; ++j) to[j] = row[first + j];
   } else if constexpr (quant_plane_format<Q>) {
-    for (index b = first / block_size; b < (first + count) / block_size; ++b, to += block_size) {
-      const auto [upper, lower] = row.block(b);
-      const auto quants = Q::merged(upper, lower);  // by name: GCC 12 loses a temporary in vectorised code
-      Q::whole::widen(quants.data(), to_float(*row.scale(b)), to);
-    }
+    detail::dequantise_blocks(row, first / block_size, (first + count) / block_size, to);
   } else if constexpr (neuron_format<Q>) {
     for (index j = 0; j < count; ++j) {
       to[j] = row.scales[first + j] * static_cast<float>(row.quants[first + j]);
