@@ -97,17 +97,22 @@ inline message parse_message(const io::json& value, const std::string& file, con
 
 }  // namespace detail
 
-/// The messages of a JSON file; `file` is its name, for messages. Fields that do not matter here ("name",
-/// "detail") are passed over. Throws `error` naming the message and the field for what is no such list, for
-/// roles and parts that there are not, for tool calls, and for pictures that are neither a file's name (taken
-/// as it is written) nor in the list itself: nothing is fetched.
-inline std::vector<message> parse_messages(std::span<const std::byte> text, const std::string& file) {
-  const io::json document = io::parse_json(text, file);
-  require(document.is_array() && !document.empty(), file, ": expected a list of messages");
+/// The messages of a list in a JSON document; `file` is its name, for messages. Fields that do not matter
+/// here
+/// ("name", "detail") are passed over. Throws `error` naming the message and the field for what is no such
+/// list, for roles and parts that there are not, for tool calls, and for pictures that are neither a file's
+/// name (taken as it is written) nor in the list itself: nothing is fetched.
+inline std::vector<message> parse_messages(const io::json& list, const std::string& file) {
+  require(list.is_array() && !list.empty(), file, ": expected a list of messages");
   std::vector<message> messages;
-  for (std::size_t i = 0; i < document.size(); ++i)
-    messages.push_back(detail::parse_message(document[i], file, "messages[" + std::to_string(i) + "]"));
+  for (std::size_t i = 0; i < list.size(); ++i)
+    messages.push_back(detail::parse_message(list[i], file, "messages[" + std::to_string(i) + "]"));
   return messages;
+}
+
+/// The same of a JSON file that is such a list.
+inline std::vector<message> parse_messages(std::span<const std::byte> text, const std::string& file) {
+  return parse_messages(io::parse_json(text, file), file);
 }
 
 }  // namespace corematching::chat
