@@ -126,6 +126,7 @@ struct answering_state {
   std::uint64_t answered = 0, cancelled = 0, failed = 0;
   std::uint64_t prompt_tokens = 0, cached_prompt_tokens = 0, answer_tokens = 0;
   std::uint64_t image_tokens = 0, kept_image_tokens = 0;  // of the pictures shown
+  std::uint64_t pictures = 0, cached_pictures = 0;        // looked at; of these, known already
   std::uint64_t steps = 0;                                // of decoding, whatever their number of sequences
   double vision_seconds = 0, prefill_seconds = 0, selection_seconds = 0, decode_seconds = 0;
 };
