@@ -22,6 +22,10 @@ void add_model(CLI::App& app, options& o) {
 
 void add_prompt_format(CLI::App& app, options& o) {
   app.add_option("--system", o.system, "text in front of the prompt")->type_name("TEXT");
+  add_model_format(app, o);
+}
+
+void add_model_format(CLI::App& app, options& o) {
   app.add_option("--chat-template", o.chat_template,
                  "the model's chat format: " + chat::format_names() + " (default: what its files say)")
       ->type_name("NAME");

@@ -11,7 +11,10 @@ namespace corematching::driver {
 /// --model
 void add_model(CLI::App& app, options& o);
 
-/// --system, --chat-template, --image-fit
+/// --chat-template, --image-fit
+void add_model_format(CLI::App& app, options& o);
+
+/// The same and --system
 void add_prompt_format(CLI::App& app, options& o);
 
 /// --weights, --packed, --memory-limit

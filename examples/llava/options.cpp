@@ -4,6 +4,7 @@
 #include <CLI/CLI.hpp>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "corematching/core/error.hpp"
 #include "corematching/core/version.hpp"
@@ -255,6 +256,17 @@ options parse_sparsity(const std::string& text, options base) {
   return base;
 }
 
+std::vector<std::string> sparsity_option_names() {
+  CLI::App app;
+  app.set_help_flag();
+  options unused;
+  add_sparsity(app, unused);
+  add_thinning(app, unused);
+  std::vector<std::string> names;
+  for (const CLI::Option* option : app.get_options()) names.push_back(option->get_name().substr(2));
+  return names;
+}
+
 options parse_options(int argc, const char* const* argv) {
   options result;
   CLI::App app("Asks a LLaVA-1.5, LLaMA, Mistral or Qwen checkpoint, with CoreMatching.", "llava");
@@ -279,12 +291,7 @@ options parse_options(int argc, const char* const* argv) {
       throw CLI::ValidationError(
           "the prompt is empty: give --prompt, --chat, --messages, --raw-prompt or --prompt-ids");
     result.sampling.validate();
-    const auto given = [&](const std::string& option) { return app.count(option) > 0; };
-    refuse_unread(result, given);
-    check_thinning(result, given);
-    if (result.neurons.calibrated) take_calibrated_shares(result);
-    if (!given("--sparsity") && !given("--thin")) apply_preset(result);
-    check_neuron_policy(result);
+    settle_sparsity(result, [&](const std::string& option) { return app.count(option) > 0; });
     check_outputs(result);
   } catch (const CLI::ParseError& problem) {
     throw usage_exit{app.exit(problem)};

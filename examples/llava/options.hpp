@@ -91,6 +91,9 @@ struct usage_exit {
 /// whatever is wrong with them.
 options parse_sparsity(const std::string& text, options base);
 
+/// The names of these options, as on the command line but for the dashes in front.
+std::vector<std::string> sparsity_option_names();
+
 /// Reads the command line. Prints help or what is wrong, and throws `usage_exit`.
 options parse_options(int argc, const char* const* argv);
 

@@ -60,4 +60,12 @@ void apply_preset(options& o) {
   }
 }
 
+void settle_sparsity(options& o, const given_options& given) {
+  refuse_unread(o, given);
+  check_thinning(o, given);
+  if (o.neurons.calibrated) take_calibrated_shares(o);
+  if (!given("--sparsity") && !given("--thin")) apply_preset(o);
+  check_neuron_policy(o);
+}
+
 }  // namespace corematching::driver

@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "corematching/core/dtype.hpp"
+#include "llava/option_checks.hpp"
 #include "llava/options.hpp"
 
 namespace corematching::driver {
@@ -22,5 +23,9 @@ neuron_policy policy_for(const options& o);
 /// Sets what `o` leaves out to what its preset says, for its model, weights and kind of run. Throws `error`
 /// where a calibration of its model cannot be read.
 void apply_preset(options& o);
+
+/// What of `o` the sparsity options that are `given` leave open: checks them, and applies a calibration or
+/// the preset. Throws `error` where they do not go together.
+void settle_sparsity(options& o, const given_options& given);
 
 }  // namespace corematching::driver
