@@ -8,7 +8,7 @@ set -euo pipefail
 
 packages=(g++ cmake ninja-build pkg-config python3
   libeigen3-dev nlohmann-json3-dev libonig-dev libutf8proc-dev libgtest-dev libbenchmark-dev
-  libcli11-dev libsentencepiece-dev libedit-dev libpng-dev libjpeg-dev libgif-dev libwebp-dev libexif-dev
+  libcli11-dev libcpp-httplib-dev libsentencepiece-dev libedit-dev libpng-dev libjpeg-dev libgif-dev libwebp-dev libexif-dev
   libboost-context-dev)
 if [[ "${1:-}" == --ci ]]; then
   packages+=(clang libclang-rt-14-dev clang-format-14 ccache g++-aarch64-linux-gnu qemu-user)

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "llava/serve/command.hpp"
+
+#include <atomic>
+#include <csignal>
+#include <memory>
+#include <string>
+
+#include "corematching/model/config.hpp"
+#include "llava/request.hpp"
+#include "llava/serve/connections.hpp"
+#include "llava/serve/http_server.hpp"
+#include "llava/serve/service.hpp"
+
+namespace corematching::driver {
+namespace {
+
+/// SIGTERM and SIGINT, for as long as the object lives: the first one drains, the next one ends what is left.
+class ending_signals {
+ public:
+  ending_signals(service& to, http_server& server) {
+    service_ = &to;
+    server_ = &server;
+    count_ = 0;
+    struct sigaction action {};
+    action.sa_handler = [](int) {
+      if (count_++ > 0) return service_.load()->abandon();
+      service_.load()->refuse_further();
+      server_.load()->stop();
+    };
+    ::sigaction(SIGTERM, &action, &before_term_);
+    ::sigaction(SIGINT, &action, &before_int_);
+  }
+  ending_signals(const ending_signals&) = delete;
+  ending_signals& operator=(const ending_signals&) = delete;
+  ~ending_signals() {
+    ::sigaction(SIGTERM, &before_term_, nullptr);
+    ::sigaction(SIGINT, &before_int_, nullptr);
+  }
+
+ private:
+  // A handler may touch nothing else.
+  static inline std::atomic<service*> service_ = nullptr;
+  static inline std::atomic<http_server*> server_ = nullptr;
+  static inline std::atomic<int> count_ = 0;
+  static_assert(std::atomic<service*>::is_always_lock_free && std::atomic<int>::is_always_lock_free);
+
+  struct sigaction before_term_ {
+  }, before_int_{};
+};
+
+std::string fit_of(const options& o) {
+  const model_config config = read_model_config(o.model);
+  if (config.llava() == nullptr) return "";
+  return image_options(o, config).fit == image_fit::pad ? "pad" : "crop";
+}
+
+std::string address_text(const std::string& host, int port) {
+  const bool is_ipv6 = host.find(':') != host.npos;
+  return "http://" + (is_ipv6 ? "[" + host + "]" : host) + ":" + std::to_string(port) + "/";
+}
+
+bool is_this_machine(const std::string& host) {
+  return host == "localhost" || host == "::1" || host.starts_with("127.");
+}
+
+}  // namespace
+
+void run_serve(int argc, const char* const* argv, console& terminal, const engine_maker& make_engine) {
+  const serve_options o = parse_serve_options(argc, argv);
+  const std::string fit = fit_of(o.base);
+  connections clients;
+  const std::unique_ptr<answering> engine = make_engine(o.base, o.engine, terminal);
+  service to(*engine, o.base, o.access, o.limits, fit, clients);
+  http_server server(to, clients, o.limits, o.host, o.port);
+  const ending_signals signals(to, server);
+  if (!is_this_machine(o.host) && o.access.api_key.empty())
+    terminal.notice("whoever reaches " + o.host + " may ask: --api-key or --api-key-file asks for a key");
+  terminal.notice(engine->model().name + " answers at " + address_text(o.host, server.port()));
+  server.run();
+  engine->drain();
+  terminal.notice("every question that was taken has been answered");
+}
+
+}  // namespace corematching::driver

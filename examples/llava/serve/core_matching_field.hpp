@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: Apache-2.0
+// "core_matching" in a request: what is left out for this answer, as an object of the sparsity options of the
+// command line.
+//
+//   {"preset": "paper"}
+//   {"sparsity": "both", "keep": "ratio:0.5", "match_layers": [2, 10], "beta": 0.3}
+#pragma once
+
+#include "corematching/io/json.hpp"
+#include "llava/options.hpp"
+
+namespace corematching::driver {
+
+/// `base` with what `field` says instead of its own sparsity; an empty object says nothing. Keys are the
+/// names of options with `_` for `-`; values are texts, numbers, or lists of numbers where options take
+/// lists. Throws `api_error` naming the key for whatever is no such option or has no such value.
+options with_core_matching(const options& base, const io::json& field);
+
+}  // namespace corematching::driver
