@@ -20,7 +20,7 @@ namespace {
 
 using ids = std::vector<std::int32_t>;
 
-std::string refusal(const auto& call) {
+std::string refusal_text(const auto& call) {
   try {
     call();
   } catch (const error& problem) {
@@ -93,16 +93,16 @@ TEST_F(prompt, keeps_names_of_special_tokens_in_questions_text) {
 
 TEST_F(prompt, refuses_what_it_cannot_mean) {
   for (const char* empty : {"", " ", "\n\t"})
-    EXPECT_EQ(refusal([&] { ask(empty, "", true); }), "the prompt is empty");
-  EXPECT_EQ(refusal([] { raw_prompt(""); }), "the prompt is empty");
-  EXPECT_EQ(refusal([] { ask("<image> and <image>", "", true); }),
+    EXPECT_EQ(refusal_text([&] { ask(empty, "", true); }), "the prompt is empty");
+  EXPECT_EQ(refusal_text([] { raw_prompt(""); }), "the prompt is empty");
+  EXPECT_EQ(refusal_text([] { ask("<image> and <image>", "", true); }),
             "the prompt contains <image> 2 times, but there is one picture");
-  EXPECT_EQ(refusal([] { raw_prompt("<image> and <image>"); }),
+  EXPECT_EQ(refusal_text([] { raw_prompt("<image> and <image>"); }),
             "the prompt contains <image> 2 times, but there is one picture");
-  EXPECT_EQ(refusal([] { ask("<image>?", "", false); }),
+  EXPECT_EQ(refusal_text([] { ask("<image>?", "", false); }),
             "the prompt contains <image>, but no picture is given");
-  EXPECT_EQ(refusal([] { ask("Why?", "<image>", true); }), "the system text contains <image>");
-  EXPECT_EQ(refusal([&] { encoded(ask("Why?", "", true), -1); }),
+  EXPECT_EQ(refusal_text([] { ask("Why?", "<image>", true); }), "the system text contains <image>");
+  EXPECT_EQ(refusal_text([&] { encoded(ask("Why?", "", true), -1); }),
             "the model has no image token, so it cannot be shown a picture");
 }
 
@@ -113,12 +113,12 @@ TEST(parse_ids, reads_a_list) {
 }
 
 TEST(parse_ids, names_what_is_no_id) {
-  EXPECT_EQ(refusal([] { parse_ids(""); }), "the list of token ids is empty");
-  EXPECT_EQ(refusal([] { parse_ids("  "); }), "the list of token ids is empty");
-  EXPECT_EQ(refusal([] { parse_ids("1,,2"); }), R"("" in the list of token ids is not a token id)");
-  EXPECT_EQ(refusal([] { parse_ids("1,2,"); }), R"("" in the list of token ids is not a token id)");
+  EXPECT_EQ(refusal_text([] { parse_ids(""); }), "the list of token ids is empty");
+  EXPECT_EQ(refusal_text([] { parse_ids("  "); }), "the list of token ids is empty");
+  EXPECT_EQ(refusal_text([] { parse_ids("1,,2"); }), R"("" in the list of token ids is not a token id)");
+  EXPECT_EQ(refusal_text([] { parse_ids("1,2,"); }), R"("" in the list of token ids is not a token id)");
   for (const std::string item : {"-1", "1.5", "x", "1 2", "0x10", "+1", "4294967296"})
-    EXPECT_EQ(refusal([&] { parse_ids(std::string("7,").append(item)); }),
+    EXPECT_EQ(refusal_text([&] { parse_ids(std::string("7,").append(item)); }),
               std::string(1, '"').append(item).append("\" in the list of token ids is not a token id"));
 }
 
