@@ -7,28 +7,24 @@
 
 #include <httplib.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
 #include <chrono>
-#include <condition_variable>
 #include <cstddef>
 #include <exception>
 #include <functional>
-#include <list>
 #include <memory>
-#include <mutex>
 #include <new>
 #include <optional>
 #include <string>
 #include <string_view>
-#include <system_error>
-#include <thread>
 #include <utility>
-#include <vector>
 
 #include "corematching/core/error.hpp"
 #include "llava/serve/api_error.hpp"
+#include "llava/serve/client_threads.hpp"
 #include "llava/serve/received_body.hpp"
 
 namespace corematching::driver {
@@ -115,78 +111,16 @@ void put_reply(httplib::Response& to, http_reply reply, const exchange& now) {
     to.set_chunked_content_provider(reply.type, send);
 }
 
-/// A thread for each client, up to a number; made when they are needed first.
-class client_threads final : public httplib::TaskQueue {
+/// The library's view of the threads that serve clients.
+class task_queue final : public httplib::TaskQueue {
  public:
-  using job = std::function<void()>;
-
-  /// `make_room` ends another client's job, `refuse` runs a job so that it does not last; `on_wait` is called
-  /// every now and then.
-  struct callbacks {
-    std::function<bool()> make_room;
-    std::function<void(const job&)> refuse;
-    std::function<void()> on_wait;
-  };
-  client_threads(std::size_t most, callbacks call) : most_(most), call_(std::move(call)) {}
-
-  void enqueue(job work) override {
-    call_.on_wait();
-    std::unique_lock lock(mutex_);
-    const bool has_free = free_ > waiting_.size();
-    if (!has_free && threads_.size() >= most_) {
-      lock.unlock();
-      if (!call_.make_room()) return call_.refuse(work);
-      lock.lock();
-    }
-    waiting_.push_back(std::move(work));
-    if (!has_free && threads_.size() < most_) add_thread();
-    lock.unlock();
-    changed_.notify_one();
-  }
-  void shutdown() override {
-    {
-      const std::lock_guard lock(mutex_);
-      has_ended_ = true;
-    }
-    changed_.notify_all();
-    for (std::thread& one : threads_) one.join();
-  }
-  void on_idle() override { call_.on_wait(); }
+  task_queue(std::size_t most, client_threads::callbacks call) : threads_(most, std::move(call)) {}
+  void enqueue(client_threads::job work) override { threads_.add(std::move(work)); }
+  void shutdown() override { threads_.finish(); }
+  void on_idle() override { threads_.stay_idle(); }
 
  private:
-  /// Where the system gives no more threads, those that there are have to do.
-  void add_thread() {
-    try {
-      threads_.emplace_back([this] { run(); });
-    } catch (const std::system_error&) {
-      if (threads_.empty()) throw;
-      most_ = threads_.size();
-    }
-  }
-
-  void run() {
-    std::unique_lock lock(mutex_);
-    for (;;) {
-      ++free_;
-      changed_.wait(lock, [&] { return !waiting_.empty() || has_ended_; });
-      --free_;
-      if (waiting_.empty()) return;
-      const job work = std::move(waiting_.front());
-      waiting_.pop_front();
-      lock.unlock();
-      work();
-      lock.lock();
-    }
-  }
-
-  std::size_t most_;
-  callbacks call_;
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  std::list<job> waiting_;
-  std::vector<std::thread> threads_;
-  std::size_t free_ = 0;
-  bool has_ended_ = false;
+  client_threads threads_;
 };
 
 }  // namespace
@@ -203,16 +137,20 @@ class http_server::library_server final : public httplib::Server {
     set_idle_interval(0, 50'000);
     set_keep_alive_timeout(std::chrono::duration_cast<std::chrono::seconds>(limits.idle).count());
     new_task_queue = [this]() -> httplib::TaskQueue* {
-      return new client_threads(limits_.connections,
-                                {.make_room = [this] { return clients_.cut_slowest(patience); },
-                                 .refuse = [this](const client_threads::job& work) { refuse(work); },
-                                 .on_wait = [this] { stop_if_asked(); }});
+      return new task_queue(limits_.connections,
+                            {.make_room = [this] { return clients_.cut_slowest(patience); },
+                             .refuse = [this](const client_threads::job& work) { refuse(work); },
+                             .on_wait = [this] { stop_if_asked(); }});
     };
     set_pre_routing_handler([this](const httplib::Request&, httplib::Response& response) {
       return reply_without_body(response) ? HandlerResponse::Handled : HandlerResponse::Unhandled;
     });
     Post("/", [this](const httplib::Request&, httplib::Response& response,
                      const httplib::ContentReader& content) { reply_with_body(response, content); });
+  }
+
+  ~library_server() override {
+    if (svr_sock_ != INVALID_SOCKET) ::close(svr_sock_.exchange(INVALID_SOCKET));
   }
 
   int bind(const std::string& host, int port) {
