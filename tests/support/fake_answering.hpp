@@ -26,7 +26,7 @@ struct fake_behaviour {
   std::optional<corematching::driver::answer_failed> fails = {};           // behind the words
 };
 
-class fake_answering final : public corematching::driver::answering {
+class fake_answering : public corematching::driver::answering {
  public:
   explicit fake_answering(fake_behaviour how = {}) : how_(std::move(how)) {}
   ~fake_answering() override { drain(); }

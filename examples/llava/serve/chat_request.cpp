@@ -18,6 +18,7 @@
 #include "corematching/chat/message_list.hpp"
 #include "corematching/core/error.hpp"
 #include "corematching/io/json.hpp"
+#include "corematching/io/mapped_file.hpp"
 #include "llava/serve/api_error.hpp"
 #include "llava/serve/core_matching_field.hpp"
 
@@ -98,16 +99,26 @@ void refuse_what_is_not_here(const io::json& body) {
   }
 }
 
-/// Where a message shows a picture that is not in the request itself.
-void require_given_pictures(const std::vector<chat::message>& messages, const request_rules& rules) {
+/// The picture of a file that the rules let be read, or the picture as it is.
+void take_picture(chat::picture& shown, const std::string& place, const request_rules& rules) {
+  if (shown.path.empty()) return;
+  if (!rules.files)
+    refuse_value(place, io::in_quotes(shown.path) + " is not read: pictures are data: URLs here");
+  read_field(place, [&] {
+    const auto file = io::mapped_file::open(*rules.files / shown.path);
+    shown = {.path = {}, .bytes = {file.bytes().begin(), file.bytes().end()}};
+  });
+}
+
+/// Makes every picture that is shown one of bytes; refuses those that there are not.
+void take_pictures(std::vector<chat::message>& messages, const request_rules& rules) {
   std::size_t pictures = 0;
   for (std::size_t m = 0; m < messages.size(); ++m)
     for (std::size_t p = 0; p < messages[m].content.size(); ++p) {
-      const auto* shown = std::get_if<chat::picture>(&messages[m].content[p]);
+      auto* shown = std::get_if<chat::picture>(&messages[m].content[p]);
       if (shown == nullptr) continue;
       const std::string place = "messages[" + std::to_string(m) + "].content[" + std::to_string(p) + "]";
-      if (!shown->path.empty())
-        refuse_value(place, io::in_quotes(shown->path) + " is not read: pictures are data: URLs here");
+      take_picture(*shown, place, rules);
       if (shown->bytes.empty()) refuse_value(place, "shows a picture and gives none");
       if (!rules.model.sees_pictures) refuse_value(place, rules.model.name + " cannot look at pictures");
       ++pictures;
@@ -132,7 +143,7 @@ std::vector<chat::message> messages_of_request(io::json& body, const request_rul
     refuse_value("messages", "the last one is the " + std::string(chat::name_of(last.from)) +
                                  "'s, expected a question of the user's");
   if (last.content.empty()) refuse_value("messages", "the last one is empty: nothing is asked");
-  require_given_pictures(messages, rules);
+  take_pictures(messages, rules);
   return messages;
 }
 

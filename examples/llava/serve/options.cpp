@@ -12,11 +12,9 @@
 #include <string>
 
 #include "corematching/core/error.hpp"
-#include "llava/converted_option.hpp"
 #include "llava/file_option.hpp"
 #include "llava/option_groups.hpp"
-#include "llava/option_values.hpp"
-#include "llava/presets.hpp"
+#include "llava/serve/answering_options.hpp"
 
 namespace corematching::driver {
 namespace {
@@ -42,17 +40,6 @@ CLI::Option* add_seconds(CLI::App& app, const std::string& name, std::chrono::mi
       ->default_str(std::to_string(std::chrono::duration_cast<std::chrono::seconds>(time).count()))
       ->type_name("SECONDS")
       ->check(CLI::Range(0.1, 1e6));
-}
-
-CLI::Option* add_bytes(CLI::App& app, const std::string& name, std::uint64_t& bytes,
-                       const std::string& help) {
-  return add_converted(
-             app, name,
-             [&bytes, stem = name.substr(2)](const std::string& text) {
-               bytes = byte_count(text, stem.c_str());
-             },
-             "N[K|M|G]", help)
-      ->default_str(std::to_string(bytes >> 20) + "M");
 }
 
 void add_server(CLI::App& app, serve_options& o, std::filesystem::path& key_file) {
@@ -84,13 +71,6 @@ void add_limits(CLI::App& app, serve_options& o) {
   add_bytes(app, "--max-body", o.limits.body_bytes, "longest body of a request")->group(group);
   add_bytes(app, "--max-bodies", o.limits.all_body_bytes, "of all requests that arrive at a time")
       ->group(group);
-  app.add_option("--max-pixels", o.engine.picture_pixels, "largest picture")
-      ->capture_default_str()
-      ->check(CLI::Range(std::int64_t{1}, max_picture_pixels))
-      ->group(group);
-  app.add_option("--max-pictures", o.limits.pictures, "pictures of a request")
-      ->capture_default_str()
-      ->group(group);
   app.add_option("--max-connections", o.limits.connections, "clients at a time")
       ->capture_default_str()
       ->check(CLI::Range(1, 900))
@@ -101,39 +81,6 @@ void add_limits(CLI::App& app, serve_options& o) {
       ->group(group);
   add_seconds(app, "--time-limit", o.limits.answering,
               "how long an answer may take, its time in the queue included")
-      ->group(group);
-  app.add_option("--max-queue", o.engine.waiting, "questions that wait")
-      ->capture_default_str()
-      ->check(CLI::Range(index{1}, index{1} << 20))
-      ->group(group);
-  app.add_option("--max-batch", o.engine.running, "questions that are answered together")
-      ->capture_default_str()
-      ->check(CLI::Range(index{1}, index{1} << 10))
-      ->group(group);
-  add_bytes(app, "--cache-limit", o.engine.cache_bytes,
-            "keys and values of all questions that are answered together")
-      ->group(group);
-  add_bytes(app, "--picture-cache", o.engine.picture_bytes, "features that are kept of pictures seen before")
-      ->group(group);
-  add_bytes(app, "--prefix-cache", o.engine.prefix_bytes,
-            "keys and values that are kept of the texts prompts begin with")
-      ->group(group);
-}
-
-void add_defaults(CLI::App& app, options& o) {
-  const std::string group = "Of requests that do not say it";
-  app.add_option("--max-new-tokens", o.max_new_tokens, "longest answer")
-      ->capture_default_str()
-      ->check(CLI::Range(index{1}, index{1} << 30))
-      ->group(group);
-  app.add_option("--temperature", o.sampling.temperature, "0 takes the likeliest token")
-      ->capture_default_str()
-      ->group(group);
-  app.add_option("--top-k", o.sampling.top_k, "draw from the K likeliest tokens (0: all)")
-      ->capture_default_str()
-      ->group(group);
-  app.add_option("--top-p", o.sampling.top_p, "draw from the likeliest tokens that make up this share")
-      ->capture_default_str()
       ->group(group);
 }
 
@@ -148,9 +95,7 @@ std::string lower(std::string text) {
 serve_options parse_serve_options(int argc, const char* const* argv) {
   serve_options o;
   std::filesystem::path key_file;
-  o.base.max_new_tokens = 1024;
   o.engine.picture_pixels = 50'000'000;
-  o.base.messages = "messages";  // what requests are called where they are refused
   CLI::App app(
       "Answers chat completions of OpenAI's API over HTTP, many at a time, and shows a page to try it; "
       "docs/serve.md says which fields there are.",
@@ -158,23 +103,8 @@ serve_options parse_serve_options(int argc, const char* const* argv) {
   add_model(app, o.base);
   add_server(app, o, key_file);
   add_limits(app, o);
-  add_defaults(app, o.base);
-  add_model_format(app, o.base);
-  add_weights(app, o.base);
-  add_sparsity(app, o.base);
-  add_thinning(app, o.base);
-  add_computing(app, o.base);
-  try {
-    app.parse(argc, argv);
-    refuse_empty_values(app);
-    o.base.sampling.validate();
-    settle_sparsity(o.base, [&](const std::string& option) {
-      const CLI::Option* known = app.get_option_no_throw(option);
-      return known != nullptr && known->count() > 0;
-    });
-  } catch (const CLI::ParseError& problem) {
-    throw usage_exit{app.exit(problem)};
-  }
+  add_answering(app, o.base, o.engine);
+  parse_answering(app, argc, argv, o.base);
   if (!key_file.empty()) o.access.api_key = key_in(key_file);
   o.limits.pictures = static_cast<std::size_t>(o.engine.pictures);
   o.access.hosts.push_back(o.host);
