@@ -14,6 +14,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 
 #include "corematching/core/argmax.hpp"
 #include "corematching/core/core_count.hpp"
@@ -74,6 +75,11 @@ struct work_counters {
       weight_bytes += static_cast<std::uint64_t>(rows * w.cols) +
                       static_cast<std::uint64_t>(blocks * neuron_layout<T>{w.cols}.header_bytes());
     });
+  }
+  /// `pairs` of a token and a row of `w`, which is read for another token anyway.
+  template <class Space>
+  void count_more_pairs(index pairs, const stored_view<Space>& w) {
+    flops += 2 * static_cast<std::uint64_t>(pairs * w.cols);
   }
   /// `tokens` rows multiplied by the upper plane of `w` alone.
   template <class Space>
@@ -286,6 +292,19 @@ concept fusing_backend = backend<B> &&
   be.add_weighted_rows(y, x, w, neurons, room);  // y += sum over neurons of x[:, n] * Wdown^T[n]
   be.rotary(y, y, ids, v);                       // of two matrices
   be.store_rows(cached, cached, x, x);           // likewise, into caches that are alike
+};
+
+/// A backend on which several tokens are multiplied at once though each has neurons of its own: a row of
+/// weights that several of them ask for is read once. What a token gets is bit for bit what the operation
+/// without "each" gives it alone. Row i has of_rows[i].
+template <class B, class V = detail::backend_types<B>>
+concept batching_backend = choosing_backend<B> &&
+    requires(B& be, typename V::out y, typename V::in x, typename V::wt w, activation act,
+             std::span<const typename V::neurons> of_rows, typename V::out room) {
+  be.gated_up_each(y, x, w, w, act, of_rows);               // y[i, j]: of the j-th neuron of row i
+  be.add_weighted_rows_each(y, x, w, of_rows, room);        // y[i] += ..., x[i, j] likewise
+  be.scaled_matmul_each(y, x, w, x, of_rows);               // of factors [T, N]; all rows name their neurons
+  be.finish_gated_up_each(y, x, w, w, x, x, act, of_rows);  // of coarse products [T, N]; likewise
 };
 
 /// How often a backend has captured a graph and launched one.

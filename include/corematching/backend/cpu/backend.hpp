@@ -10,11 +10,13 @@
 #include <cstring>
 #include <memory>
 #include <optional>
+#include <span>
 #include <type_traits>
 #include <vector>
 
 #include "corematching/backend/backend.hpp"
 #include "corematching/backend/cpu/decode/attention.hpp"
+#include "corematching/backend/cpu/decode/each_token.hpp"
 #include "corematching/backend/cpu/decode/row_products.hpp"
 #include "corematching/backend/cpu/memory/huge_pages.hpp"
 #include "corematching/backend/cpu/pointwise.hpp"
@@ -142,12 +144,40 @@ class backend {
     });
   }
 
+  void gated_up_each(out y, in x, stored_view<> gate, stored_view<> up, activation act,
+                     std::span<const neurons> of_rows) {
+    assert(std::ssize(of_rows) == x.rows && x.cols == gate.cols && gate.type == up.type);
+    count_each(
+        of_rows, gate,
+        [&](index rows, const neurons&) {
+          counters_.count_product(1, rows, gate);
+          counters_.count_product(1, rows, up);
+        },
+        2);
+    visit_weights(gate.type, [&]<class T>() {
+      const auto tokens = decode_batch_.take<T>(x);
+      walk_each(of_rows, gate, 2, [&](index t, const neurons& own, index first, index last, auto step) {
+        detail::gated_rows<T>(y.middle_rows(t, 1), detail::token_of_rows<T>{tokens, t}, gate, up, act, own,
+                              first, last, step);
+      });
+    });
+  }
+
   void weighted_rows(out y, in x, stored_view<> w, neurons selection = {}) {
     assert(x.cols == detail::count_of(selection, w.rows) && y.cols == w.cols && y.rows == x.rows);
     counters_.count_row_sum(x.rows, w, selection);
     if (x.rows <= detail::largest_decode_batch)
-      return visit_weights(w.type, [&]<class T>() { sum_weighted_rows<T>(y, x, w, selection); });
+      return sum_weighted_rows(y, x, w, [&](index) -> const neurons& { return selection; });
     prefill_.weighted_rows(pool_, column_grain(x.rows * x.cols), y, x, w, selection);
+  }
+
+  void add_weighted_rows_each(out y, in x, stored_view<> w, std::span<const neurons> of_rows, out room) {
+    assert(std::ssize(of_rows) == x.rows && y.cols == w.cols && y.rows == x.rows && room.rows >= x.rows);
+    count_each(
+        of_rows, w, [&](index, const neurons& read) { counters_.count_row_sum(1, w, read); }, 1);
+    sum_weighted_rows(room, x, w,
+                      [&](index t) -> const neurons& { return of_rows[static_cast<std::size_t>(t)]; });
+    add(y, room);
   }
 
   void rotary(out x, index_view<> positions, vec frequencies, [[maybe_unused]] index heads) {
@@ -279,8 +309,7 @@ class backend {
     visit_weights(w.type, [&]<class T>() {
       const auto tokens = decode_batch_.take<T>(x);
       pool_.for_ranges(chosen.size, column_grain(w.cols), [&](int, index first, index last) {
-        detail::multiply_rows<T>(y, tokens, w, chosen, {}, first, last);
-        for (index i = first; i < last; ++i) y.row(0)[i] *= factors[chosen[i]];
+        detail::scaled_rows<T>(y.row(0).data, tokens, w, factors.data, chosen, first, last);
       });
     });
   }
@@ -309,6 +338,42 @@ class backend {
                                        chosen, first, last);
         else
           detail::gated_rows<T>(y, tokens, gate, up, act, chosen, first, last);
+      });
+    });
+  }
+
+  void scaled_matmul_each(out y, in x, stored_view<> w, in factors, std::span<const neurons> of_rows) {
+    assert(std::ssize(of_rows) == x.rows && x.cols == w.cols && factors.cols == w.rows);
+    count_each(
+        of_rows, w, [&](index rows, const neurons&) { counters_.count_product(1, rows, w); }, 1);
+    visit_weights(w.type, [&]<class T>() {
+      const auto tokens = decode_batch_.take<T>(x);
+      walk_each(of_rows, w, 1, [&](index t, const neurons& own, index first, index last, auto step) {
+        detail::scaled_rows<T>(y.row(t).data, detail::token_of_rows<T>{tokens, t}, w, factors.row(t).data,
+                               *own, first, last, step);
+      });
+    });
+  }
+
+  void finish_gated_up_each(out y, in x, stored_view<> gate, stored_view<> up, in coarse_gates, in coarse_ups,
+                            activation act, std::span<const neurons> of_rows) {
+    assert(std::ssize(of_rows) == x.rows && gate.type == up.type);
+    visit_planes(gate.type, [&]<class T>() {
+      count_each(
+          of_rows, gate,
+          [&](index rows, const neurons&) {
+            counters_.count_finished_product(rows, gate);
+            counters_.count_finished_product(rows, up);
+          },
+          2);
+      const auto tokens = decode_batch_.take<T>(x);
+      walk_each(of_rows, gate, 2, [&](index t, const neurons& own, index first, index last, auto step) {
+        const detail::token_of_rows<T> token{tokens, t};
+        if constexpr (T::planes_add_up)
+          detail::finish_gated_rows<T>(y.row(t).data, token, gate, up, coarse_gates.row(t).data,
+                                       coarse_ups.row(t).data, act, *own, first, last, step);
+        else
+          detail::gated_rows<T>(y.middle_rows(t, 1), token, gate, up, act, own, first, last, step);
       });
     });
   }
@@ -349,22 +414,33 @@ class backend {
     });
   }
 
-  // Each thread sums its own rows; the partial sums are then added in the order of the threads.
-  template <class T>
-  void sum_weighted_rows(out y, in x, const stored_view<>& w, const neurons& selection) {
-    for (index t = 0; t < x.rows; ++t) {
-      partials_.assign(index_of(pool_.size()), nullptr);
-      const index grain = grain_of(product_grain, w.cols, detail::column_grain);
-      pool_.for_ranges(x.cols, grain, [&](int thread, index first, index last) {
-        float* partial = scratch_[index_of(thread)].at_least(2 * w.cols);
-        std::fill_n(partial, w.cols, 0.0f);
-        detail::accumulate_rows<T>(partial, partial + w.cols, x.row(t).data, w, selection, first, last);
-        partials_[index_of(thread)] = partial;
-      });
-      std::fill_n(y.row(t).data, y.cols, 0.0f);
-      for (const float* partial : partials_)
-        if (partial != nullptr) detail::add_rows(y.row(t), y.row(t).data, partial);
-    }
+  template <class SetOf>
+  void sum_weighted_rows(out y, in x, const stored_view<>& w, SetOf&& set_of) {
+    visit_weights(
+        w.type, [&]<class T>() { row_sums_.sum<T>(pool_, scratch_, column_grain(w.cols), y, x, w, set_of); });
+  }
+
+  // Calls body(token, its rows, first, last, step); a place takes `factor` rows of the shape of w's.
+  template <class Body>
+  void walk_each(std::span<const neurons> of_rows, const stored_view<>& w, index factor, Body&& body) {
+    const auto set_of = [&](index t) -> const neurons& { return of_rows[static_cast<std::size_t>(t)]; };
+    detail::walk_side_by_side(
+        pool_, std::ssize(of_rows), column_grain(factor * w.cols), factor * stored_bytes(w.type, 1, w.cols),
+        [&](index t) { return detail::count_of(set_of(t), w.rows); },
+        [&](int, index t, index first, index last, walk_step step) {
+          body(t, set_of(t), first, last, step);
+        });
+  }
+
+  // Counts one token with all that is read, count(rows, which), and what other tokens multiply of it.
+  template <class Count>
+  void count_each(std::span<const neurons> of_rows, const stored_view<>& w, Count&& count, index factor) {
+    const neurons read = united_.of(of_rows, w.rows);
+    const index rows = detail::count_of(read, w.rows);
+    index pairs = 0;
+    for (const neurons& own : of_rows) pairs += detail::count_of(own, w.rows);
+    count(rows, read);
+    counters_.count_more_pairs(factor * (pairs - rows), w);
   }
 
   thread_pool pool_;
@@ -373,11 +449,12 @@ class backend {
   std::vector<detail::core_tally> tallies_;  // one per thread
   detail::decode_batch decode_batch_;
   select::top_k_scratch top_k_scratch_;
-  std::vector<float*> partials_;  // of the current weighted_rows, one per thread
+  detail::row_sums row_sums_;
+  detail::united_neurons united_;
   work_counters counters_;
 };
 
-static_assert(selecting_backend<backend> && choosing_backend<backend>);
+static_assert(selecting_backend<backend> && choosing_backend<backend> && batching_backend<backend>);
 
 }  // namespace COREMATCHING_CPU_ISA
 }  // namespace corematching::cpu

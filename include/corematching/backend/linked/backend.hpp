@@ -122,6 +122,7 @@ class linked_backend {
   using stored = typename table::stored;
   using cached = typename table::cached;
   using neurons = neuron_selection<Space>;
+  using neurons_of_rows = typename table::neurons_of_rows;
 
   /// `number`: of threads, or of a device, as the body takes it.
   explicit linked_backend(const linked::body<Space>& from, int number)
@@ -241,6 +242,21 @@ class linked_backend {
     call(table_->store_rows_of_two, y, other_y, x, other_x);
   }
 
+  void gated_up_each(out y, in x, const stored& gate, const stored& up, activation act,
+                     neurons_of_rows of_rows) {
+    call(table_->gated_up_each, y, x, gate, up, act, of_rows);
+  }
+  void add_weighted_rows_each(out y, in x, const stored& w, neurons_of_rows of_rows, out room) {
+    call(table_->add_weighted_rows_each, y, x, w, of_rows, room);
+  }
+  void scaled_matmul_each(out y, in x, const stored& w, in factors, neurons_of_rows of_rows) {
+    call(table_->scaled_matmul_each, y, x, w, factors, of_rows);
+  }
+  void finish_gated_up_each(out y, in x, const stored& gate, const stored& up, in coarse_gates, in coarse_ups,
+                            activation act, neurons_of_rows of_rows) {
+    call(table_->finish_gated_up_each, y, x, gate, up, coarse_gates, coarse_ups, act, of_rows);
+  }
+
   /// As graph_backend says; operations in the host's memory run at once, so there is nothing to capture.
   using graph = linked::graph;
   template <std::invocable Operations>
@@ -299,6 +315,7 @@ class linked_backend {
 static_assert(selecting_backend<linked_backend<host_space>> &&
               selecting_backend<linked_backend<device_space>>);
 static_assert(choosing_backend<linked_backend<host_space>> && choosing_backend<linked_backend<device_space>>);
+static_assert(batching_backend<linked_backend<host_space>> && batching_backend<linked_backend<device_space>>);
 static_assert(fusing_backend<linked_backend<host_space>> && fusing_backend<linked_backend<device_space>>);
 static_assert(graph_backend<linked_backend<device_space>>);
 

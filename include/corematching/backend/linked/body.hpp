@@ -11,6 +11,7 @@
 #include <new>
 #include <utility>
 
+#include "corematching/backend/each.hpp"
 #include "corematching/backend/fused.hpp"
 #include "corematching/backend/linked/operations.hpp"
 
@@ -112,6 +113,7 @@ class operations_of {
   using counts = typename table::counts;
   using const_counts = typename table::const_counts;
   using word_set = typename table::word_set;
+  using neurons_of_rows = typename table::neurons_of_rows;
   using byte_buffer = typename B::template buffer<std::byte>;
   using float_buffer = typename B::template buffer<float>;
   template <class Body>
@@ -210,6 +212,27 @@ class operations_of {
            ids chosen) { be.finish_gated_up(y, x, gate, up, coarse_gate, coarse_up, act, chosen); });
   }
 
+  static constexpr void set_each(table& t) {
+    namespace each = corematching::detail;
+    t.gated_up_each =
+        as_entry([](B& be, out y, in x, stored gate, stored up, activation act, neurons_of_rows of_rows) {
+          each::gated_up_each(be, y, x, gate, up, act, of_rows);
+        });
+    t.add_weighted_rows_each = as_entry([](B& be, out y, in x, stored w, neurons_of_rows of_rows, out room) {
+      each::add_weighted_rows_each(be, y, x, w, of_rows, room);
+    });
+  }
+  static constexpr void set_choice_of_each(table& t) requires choosing_backend<B> {
+    namespace each = corematching::detail;
+    t.scaled_matmul_each = as_entry([](B& be, out y, in x, stored w, in factors, neurons_of_rows of_rows) {
+      each::scaled_matmul_each(be, y, x, w, factors, of_rows);
+    });
+    t.finish_gated_up_each = as_entry([](B& be, out y, in x, stored gate, stored up, in coarse_gates,
+                                         in coarse_ups, activation act, neurons_of_rows of_rows) {
+      each::finish_gated_up_each(be, y, x, gate, up, coarse_gates, coarse_ups, act, of_rows);
+    });
+  }
+
   // The table says that every linked backend can do what these are for; this one says no when it is asked to.
   template <class Result, class... Parameters>
   static constexpr void refuse_selection(Result (*&to)(void*, failure&, Parameters...)) {
@@ -240,6 +263,10 @@ class operations_of {
     refuse_choice(t.scaled_matmul);
     refuse_choice(t.coarse_matmul);
     refuse_choice(t.finish_gated_up);
+  }
+  static constexpr void set_choice_of_each(table& t) {
+    refuse_choice(t.scaled_matmul_each);
+    refuse_choice(t.finish_gated_up_each);
   }
 
   static constexpr void set_fused(table& t) {
@@ -292,6 +319,8 @@ class operations_of {
     set_selection(t);
     set_choice(t);
     set_fused(t);
+    set_each(t);
+    set_choice_of_each(t);
     set_graphs(t);
     return t;
   }

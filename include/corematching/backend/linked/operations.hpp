@@ -13,6 +13,7 @@
 #include <memory>
 #include <new>
 #include <optional>
+#include <span>
 #include <stdexcept>
 #include <string>
 
@@ -75,8 +76,9 @@ template <class Signature>
 using entry = typename detail::entry_of<Signature>::type;
 
 /// The table of a backend in `Space`. Formulas and shapes of the operations stand beside their names in
-/// backend.hpp. Operations that a backend lacks are made of others (fusing_backend), run at once
-/// (graph_backend) or are refused when called (selecting_backend, choosing_backend).
+/// backend.hpp. Operations that a backend lacks are made of others (fusing_backend,
+/// batching_backend), run at once (graph_backend) or are refused when called (selecting_backend,
+/// choosing_backend).
 template <class Space>
 struct operations {
   using out = matrix_view<float, Space>;
@@ -94,6 +96,7 @@ struct operations {
   using counts = vector_view<std::int32_t, Space>;
   using const_counts = vector_view<const std::int32_t, Space>;
   using host_weight = const weight<host_space>&;
+  using neurons_of_rows = std::span<const neuron_selection<Space>>;
   using some_rows = const std::optional<ids>&;
 
   void (*destroy)(void* backend);
@@ -150,6 +153,11 @@ struct operations {
   entry<void(out, in, stored, neurons, out)> add_weighted_rows;
   entry<void(out, out, ids, vec)> rotary_of_two;
   entry<void(cached, cached, in, in)> store_rows_of_two;
+
+  entry<void(out, in, stored, stored, activation, neurons_of_rows)> gated_up_each;
+  entry<void(out, in, stored, neurons_of_rows, out)> add_weighted_rows_each;
+  entry<void(out, in, stored, in, neurons_of_rows)> scaled_matmul_each;
+  entry<void(out, in, stored, stored, in, in, activation, neurons_of_rows)> finish_gated_up_each;
 
   entry<void*()> make_graph;
   void (*release_graph)(void* graph);

@@ -58,18 +58,23 @@ float sum_quants(const stored_view<>& w, const neurons& selection, const float* 
   return total;
 }
 
-/// partial += sum over places first..last of x[place] * w[row of place]; `sums` has room for a row.
+/// partial += sum over places first..last of x[place] * w[row of place], as far as the step goes; `sums` has
+/// room for a row. Blocks are not divided between steps.
 template <neuron_format Q>
 void accumulate_neurons(float* partial, float* sums, const float* x, const stored_view<>& w,
-                        const neurons& selection, index first, index last) {
+                        const neurons& selection, index first, index last, walk_step step) {
   const neuron_layout<Q> layout{w.cols};
-  for (index place = first; place < last;) {
-    const index n = row_of(selection, place), block = n / Q::group;
-    index behind = place + 1;
-    while (behind < last && row_of(selection, behind) / Q::group == block) ++behind;
+  const auto block_of = [&](index place) { return row_of(selection, place) / Q::group; };
+  const auto next_block = [&](index place) {
+    while (place > first && place < last && block_of(place) == block_of(place - 1)) ++place;
+    return place;
+  };
+  const index end = next_block(first + step.end(last - first));
+  for (index place = next_block(first + step.begin(last - first)); place < end;) {
+    const index behind = next_block(place + 1);
     std::fill_n(sums, w.cols, 0.0f);
     const float total = sum_quants<Q>(w, selection, x, place, behind, last, sums);
-    add_scaled_block<Q>(w.data + layout.scales_at(n), sums, total, w.cols, partial);
+    add_scaled_block<Q>(w.data + layout.scales_at(row_of(selection, place)), sums, total, w.cols, partial);
     place = behind;
   }
 }

@@ -132,6 +132,18 @@ class decode_batch {
   std::tuple<plane_tokens<std::int16_t, 4>, plane_tokens<std::int8_t, 2>> for_planes_;
 };
 
+/// Token `t` of several, as the only one.
+template <class T>
+struct token_of_rows {
+  const token_rows<T>& all;
+  index t;
+
+  template <planes... Which, class Streams>
+  auto dot(const Streams& rows, index) const {
+    return all.template dot<Which...>(rows, t);
+  }
+};
+
 /// y += sum over r of factors[r] * row r, rows stored as `T`.
 template <class T, std::size_t Rows>
 void add_rows(const row_streams<Rows>& rows, const std::array<float, Rows>& factors, index cols, float* y) {
@@ -161,11 +173,12 @@ void multiply_rows(matrix_view<float> y, const token_rows<T>& x, const stored_vi
   });
 }
 
-/// y[:, i] = act(x . gate[row i]) * (x . up[row i]) for the places first..last, both matrices in one pass.
-template <class T>
-void gated_rows(matrix_view<float> y, const token_rows<T>& x, const stored_view<>& gate,
-                const stored_view<>& up, activation act, const neurons& selection, index first, index last) {
-  for_places<dot_streams>(first, last, [&](const auto& places) {
+/// y[:, i] = act(x . gate[row i]) * (x . up[row i]) for the places first..last, both matrices in one pass, as
+/// far as the step goes.
+template <class T, class Tokens>
+void gated_rows(matrix_view<float> y, const Tokens& x, const stored_view<>& gate, const stored_view<>& up,
+                activation act, const neurons& selection, index first, index last, walk_step step = {}) {
+  for_places<dot_streams>(first, last, step, [&](const auto& places) {
     const auto gate_rows = streams_of<T>(gate, selection, places, last);
     const auto up_rows = streams_of<T>(up, selection, places, last);
     for (index t = 0; t < y.rows; ++t) {
@@ -174,6 +187,16 @@ void gated_rows(matrix_view<float> y, const token_rows<T>& x, const stored_view<
       for (std::size_t r = 0; r < places.size(); ++r)
         y.row(t).data[places[r]] = activated(act, gates[r]) * ups[r];
     }
+  });
+}
+
+/// y[i] = factors[n] (x . w[n]) for the places first..last, n = chosen[i]; one token.
+template <class T, class Tokens>
+void scaled_rows(float* y, const Tokens& x, const stored_view<>& w, const float* factors, index_view<> chosen,
+                 index first, index last, walk_step step = {}) {
+  for_places<dot_streams>(first, last, step, [&](const auto& places) {
+    const auto dots = x.dot(streams_of<T>(w, chosen, places, last), 0);
+    for (std::size_t r = 0; r < places.size(); ++r) y[places[r]] = factors[chosen[places[r]]] * dots[r];
   });
 }
 
@@ -192,11 +215,11 @@ void multiply_upper_rows(matrix_view<float> y, const token_rows<T>& x, const sto
 
 /// y[i] = act(coarse_gate[n] + x . lower plane of gate[n]) * (coarse_up[n] + x . lower plane of up[n]) for
 /// the places first..last, n = chosen[i]. Rows of both matrices are walked at once, few of each.
-template <plane_format T>
-void finish_gated_rows(float* y, const token_rows<T>& x, const stored_view<>& gate, const stored_view<>& up,
+template <plane_format T, class Tokens>
+void finish_gated_rows(float* y, const Tokens& x, const stored_view<>& gate, const stored_view<>& up,
                        const float* coarse_gate, const float* coarse_up, activation act, index_view<> chosen,
-                       index first, index last) {
-  for_places<dot_streams / 2>(first, last, [&](const auto& places) {
+                       index first, index last, walk_step step = {}) {
+  for_places<dot_streams / 2>(first, last, step, [&](const auto& places) {
     const auto rows = joined(plane_streams_at<T>(gate, chosen, places, last),
                              plane_streams_at<T>(up, chosen, places, last));
     const auto dots = x.template dot<planes::lower>(rows, 0);
@@ -207,20 +230,21 @@ void finish_gated_rows(float* y, const token_rows<T>& x, const stored_view<>& ga
   });
 }
 
-/// partial += sum over places first..last of x[place] * w[row of place]; one token. `room` is that of a row.
+/// partial += sum over places first..last of x[place] * w[row of place], as far as the step goes; one token.
+/// `room` is that of a row.
 template <class T>
 void accumulate_rows(float* partial, float* room, const float* x, const stored_view<>& w,
-                     const neurons& selection, index first, index last) {
+                     const neurons& selection, index first, index last, walk_step step) {
   if constexpr (neuron_format<T>) {
-    accumulate_neurons<T>(partial, room, x, w, selection, first, last);
+    accumulate_neurons<T>(partial, room, x, w, selection, first, last, step);
   } else if constexpr (plane_format<T> || wide_format<T> ||
                        super_format<T>) {  // which no model sums across rows
-    for (index place = first; place < last; ++place) {
-      widen_row<T>(w, row_of(selection, place), 0, w.cols, room);
-      for (index j = 0; j < w.cols; ++j) partial[j] += x[place] * room[j];
+    for (index i = step.begin(last - first); i < step.end(last - first); ++i) {
+      widen_row<T>(w, row_of(selection, first + i), 0, w.cols, room);
+      for (index j = 0; j < w.cols; ++j) partial[j] += x[first + i] * room[j];
     }
   } else {
-    for_places<sum_rows>(first, last, [&]<std::size_t Rows>(const std::array<index, Rows>& places) {
+    for_places<sum_rows>(first, last, step, [&]<std::size_t Rows>(const std::array<index, Rows>& places) {
       std::array<float, Rows> factors;
       for (std::size_t r = 0; r < Rows; ++r) factors[r] = x[places[r]];
       add_rows<T>(streams_at(w, selection, places, last), factors, w.cols, partial);

@@ -110,19 +110,35 @@ auto streams_of(const stored_view<>& weight, const neuron_selection<host_space>&
     return streams_at(weight, selection, places, last);
 }
 
+/// One step of a walk over places, `of` of which are the whole: several tokens walk side by side, step by
+/// step, so that what one of them has read the others find in the cache.
+struct walk_step {
+  index number = 0;
+  index of = 1;
+
+  index begin(index count) const { return count * number / of; }
+  index end(index count) const { return count * (number + 1) / of; }
+  bool is_last() const { return number + 1 == of; }
+};
+
 /// Calls body(places) with `Rows` places of first..last at a time, then with single ones for what is left.
 /// Places that come together lie far apart, each in a part of its own: the parts are streams that run on from
 /// row to row, which the processor's prefetchers follow, where neighbouring rows would make new streams of
-/// every few.
+/// every few. Steps change nothing of which places come together, nor of their order.
 template <std::size_t Rows, class Body>
-void for_places(index first, index last, Body&& body) {
+void for_places(index first, index last, walk_step step, Body&& body) {
   const index part = (last - first) / index{Rows};
-  for (index i = 0; i < part; ++i) {
+  for (index i = step.begin(part); i < step.end(part); ++i) {
     std::array<index, Rows> places;
     for (std::size_t r = 0; r < Rows; ++r) places[r] = first + static_cast<index>(r) * part + i;
     body(places);
   }
+  if (!step.is_last()) return;
   for (index place = first + part * index{Rows}; place < last; ++place) body(std::array<index, 1>{place});
+}
+template <std::size_t Rows, class Body>
+void for_places(index first, index last, Body&& body) {
+  for_places<Rows>(first, last, walk_step(), body);
 }
 
 }  // namespace COREMATCHING_CPU_ISA

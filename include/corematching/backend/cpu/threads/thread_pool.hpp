@@ -81,21 +81,29 @@ class thread_pool {
     if (failure_) std::rethrow_exception(std::exchange(failure_, nullptr));
   }
 
-  /// Splits 0..count into one contiguous range per thread, bounds being multiples of `grain`:
-  /// body(thread, first, last). The split depends on `count`, `grain` and the number of threads alone.
-  template <class Body>
-  void for_ranges(index count, index grain, Body&& body) {
+  struct range {
+    index first = 0, last = 0;
+    bool empty() const { return first >= last; }
+  };
+  /// What thread `thread` works on where 0..count is split into one contiguous range per thread, bounds being
+  /// multiples of `grain`. The split depends on `count`, `grain` and the number of threads alone.
+  range range_of(int thread, index count, index grain) const {
     const index grains = (count + grain - 1) / grain;
     const index threads = std::min<index>(size(), grains);
-    if (threads <= 1) {
+    if (thread >= threads) return {};
+    return {grains * thread / threads * grain, std::min(count, grains * (thread + 1) / threads * grain)};
+  }
+
+  /// Splits 0..count so: body(thread, first, last).
+  template <class Body>
+  void for_ranges(index count, index grain, Body&& body) {
+    if (size() == 1 || count <= grain) {
       if (count > 0) body(0, index{0}, count);
       return;
     }
     on_every_thread([&](int thread) {
-      if (thread >= threads) return;
-      const index first = grains * thread / threads * grain;
-      const index last = std::min(count, grains * (thread + 1) / threads * grain);
-      if (first < last) body(thread, first, last);
+      const range own = range_of(thread, count, grain);
+      if (!own.empty()) body(thread, own.first, own.last);
     });
   }
 
