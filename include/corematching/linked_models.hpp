@@ -39,6 +39,8 @@
   keyword template class streamed_layers<backend>;                                                          \
   keyword template llama_weights<backend> read_llama_weights(const llama_config&, weight_reader<backend>&); \
   keyword template llama_weights<backend> read_llama_weights(const llama_config&, packed_reader<backend>&); \
+  keyword template class step_together<backend>;                                                            \
+  keyword template class prompt_pass<backend>;                                                              \
   keyword template class llama<backend>;                                                                    \
   keyword template class clip_vision<backend>;                                                              \
   keyword template class llava<backend>;                                                                    \

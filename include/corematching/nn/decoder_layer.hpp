@@ -31,6 +31,9 @@ struct decoder_weights {
 };
 
 template <backend B>
+class step_together;
+
+template <backend B>
 class decoder_layer {
  public:
   using space = typename B::space;
@@ -64,14 +67,17 @@ class decoder_layer {
   }
 
  private:
+  friend class step_together<B>;  // nn/together.hpp: a step of several sequences
+
   static std::uint64_t bytes_of(const weight<space>& w) { return stored_bytes(w.view); }
 
-  // x += attention(rotate(norm(x) Wq), rotate(norm(x) Wk), norm(x) Wv) Wo; some models normalise the heads
-  // that they rotate
-  template <class H>
-  void add_attention(const layer_context<B>& at, scratch<B>& s, view x, index_view<space> positions,
-                     vector_view<const float, space> frequencies, H& hook) const {
-    B& be = at.be;
+  struct projections {
+    view queries, keys, values;
+  };
+
+  // rotate(norm(x) Wq), rotate(norm(x) Wk), norm(x) Wv; some models normalise the heads that they rotate
+  projections project(B& be, scratch<B>& s, view x, index_view<space> positions,
+                      vector_view<const float, space> frequencies) const {
     const auto& w = weights_;
     const view normed = s.normed(x.rows), q = s.queries(x.rows), k = s.keys(x.rows), v = s.values(x.rows);
     be.rms_norm(normed, x, w.attention_norm.view(), eps_);
@@ -81,12 +87,24 @@ class decoder_layer {
     normalise_heads(be, q, w.query_norm);
     normalise_heads(be, k, w.key_norm);
     detail::rotate(be, q, k, positions, frequencies);
-    at.cache.append(be, k, v);
+    return {q, k, v};
+  }
 
-    const view attended = s.attended(x.rows), projected = s.projected(x.rows);
-    be.attention(attended, q, at.cache.keys(), at.cache.values(), shape_);
+  // x += attended Wo
+  void add_output(B& be, scratch<B>& s, view x, view attended) const {
+    detail::add_matmul(be, x, attended, weights_.output.view, weights_.output_bias.view(),
+                       s.projected(x.rows));
+  }
+
+  template <class H>
+  void add_attention(const layer_context<B>& at, scratch<B>& s, view x, index_view<space> positions,
+                     vector_view<const float, space> frequencies, H& hook) const {
+    const auto [q, k, v] = project(at.be, s, x, positions, frequencies);
+    at.cache.append(at.be, k, v);
+    const view attended = s.attended(x.rows);
+    at.be.attention(attended, q, at.cache.keys(), at.cache.values(), shape_);
     call_hook<site::attention>(hook, at, attention_inputs<B>{q, at.cache.keys(), at.cache.values(), shape_});
-    detail::add_matmul(be, x, attended, w.output.view, w.output_bias.view(), projected);
+    add_output(at.be, s, x, attended);
   }
 
   // x = norm(x), each head of a row by itself, where the model has such a norm

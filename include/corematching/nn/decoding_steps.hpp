@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "corematching/nn/hook.hpp"
+#include "corematching/nn/wanted_neurons.hpp"
 
 namespace corematching {
 
@@ -71,16 +72,9 @@ class decoding_steps<B> {
     const std::byte* keys;
     const std::byte* values;
     index dropped;  // rows that the cache lacks of those up to the token's position
-    neuron_selection<space> neurons;
-    std::optional<neuron_choice<space>> choice;
+    wanted_neurons<space> wants;
 
-    friend bool operator==(const layer_circumstances& a, const layer_circumstances& b) {
-      const bool same_neurons = a.neurons && b.neurons
-                                    ? a.neurons->data == b.neurons->data && a.neurons->size == b.neurons->size
-                                    : !a.neurons && !b.neurons;
-      return same_neurons && a.choice == b.choice && a.keys == b.keys && a.values == b.values &&
-             a.dropped == b.dropped;
-    }
+    friend bool operator==(const layer_circumstances&, const layer_circumstances&) = default;
   };
 
   // What a graph depends on: all but the contents of memory and the number of steps since.
@@ -99,10 +93,10 @@ class decoding_steps<B> {
     const circumstances* now;
 
     neuron_selection<space> operator()(site::ffn_neurons, const layer_context<B>& at) const {
-      return now->layers[static_cast<std::size_t>(at.layer)].neurons;
+      return now->layers[static_cast<std::size_t>(at.layer)].wants.neurons;
     }
     std::optional<neuron_choice<space>> operator()(site::neuron_choice, const layer_context<B>& at) const {
-      return now->layers[static_cast<std::size_t>(at.layer)].choice;
+      return now->layers[static_cast<std::size_t>(at.layer)].wants.choice;
     }
     template <class Site, class... Given>
     decltype(auto) operator()(Site where, const layer_context<B>& at, const Given&... given) const {
@@ -119,12 +113,10 @@ class decoding_steps<B> {
     now.layers.reserve(static_cast<std::size_t>(cache.layers()));
     for (index i = 0; i < cache.layers(); ++i) {
       kv_layer<B>& layer = cache[i];
-      layer_circumstances of_layer{
-          layer.keys().data, layer.values().data, at.position - layer.length(), {}, {}};
+      layer_circumstances of_layer{layer.keys().data, layer.values().data, at.position - layer.length(), {}};
       if constexpr (asked_ahead<H>) {
         const layer_context<B> where{be, i, {&at.position, 1}, layer};
-        of_layer.neurons = call_hook<site::ffn_neurons>(hook, where);
-        of_layer.choice = call_hook<site::neuron_choice>(hook, where);
+        of_layer.wants = ask_ahead(where, hook);
       }
       now.layers.push_back(of_layer);
     }

@@ -29,6 +29,8 @@ class kv_layer {
   }
 
   index length() const { return length_; }
+  index size() const { return size_; }
+  dtype type() const { return type_; }
   /// Bytes of the rows that are filled.
   std::size_t bytes() const { return 2 * static_cast<std::size_t>(stored_bytes(type_, length_, size_)); }
   /// Bytes that the layer holds, headroom included.
@@ -45,6 +47,8 @@ class kv_layer {
     length_ = length;
   }
 
+  stored_view<space> keys() const { return rows_of(keys_, 0, length_); }
+  stored_view<space> values() const { return rows_of(values_, 0, length_); }
   view keys() { return rows_of(keys_, 0, length_); }
   view values() { return rows_of(values_, 0, length_); }
 
@@ -52,6 +56,17 @@ class kv_layer {
     if (length_ + keys.rows > rows_) resize(be, length_ + keys.rows + headroom_);
     detail::store(be, rows_of(keys_, length_, keys.rows), rows_of(values_, length_, keys.rows), keys, values);
     length_ += keys.rows;
+  }
+
+  /// Appends all rows of `from`, which stores as many elements as this one does, in the same type.
+  void append(B& be, const kv_layer& from) {
+    assert(from.size_ == size_ && from.type_ == type_);
+    const index rows = from.length_;
+    if (rows == 0) return;
+    if (length_ + rows > rows_) resize(be, length_ + rows + headroom_);
+    be.copy_rows(rows_of(keys_, length_, rows), from.keys());
+    be.copy_rows(rows_of(values_, length_, rows), from.values());
+    length_ += rows;
   }
 
   /// Keeps, of the last `recent` rows, only `rows` (ascending, counted from the first of them), and all rows
@@ -69,6 +84,9 @@ class kv_layer {
 
   index row_bytes() const { return static_cast<index>(stored_bytes(type_, 1, size_)); }
   view rows_of(memory& part, index first, index count) const {
+    return {part.data() + first * row_bytes(), type_, count, size_, row_bytes()};
+  }
+  stored_view<space> rows_of(const memory& part, index first, index count) const {
     return {part.data() + first * row_bytes(), type_, count, size_, row_bytes()};
   }
 

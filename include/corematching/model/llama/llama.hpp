@@ -3,11 +3,9 @@
 // what belongs to one conversation is a `sequence`.
 #pragma once
 
-#include <algorithm>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <numeric>
 #include <span>
@@ -15,9 +13,10 @@
 #include <utility>
 #include <vector>
 
-#include "corematching/model/llama/alive_tokens.hpp"
+#include "corematching/model/llama/batch.hpp"
 #include "corematching/model/llama/config.hpp"
 #include "corematching/model/llama/layer_source.hpp"
+#include "corematching/model/llama/prompt_pass.hpp"
 #include "corematching/model/llama/resident_layers.hpp"
 #include "corematching/model/llama/rope.hpp"
 #include "corematching/model/llama/sequence.hpp"
@@ -28,21 +27,6 @@
 #include "corematching/nn/without.hpp"
 
 namespace corematching {
-
-/// Where the rows of a prompt stand that has `tokens` tokens: ascending, the last one at its end.
-struct prompt_places {
-  index_view<> rows;
-  index tokens = 0;
-
-  /// Throws `error` where these are no places of `count` rows.
-  void validate(index count) const {
-    require(rows.size == count && count > 0, "places of ", rows.size, " rows are given for ", count, " rows");
-    require(rows[0] >= 0 && std::ranges::adjacent_find(rows, std::greater_equal{}) == rows.end(),
-            "places of a prompt's rows must ascend from 0 or more");
-    require(rows[count - 1] == tokens - 1, "the last row of a prompt of ", tokens, " tokens stands at place ",
-            rows[count - 1], ", not at its end");
-  }
-};
 
 template <backend B>
 class llama {
@@ -116,26 +100,8 @@ class llama {
   template <hook_of<B> H = no_hook>
   std::vector<float> prefill(B& be, sequence<B>& seq, view x, const prompt_places& places, index ffn_rows,
                              H&& hook = {}) const {
-    require(x.rows > 0, "the prompt is empty");
-    places.validate(x.rows);
-    require_room(seq, places.tokens);
-    scratch<B> s(be, shape_of(config_), x.rows, ffn_rows);
-    layers_->begin_prompt(seq.subsets);
-    detail::alive_tokens alive(be, places.tokens, seq.next_position, places.rows);
-    if (x.rows < places.tokens) require_dropping(alive.end);
-    for (index i = 0; i < config_.layers; ++i) {
-      layer_context<B> at{be, i, {alive.original.data(), x.rows}, seq.cache[i]};
-      const token_selection kept =
-          layers_->prompt_layer(be, i).forward(at, s, x, alive.device_view(), frequencies_.view(), hook);
-      layers_->end_prompt_layer(be, i, seq.subsets,
-                                [&] { return call_hook<site::decode_neurons>(hook, at); });
-      if (kept.rows) {
-        require_dropping(alive.end);
-        x = alive.keep(be, seq.cache, x, kept, i, {frequencies_.view(), config_.kv_heads});
-      }
-    }
-    seq.next_position = alive.renumbered ? alive.rotary.back() + 1 : alive.end;
-    compute_logits(be, seq.one_token, seq.logits.view(), x.middle_rows(x.rows - 1, 1));
+    prompt_pass<B> pass(be, *this, seq, x, places, ffn_rows);
+    pass.advance(be, config_.layers, hook);
     return values_of(be, seq.logits.view());
   }
 
@@ -186,8 +152,61 @@ class llama {
     ++seq.next_position;
   }
 
+  /// Whether sequences can take steps together: all weights are at hand, whichever of them asks.
+  bool steps_together() const { return layers_->stays_in_place(); }
+  /// Memory for steps of up to `capacity` sequences.
+  batch_memory<B> make_batch(B& be, index capacity) const {
+    return {be, shape_of(config_), config_.vocab_size, capacity};
+  }
+
+  /// A step of each of several sequences, all different ones. Row i of the result, which stays in `memory`
+  /// until the next step, holds the logits after the token of member i. On a CPU, up to the few rows that
+  /// share kernels with a single one, they are bit for bit those of step(); otherwise up to rounding.
+  /// Throws `error` where there is no member, for more than `memory` has room for, for a model that does not
+  /// keep its weights at hand, and as step() does; the sequences are then as they were.
+  view step_together(B& be, batch_memory<B>& memory, std::span<const batch_member<B>> members) const {
+    const index count = std::ssize(members);
+    require(count > 0 && count <= memory.capacity(), "a step of ", count, " sequences in memory for ",
+            memory.capacity());
+    require(steps_together(), "sequences of a model with a limit of memory take no steps together");
+    const view x = embed_together(be, memory, members);
+    const index_view<space> positions{memory.input.data() + count, count};
+    detail::unfinished_step<B> unfinished(members);
+    std::vector<layer_member<B>> in_layer(members.size());
+    for (index i = 0; i < config_.layers; ++i) {
+      for (std::size_t m = 0; m < members.size(); ++m)
+        in_layer[m] = {&members[m].seq->cache[i], members[m].wants.empty()
+                                                      ? wanted_neurons<space>()
+                                                      : members[m].wants[static_cast<std::size_t>(i)]};
+      corematching::step_together<B>(be, layers_->decoding_layer(be, i, {}), memory.scratch)
+          .run(x, positions, frequencies_.view(), in_layer);
+    }
+    compute_logits(be, memory.scratch.plain, memory.logits.top_rows(count), x);
+    unfinished.finish();
+    for (const batch_member<B>& member : members) ++member.seq->next_position;
+    return memory.logits.top_rows(count);
+  }
+
  private:
+  friend class prompt_pass<B>;
+
   const weight<space>& head() const { return layers_->outer().head; }
+
+  // The embeddings of the members' tokens; ids and positions go into the memory's input.
+  view embed_together(B& be, batch_memory<B>& memory, std::span<const batch_member<B>> members) const {
+    const index count = std::ssize(members);
+    std::vector<std::int32_t> input;
+    for (const batch_member<B>& member : members) {
+      require_room(*member.seq, 1);
+      input.push_back(member.id);
+    }
+    config_.require_known(input);
+    for (const batch_member<B>& member : members) input.push_back(member.seq->next_position);
+    be.upload(vector_view<std::int32_t, space>{memory.input.data(), 2 * count}, {input.data(), 2 * count});
+    const view x = memory.hidden.top_rows(count);
+    layers_->embed(be, x, {input.data(), members.size()}, {memory.input.data(), count});
+    return x;
+  }
 
   // Runs the embeddings x [T, D] of decoded tokens through all layers, in place.
   template <class H>
