@@ -34,6 +34,7 @@ NAMES_OF = {
     "istream": "istream",
     "iterator": "back_inserter distance istreambuf_iterator make_move_iterator next prev",
     "limits": "numeric_limits",
+    "list": "list",
     "map": "map",
     "memory": "addressof enable_shared_from_this make_shared make_unique shared_ptr unique_ptr weak_ptr",
     "mutex": "call_once lock_guard mutex once_flag scoped_lock unique_lock",
