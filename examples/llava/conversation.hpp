@@ -17,7 +17,8 @@
 #include "corematching/model/llama/cost.hpp"
 #include "corematching/model/llava/multimodal_prompt.hpp"
 #include "corematching/model/picture/image_processor.hpp"
-#include "corematching/text/stop_strings.hpp"
+#include "llava/answer_report.hpp"
+#include "llava/answer_text.hpp"
 #include "llava/console.hpp"
 #include "llava/decoder_input.hpp"
 #include "llava/dump.hpp"
@@ -88,10 +89,7 @@ class conversation {
     const multimodal_prompt& prompt = asked_.prompt;
     report_ = constant_;
     constant_.load_seconds = constant_.vision_seconds = 0;  // it is done
-    report_.prompt_tokens = prompt.size();
-    report_.image_tokens = prompt.image_tokens();
-    report_.image_position = std::ranges::find(prompt.kinds, token_kind::image) - prompt.kinds.begin();
-    report_.context = context_of(options_, asked_);
+    report_prompt(report_, prompt, context_of(options_, asked_));
     // The last token of an answer is never read, so it needs no place.
     past_ = seq_->next_position;
     max_new_tokens_ = std::min(options_.max_new_tokens, report_.context - past_ - prompt.size() + 1);
@@ -103,18 +101,8 @@ class conversation {
   void load() {
     const stopwatch watch(constant_.load_seconds);
     model_.emplace(load_model(be_, options_, asked_.config, terminal_));
-    const llama_config& config = model_->language().config();
-    constant_.layers = config.layers;
-    constant_.all_neurons = config.intermediate_size;
-    constant_.weights = name_of(model_->language().weight_type());
-    constant_.computed_by = be_.describe();
-    constant_.has_text = asked_.words != nullptr;
-    constant_.policy = policy_name(options_);
-    constant_.statistic = statistic_name(options_);
-    constant_.betas = betas_of(options_, config.layers);
-    constant_.is_streamed = options_.weights.memory_limit.has_value();
-    if (is_sparse(options_)) sparsity_.emplace(be_, options_, config);
-    constant_.chooses_for_each_token = sparsity_ && sparsity_->chooses_for_each_token();
+    report_model(constant_, be_, model_->language(), options_, asked_.words != nullptr);
+    if (is_sparse(options_)) sparsity_.emplace(be_, options_, model_->language().config());
   }
 
   // The tokens of all pictures, one after the other.
@@ -195,14 +183,11 @@ class conversation {
 
   void decode(std::vector<float> logits, const std::function<void(const std::string&)>& on_text) {
     sequence<B>& seq = *seq_;
-    sampling_options sampling = options_.sampling;
-    sampling.vocabulary_limit = answer_ids(asked_);
-    sampling.never = no_answers(asked_);
+    sampling_options sampling = sampling_of(options_, asked_);
     sampling.seed += turn_++;  // or all answers would be drawn alike
     sampler choose(sampling);
     const answer_stops stops = stops_of(options_, asked_);
-    text::stop_strings stop_texts(stops.texts);
-    const auto text = asked_.words ? asked_.words->detokenize() : nullptr;
+    answer_text text(asked_.words.get(), stops.texts);
     const auto emit = [&](const std::string& piece) {
       report_.answer += piece;
       on_text(piece);
@@ -214,8 +199,8 @@ class conversation {
     };
     const auto on_token = [&](std::int32_t id) {
       report_.generated_ids.push_back(id);
-      if (text) emit(stop_texts.push(text->push(id)));
-      return !stop_texts.found();
+      emit(text.push(id));
+      return !text.ended();
     };
     const stop_rule stop{max_new_tokens_, stops.ids};
     const work_counters before = be_.counters();
@@ -225,14 +210,12 @@ class conversation {
       const stopwatch watch(report_.decode_seconds);
       const answer_end end = dumps() ? answer(seq, std::move(logits), choose_and_keep, stop, on_token)
                                      : answer(seq, std::move(logits), choose, stop, on_token);
-      report_.finished = end != answer_end::length                   ? "stop"
-                         : max_new_tokens_ < options_.max_new_tokens ? "context"
-                                                                     : "length";
+      report_.finished = finished_by(end != answer_end::length, max_new_tokens_, options_.max_new_tokens);
       unread_.clear();  // the token that ends an answer is not one of it; others are read by the next step
       if (end != answer_end::stop_token && !report_.generated_ids.empty())
         unread_ = {report_.generated_ids.back()};
     }
-    if (text) emit(stop_texts.push(text->finish()) + stop_texts.finish());
+    emit(text.finish());
     report_.decode = be_.counters() - before;
     report_.decode_steps = seq.next_position - first;
     report_.streamed_bytes = model_->language().streamed_weight_bytes() - streamed;
@@ -253,28 +236,14 @@ class conversation {
 
   void finish() {
     const llama<B>& language = model_->language();
-    const index read = past_ + asked_.prompt.size();
-    report_.kv_bytes = seq_->cache.bytes();
-    report_.held_weight_bytes = language.held_weight_bytes();
-    const std::uint64_t row =
-        2 * stored_bytes(cache_type(), 1, language.config().kv_heads * language.config().head_dim);
-    report_.dense_kv_bytes = row * static_cast<std::uint64_t>(report_.layers * (read + report_.decode_steps));
-    for (index step = 0; step < report_.decode_steps; ++step)
-      report_.dense_decode +=
-          forward_cost(language, dense_loads(language.config(), read + step, 1), cache_type());
-    report_.dense_ffn_bytes = report_.dense_decode.weight_bytes -
-                              static_cast<std::uint64_t>(report_.decode_steps) * bytes_beside_ffn(language);
-    for (index layer = 0; layer < report_.layers; ++layer)
-      report_.neurons.push_back(sparsity_ ? sparsity_->neurons_of_token(layer) : report_.all_neurons);
+    report_costs(report_, language, *seq_, cache_type(), past_ + asked_.prompt.size());
+    report_decisions(report_, sparsity_ ? &*sparsity_ : nullptr);
     if (sparsity_) {
       report_.selection_seconds += sparsity_->selection_seconds() - selection_before_;
-      report_.matches = sparsity_->matching().matches();
-      report_.silent_layers = sparsity_->matching().silent_layers();
       if (dumps()) dump_.add_decisions(be_, sparsity_->matching(), report_.layers);
     }
     if (dumps() && report_.thinned)
       dump_.add("before_decoder.kept_image_positions", report_.thinned->kept_image_positions);
-    report_.peak_memory_bytes = peak_memory();
     if (dumps()) dump_.write(options_.dump);
     if (!options_.show_tokens.empty())
       write_png(draw_token_figure(

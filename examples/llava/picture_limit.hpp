@@ -9,11 +9,18 @@
 
 namespace corematching::driver {
 
-/// Throws `error`, starting with `name`, for more than `max_pixels` pixels. Sides are positive.
+/// Of a picture that may be sound, but has too many pixels.
+class picture_too_large : public error {
+ public:
+  using error::error;
+};
+
+/// Throws `picture_too_large`, starting with `name`, for more than `max_pixels` pixels. Sides are positive.
 inline void require_few_pixels(std::int64_t width, std::int64_t height, std::int64_t max_pixels,
                                const std::string& name) {
-  require(height <= max_pixels / width, name, ": ", width, " x ", height,
-          " pixels are more than the limit of ", max_pixels);
+  if (height > max_pixels / width)
+    throw picture_too_large(name + ": " + std::to_string(width) + " x " + std::to_string(height) +
+                            " pixels are more than the limit of " + std::to_string(max_pixels));
 }
 
 }  // namespace corematching::driver

@@ -64,10 +64,9 @@ std::vector<chat::picture> pictures_of(const options& o, const std::vector<chat:
   return pictures;
 }
 
-/// `ids` with image tokens expanded, for a conversation at position `position`. Throws where they show other
-/// pictures than there are.
-multimodal_prompt expanded(const options& o, const request& r, const std::vector<std::int32_t>& ids,
-                           index pictures, index position) {
+/// `ids` with image tokens expanded. Throws where they show other pictures than there are.
+multimodal_prompt expanded_images(const options& o, const request& r, const std::vector<std::int32_t>& ids,
+                                  index pictures) {
   const std::int32_t image_token = image_token_of(r.config);
   const auto* described = r.config.llava();
   const index tokens_per_image = described != nullptr ? described->image_tokens() : 0;
@@ -83,6 +82,13 @@ multimodal_prompt expanded(const options& o, const request& r, const std::vector
     if (id != image_token) r.config.text().require_known({&id, 1});
   multimodal_prompt prompt = expand_images(ids, image_token, are_expanded ? 1 : tokens_per_image);
   prompt.picture_sizes.assign(static_cast<std::size_t>(pictures), tokens_per_image);
+  return prompt;
+}
+
+/// The same for a conversation at position `position`; throws, too, where the context has no room for it.
+multimodal_prompt expanded(const options& o, const request& r, const std::vector<std::int32_t>& ids,
+                           index pictures, index position) {
+  multimodal_prompt prompt = expanded_images(o, r, ids, pictures);
   const index context = context_of(o, r);
   require(position + prompt.size() <= context, "the prompt of ", prompt.size(), " tokens",
           position > 0 ? " behind " + std::to_string(position) + " others" : "",
@@ -153,6 +159,13 @@ request read_request(const options& o, const notice& say) {
   return r;
 }
 
+multimodal_prompt prompt_of(const options& o, const request& r, std::span<const chat::message> messages,
+                            index pictures) {
+  require(pictures == 0 || r.config.llava() != nullptr, "a text model cannot look at a picture");
+  const auto segments = chat::render(*r.format, messages, {.pictures = chat::picture_place::in_front});
+  return expanded_images(o, r, encode(*r.words, segments, image_token_of(r.config)), pictures);
+}
+
 multimodal_prompt first_question(const options& o, const request& r, const std::string& question) {
   const asked_messages asked = ask(question, o.system, !r.pictures.empty());
   return rendered(o, r, asked.messages, asked.pictures);
@@ -185,8 +198,12 @@ multimodal_prompt further_question(const options& o, const request& r, const std
 }
 
 index context_of(const options& o, const request& r) {
-  const bool drops = drops_tokens(o) && !r.pictures.empty();
-  return drops ? r.config.text().context_when_dropping() : r.config.text().context();
+  return context_of(o, r.config, std::ssize(r.pictures));
+}
+
+index context_of(const options& o, const model_config& config, index pictures) {
+  const bool drops = drops_tokens(o) && pictures > 0;
+  return drops ? config.text().context_when_dropping() : config.text().context();
 }
 
 answer_stops stops_of(const options& o, const request& r) {
@@ -219,6 +236,13 @@ std::vector<std::int32_t> no_answers(const request& r) {
   if (config.pad_token_id && !std::ranges::count(config.eos_token_ids, *config.pad_token_id))
     ids.push_back(*config.pad_token_id);
   return ids;
+}
+
+sampling_options sampling_of(const options& o, const request& r) {
+  sampling_options sampling = o.sampling;
+  sampling.vocabulary_limit = answer_ids(r);
+  sampling.never = no_answers(r);
+  return sampling;
 }
 
 image_processor_options image_options(const options& o, const model_config& config) {

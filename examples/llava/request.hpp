@@ -41,6 +41,11 @@ const chat::chat_format& chosen_format(const options& o, const model_config& con
 /// `error` for settings that the model cannot have and for a prompt that it cannot be given.
 request read_request(const options& o, const notice& say);
 
+/// The prompt of a list of messages that shows so many pictures, whose system text is its own; whether the
+/// context has room for it is the caller's to ask. Throws `error` for what the model cannot be given.
+multimodal_prompt prompt_of(const options& o, const request& r, std::span<const chat::message> messages,
+                            index pictures);
+
 /// The prompt of the first question of a conversation, with its system text and its picture.
 multimodal_prompt first_question(const options& o, const request& r, const std::string& question);
 
@@ -59,8 +64,9 @@ struct answered_question {
 answered_question first_question_with_answer(const options& o, const request& r, const std::string& question,
                                              const std::string& answer);
 
-/// How many positions a conversation may use.
+/// How many positions a conversation may use, one that shows so many pictures.
 index context_of(const options& o, const request& r);
+index context_of(const options& o, const model_config& config, index pictures);
 
 /// What ends an answer in the request's format: ids of tokens, and texts that the tokenizer has no token for.
 struct answer_stops {
@@ -75,6 +81,9 @@ index answer_ids(const request& r);
 
 /// Ids that are nothing to say: what stands for a picture or fills batches, unless it is what ends answers.
 std::vector<std::int32_t> no_answers(const request& r);
+
+/// How the next token is chosen: as `o` says, and never what is nothing to say.
+sampling_options sampling_of(const options& o, const request& r);
 
 /// A picture as the model will see it: decoded, resized, and cut or padded to a square. Throws `error` where
 /// there is none to be had.

@@ -54,6 +54,21 @@ inline core_matching_config matching_of(const options& o) {
   return config;
 }
 
+/// Whether what `o` leaves out depends on how the model reads the text in front of a prompt's pictures: then
+/// it cannot be taken over from another prompt. What is counted over all tokens or over text depends on it,
+/// and what is matched with a token that a position names may.
+inline bool looks_at_text_before_pictures(const options& o) {
+  const core_matching_config& s = o.sparsity;
+  const bool counts_it = s.counted_kind() != token_kind::image;
+  if (s.sparse_neurons && counts_it &&
+      (o.neurons.policy == neuron_policy::sentence || o.neurons.policy == neuron_policy::gate))
+    return true;
+  if (!s.sparse_tokens || s.criterion == token_criterion::random) return false;
+  if (s.positions == position_policy::contiguous || !s.matches_neurons()) return true;
+  return s.matched_with() != reference_set::question &&
+         (s.matched_with() != reference_set::sentence || counts_it);
+}
+
 /// What share of its neurons each layer computes, by whatever policy.
 inline neuron_shares shares_of(const options& o) {
   const core_matching_config& s = o.sparsity;
