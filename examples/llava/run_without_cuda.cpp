@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <memory>
+
 #include "corematching/core/error.hpp"
 #include "llava/measure/run.hpp"
 #include "llava/run.hpp"
+#include "llava/serve/make_engine.hpp"
 
 namespace corematching::driver {
 namespace {
@@ -19,6 +22,10 @@ bool run_on_cuda(const options&, console&, const listener&) {
 }
 
 void measure_on_cuda(const measurement_plan&, console&, const measurement_listener&) {
+  refuse_cuda();
+}
+
+std::unique_ptr<answering> make_engine_on_cuda(const options&, const engine_limits&, console&) {
   refuse_cuda();
 }
 

@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "llava/serve/taken_question.hpp"
+
+#include <algorithm>
+#include <string>
+#include <utility>
+#include <variant>
+
+#include "corematching/core/error.hpp"
+#include "corematching/model/batch/admission.hpp"
+#include "corematching/model/picture/image_processor.hpp"
+#include "llava/option_checks.hpp"
+#include "llava/picture_file.hpp"
+#include "llava/picture_limit.hpp"
+#include "llava/sparse_settings.hpp"
+
+namespace corematching::driver {
+namespace {
+
+[[noreturn]] void refuse(refusal why, const std::string& text) {
+  throw question_refused(why, text);
+}
+
+void check_settings(const options& o, const llama_config& config) {
+  require(o.max_new_tokens > 0, "an answer of ", o.max_new_tokens, " tokens is none");
+  o.sampling.validate();
+  for (const std::string& stop : o.stops) require(!stop.empty(), "a stop string is empty");
+  if (o.sparsity.sparse_neurons) check_neuron_policy(o);
+  if (is_sparse(o)) {
+    check_sparsity(matching_of(o), config.layers, config.intermediate_size);
+    check_beta(o, config.layers);
+  }
+  if (o.thin) o.thin->validate();
+}
+
+std::vector<picture> seen_pictures(const question& asked, const request& r, const engine_limits& limits) {
+  const image_processor processor(image_options(asked.how, r.config));
+  std::vector<picture> seen;
+  for (const chat::message& message : asked.messages)
+    for (const chat::part& part : message.content) {
+      const auto* shown = std::get_if<chat::picture>(&part);
+      if (shown == nullptr) continue;
+      const auto number = std::ssize(seen) + 1;
+      if (number > limits.pictures)
+        refuse(refusal::too_large, "more than " + std::to_string(limits.pictures) + " pictures are shown");
+      require(r.config.llava() != nullptr, "a text model cannot look at a picture");
+      const std::string name = "picture " + std::to_string(number);
+      require(!shown->bytes.empty(), name, ": its bytes are missing: files are not read for who asks");
+      seen.push_back(processor.resize_and_crop(decode_picture(shown->bytes, name, limits.picture_pixels)));
+    }
+  return seen;
+}
+
+void check_room(const taken_question& taken, const engine_limits& limits) {
+  if (taken.prompt.size() > taken.context)
+    refuse(refusal::too_large, "the prompt of " + std::to_string(taken.prompt.size()) +
+                                   " tokens does not fit the model's context of " +
+                                   std::to_string(taken.context));
+  if (taken.cache_bytes > limits.cache_bytes)
+    refuse(refusal::too_large, "keys and values of " + std::to_string(taken.prompt.size()) +
+                                   " tokens and an answer of " + std::to_string(taken.max_new_tokens) +
+                                   " take " + std::to_string(taken.cache_bytes) + " bytes, and there are " +
+                                   std::to_string(limits.cache_bytes));
+}
+
+}  // namespace
+
+index taken_question::text_before_pictures() const {
+  const auto first = std::ranges::find(prompt.kinds, token_kind::image);
+  return first == prompt.kinds.end() ? 0 : first - prompt.kinds.begin();
+}
+
+std::vector<index> taken_question::picture_positions() const {
+  std::vector<index> positions;
+  index place = 0;
+  for (const index size : prompt.picture_sizes) {
+    place =
+        std::find(prompt.kinds.begin() + place, prompt.kinds.end(), token_kind::image) - prompt.kinds.begin();
+    positions.push_back(place);
+    place += size;
+  }
+  return positions;
+}
+
+taken_question take_question(question asked, const request& r, dtype cache_type,
+                             const engine_limits& limits) {
+  try {
+    require(!asked.messages.empty() && asked.messages.back().from == chat::role::user,
+            "the last message is not the user's");
+    check_settings(asked.how, r.config.text());
+    taken_question taken{.how = {}, .prompt = {}, .seen = seen_pictures(asked, r, limits)};
+    const auto pictures = std::ssize(taken.seen);
+    taken.prompt = prompt_of(asked.how, r, asked.messages, pictures);
+    taken.context = context_of(asked.how, r.config, pictures);
+    // The last token of an answer is never read, so it needs no place.
+    taken.max_new_tokens =
+        std::min(asked.how.max_new_tokens, std::max<index>(taken.context - taken.prompt.size() + 1, 0));
+    taken.cache_bytes =
+        cache_bytes_of(r.config.text(), taken.prompt.size() + taken.max_new_tokens, cache_type);
+    check_room(taken, limits);
+    taken.with_logprobs = asked.with_logprobs;
+    taken.top_logprobs = asked.top_logprobs;
+    taken.how = std::move(asked.how);
+    return taken;
+  } catch (const picture_too_large& problem) {
+    refuse(refusal::too_large, problem.what());
+  } catch (const error& problem) {
+    refuse(refusal::bad_question, problem.what());
+  }
+}
+
+}  // namespace corematching::driver
