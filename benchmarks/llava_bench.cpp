@@ -5,6 +5,7 @@
 #include <iostream>
 #include <nlohmann/json.hpp>
 
+#include "batch_report.hpp"
 #include "llava_bench_options.hpp"
 #include "llava_bench_report.hpp"
 #include "measure.hpp"
@@ -20,8 +21,16 @@ void print(const machine_rates& rates, bool json) {
   }
 }
 
+void print(const options& o, const batch_measurement& m) {
+  if (o.json)
+    std::cout << json_of(o, m) << '\n';
+  else
+    print_table(std::cout, m);
+}
+
 void run(const options& o) {
   if (o.probe) return print(probe(o), o.json);
+  if (!o.sequences.empty()) return print(o, measure_batches(o));
   const measurement result = measure(o);
   if (o.json) {
     std::cout << json_of(o, result) << '\n';

@@ -60,6 +60,12 @@ void add_workload(CLI::App& app, options& o) {
          "--kv-cache", [&o](const std::string& name) { o.load.cache_type = *dtype_named(name); },
          "storage type of keys and values (default: f16)")
       ->check(CLI::IsMember({"f32", "f16", "bf16"}));
+  app.add_option(
+         "--sequences", o.sequences,
+         "measure the steps of so many sequences that decode together, as 1,2,4,8: dense and, with --beta, "
+         "sparse, in turns")
+      ->check(CLI::Range(1, 1024))
+      ->delimiter(',');
   app.add_option("--new-tokens", o.load.new_tokens, "tokens to decode behind the prompt")
       ->check(CLI::Range(index{1}, most))
       ->capture_default_str();
@@ -123,6 +129,9 @@ options parse_options(int argc, const char* const* argv) {
   add_measurement(app, result);
   try {
     app.parse(argc, argv);
+    if (!result.sequences.empty() && (result.keep || result.paired))
+      throw CLI::ValidationError(
+          "--sequences measures decoding alone, and always in turns: without --keep and --paired");
     if (result.paired && !result.is_sparse())
       throw CLI::ValidationError("--paired compares dense with sparse: give --keep or --beta below 1");
     if (result.policy == options::neuron_policy::predicted && !has_planes(result.weights))

@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "corematching/core/dtype.hpp"
 #include "corematching/hooks/core_matching_config.hpp"
@@ -28,6 +29,7 @@ struct options {
   /// Which neurons those are: the paper's set, or each token's own choice by its gates or by a forecast.
   enum class neuron_policy : std::uint8_t { sentence, gate, predicted };
   neuron_policy policy = neuron_policy::sentence;
+  std::vector<index> sequences;  // that decode together; empty: one answer is measured, prompt and all
   int repeat = 3;
   bool paired = false;
   bool probe = false;

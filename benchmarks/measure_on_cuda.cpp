@@ -2,6 +2,7 @@
 #include "corematching/cuda_linked.hpp"
 #include "device_probe.hpp"
 #include "measure.hpp"
+#include "measure_batches.hpp"
 #include "measure_model.hpp"
 
 namespace corematching::bench {
@@ -11,6 +12,14 @@ measurement measure_on_cuda(const options& o) {
   be.set_capturing(o.graph);
   device_probe probe(*o.cuda_device);
   measurement result = measure_model(be, o, [&] { return probe.rates(); });
+  result.device = be.describe().device;
+  return result;
+}
+
+batch_measurement measure_batches_on_cuda(const options& o) {
+  auto be = cuda::make_linked_backend(o.cuda_device.value());
+  device_probe probe(*o.cuda_device);
+  batch_measurement result = measure_batches(be, o, [&] { return probe.rates(); });
   result.device = be.describe().device;
   return result;
 }

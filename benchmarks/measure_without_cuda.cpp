@@ -17,6 +17,10 @@ measurement measure_on_cuda(const options&) {
   refuse();
 }
 
+batch_measurement measure_batches_on_cuda(const options&) {
+  refuse();
+}
+
 machine_rates probe_cuda(const options&) {
   refuse();
 }
