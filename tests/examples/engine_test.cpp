@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <iterator>
 #include <memory>
 #include <optional>
 #include <string>
@@ -14,13 +15,16 @@
 #include <vector>
 
 #include "corematching/io/mapped_file.hpp"
+#include "llava/console.hpp"
 #include "llava/options.hpp"
+#include "llava/pack_command.hpp"
 #include "llava/serve/answering.hpp"
 #include "llava/serve/engine_limits.hpp"
 #include "llava/serve/make_engine.hpp"
 #include "support/driver_program.hpp"
 #include "support/error_text.hpp"
 #include "support/paths.hpp"
+#include "support/temporary_directory.hpp"
 #include "support/test_backend.hpp"
 
 namespace corematching {
@@ -276,6 +280,29 @@ TEST(engine, lets_wait_what_does_not_fit_and_refuses_what_never_can) {
     EXPECT_EQ(problem.why(), refusal::too_large);
     support::expect_parts(problem.what(), std::to_string(needed), std::to_string(needed - 1));
   }
+}
+
+TEST(engine, answers_one_after_the_other_under_a_limit_of_memory) {
+  const support::temporary_directory directory;
+  const std::string packed = (directory.path() / "packed").string(), model = test::driver::demo().string();
+  driver::console terminal;
+  const char* const words[] = {"pack", "--model",  model.c_str(), "--weights",
+                               "q8_0", "--output", packed.c_str()};
+  driver::run_pack(static_cast<int>(std::size(words)), words, terminal);
+  driver::options o = options_of_model("--preset paper", dtype::q8_0);
+  o.weights.packed = packed;
+  const std::vector<question> questions = various_questions(o);
+  const std::vector<heard> resident = answers(questions, o, {.running = 1});
+  o.weights.memory_limit = 1500 * 1024;
+  driver::answering_state state;
+  const std::vector<heard> limited = answers(questions, o, {.running = 4}, &state);
+  std::uint64_t steps = 0;
+  for (std::size_t i = 0; i < questions.size(); ++i) {
+    expect_same(limited[i], resident[i]);
+    if (HasFatalFailure()) return;
+    steps += static_cast<std::uint64_t>(limited[i].complete->report.decode_steps);
+  }
+  EXPECT_EQ(state.steps, steps);
 }
 
 /// Why `engine` refuses what it is asked.

@@ -171,5 +171,21 @@ TYPED_TEST(kv_layers, of_a_cache_have_their_own_lengths_and_add_up) {
   EXPECT_EQ(cache.capacity_bytes(), this->bytes_of(6 + 3));
 }
 
+TYPED_TEST(kv_layers, take_over_the_rows_of_another_as_they_are_stored) {
+  for (const dtype type : {dtype::f32, dtype::f16, dtype::bf16}) {
+    this->keys.clear();
+    this->values.clear();
+    kv_layer<TypeParam> first(row_size, 2, type), second(row_size, 2, type), empty(row_size, 0, type);
+    this->append(first, 3);
+    second.append(this->be, first);
+    second.append(this->be, empty);
+    this->expect_held(second);
+    EXPECT_EQ(second.capacity_bytes(), first.capacity_bytes());
+    this->append(second, 2);
+    this->expect_held(second);
+    EXPECT_EQ(first.length(), 3);
+  }
+}
+
 }  // namespace
 }  // namespace corematching

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <deque>
 #include <exception>
+#include <filesystem>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -48,7 +49,7 @@ class engine final : public answering {
     if (!language.steps_together()) limits_.running = 1;
     memory_.emplace(language.make_batch(be_, limits_.running));
     const linked::description by = be_.describe();
-    model_ = {o.model.filename().string(), files_.config.llava() != nullptr, files_.config.text().context(),
+    model_ = {name_of_model(o.model), files_.config.llava() != nullptr, files_.config.text().context(),
               name_of(language.weight_type()),
               by.device + (by.instruction_set.empty() ? "" : " " + by.instruction_set)};
     state_.cache_limit_bytes = limits_.cache_bytes;
@@ -104,6 +105,11 @@ class engine final : public answering {
             ": has no tokenizer, without which nothing can be asked");
     files.format = &chosen_format(o, files.config, [&](const std::string& text) { terminal.notice(text); });
     return files;
+  }
+
+  // The last part of its path, which may end with a slash.
+  static std::string name_of_model(const std::filesystem::path& model) {
+    return (model.has_filename() ? model : model.parent_path()).filename().string();
   }
 
   void require_place() const {
