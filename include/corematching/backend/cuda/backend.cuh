@@ -8,6 +8,7 @@
 
 #include <cuda_runtime.h>
 
+#include <algorithm>
 #include <array>
 #include <cassert>
 #include <concepts>
@@ -15,6 +16,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 #include <type_traits>
 
 #include "corematching/backend/backend.hpp"
@@ -25,6 +27,7 @@
 #include "corematching/backend/cuda/device.cuh"
 #include "corematching/backend/cuda/norms.cuh"
 #include "corematching/backend/cuda/pointwise.cuh"
+#include "corematching/backend/cuda/products/each_token.cuh"
 #include "corematching/backend/cuda/products/products.cuh"
 #include "corematching/backend/cuda/products/weights.cuh"
 #include "corematching/backend/cuda/rotary.cuh"
@@ -226,6 +229,30 @@ class backend {
     detail::gated_rows(on(), y, x, gate, up, act, chosen);
   }
 
+  void gated_up_each(out y, in x, const stored& gate, const stored& up, activation act,
+                     std::span<const neurons> of_rows) {
+    assert(std::ssize(of_rows) == x.rows && x.cols == gate.cols && gate.type == up.type);
+    count_each(of_rows, gate, 2, [&](index rows) { counters_.count_product(1, 2 * rows, gate); });
+    detail::gated_each(on(), y, x, gate, up, act, of_rows);
+  }
+  void add_weighted_rows_each(out y, in x, const stored& w, std::span<const neurons> of_rows, out /*room*/) {
+    assert(std::ssize(of_rows) == x.rows && y.cols == w.cols && y.rows == x.rows);
+    count_each(of_rows, w, 1, [&](index rows) { counters_.count_product(1, rows, w); });
+    detail::add_weighted_each(on(), products_.partials, y, x, w, of_rows);
+  }
+  void scaled_matmul_each(out y, in x, const stored& w, in factors, std::span<const neurons> of_rows) {
+    assert(std::ssize(of_rows) == x.rows && x.cols == w.cols && factors.cols == w.rows);
+    count_each(of_rows, w, 1, [&](index rows) { counters_.count_product(1, rows, w); });
+    detail::scaled_each(on(), y, x, w, factors, of_rows);
+  }
+  /// From both planes, as finish_gated_up().
+  void finish_gated_up_each(out y, in x, const stored& gate, const stored& up, in /*coarse_gates*/,
+                            in /*coarse_ups*/, activation act, std::span<const neurons> of_rows) {
+    assert(std::ssize(of_rows) == x.rows && gate.type == up.type);
+    count_each(of_rows, gate, 2, [&](index rows) { counters_.count_finished_product(2 * rows, gate); });
+    detail::gated_each(on(), y, x, gate, up, act, of_rows);
+  }
+
   /// Captures `operations` as a graph and launches it.
   template <std::invocable Operations>
   void capture(graph& to, ids counter, std::int32_t count, Operations&& operations) {
@@ -281,6 +308,17 @@ class backend {
     work_of_row_ += of_one_key_more - now;
   }
 
+  // Counts count(rows) for what is read: which rows several tokens have in common only the device knows, so
+  // it is as if they had none, up to all rows. Then what more is multiplied of them.
+  template <class Count>
+  void count_each(std::span<const neurons> of_rows, const stored& w, index factor, Count&& count) {
+    index pairs = 0;
+    for (const neurons& own : of_rows) pairs += detail::count_of(own, w.rows);
+    const index rows = std::min(pairs, w.rows);
+    count(rows);
+    counters_.count_more_pairs(factor * (pairs - rows), w);
+  }
+
   void run(const graph& made, std::int32_t count) {
     COREMATCHING_CUDA_CHECK(cudaGraphLaunch(made.graph.get(), on().stream));
     counters_ += made.work;
@@ -320,6 +358,6 @@ class backend {
 };
 
 static_assert(selecting_backend<backend> && choosing_backend<backend> && graph_backend<backend> &&
-              fusing_backend<backend>);
+              fusing_backend<backend> && batching_backend<backend>);
 
 }  // namespace corematching::cuda

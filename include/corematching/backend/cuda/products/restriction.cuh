@@ -35,7 +35,10 @@ struct restricted_weight {
   index count = 0;
 
   restricted_weight(const stored_view<device_space>& all, const neurons& selection)
-      : weight(all), chosen(selection ? selection->data : nullptr), count(count_of(selection, all.rows)) {}
+      : restricted_weight(all, selection ? selection->data : nullptr, count_of(selection, all.rows)) {}
+  __host__ __device__ restricted_weight(const stored_view<device_space>& all, const std::int32_t* rows,
+                                        index rows_count)
+      : weight(all), chosen(rows), count(rows_count) {}
 
   /// The stored row at `place`, which is less than `count`.
   __device__ index row_at(index place) const { return chosen ? index{chosen[place]} : place; }

@@ -165,13 +165,13 @@ __global__ void __launch_bounds__(product_threads, product_blocks<Tokens>)
   store_product(mode, y.data + token * y.stride + place, sum + (bias ? bias[place] : 0.0f));
 }
 
-/// y[t, i] = act(x[t] . gate[row of i]) * (x[t] . up[row of i]); a warp for each `Pairs` neurons.
+/// y[t, i] = act(x[t] . gate[row of i]) * (x[t] . up[row of i]) for the `Pairs` neurons of warp `warp`.
 template <class T, int Tokens, int Pairs>
-__global__ void __launch_bounds__(product_threads, product_blocks<Tokens>)
-    gated_rows_kernel(device_rows y, const_device_rows x, restricted_weight gate, restricted_weight up,
-                      activation act, index loadable) {
+__device__ void gate_rows_of_warp(index warp, const device_rows& y, const const_device_rows& x,
+                                  const restricted_weight& gate, const restricted_weight& up, activation act,
+                                  index loadable) {
   static_assert(Pairs * Tokens <= warp_size);
-  const index first = warp_of_grid() * Pairs;
+  const index first = warp * Pairs;
   if (first >= gate.count) return;  // the whole warp, and no block waits for it
   dot_products<T, Tokens, 2 * Pairs> dots(x);
 #pragma unroll
@@ -188,12 +188,19 @@ __global__ void __launch_bounds__(product_threads, product_blocks<Tokens>)
     y.data[token * y.stride + place] = activated(act, gated) * raised;
 }
 
-/// y[i] = factors[n] (x . w[n]) for the i-th chosen row n; one token, a warp for each `Rows` rows.
+/// The same, a warp for each `Pairs` neurons.
+template <class T, int Tokens, int Pairs>
+__global__ void __launch_bounds__(product_threads, product_blocks<Tokens>)
+    gated_rows_kernel(device_rows y, const_device_rows x, restricted_weight gate, restricted_weight up,
+                      activation act, index loadable) {
+  gate_rows_of_warp<T, Tokens, Pairs>(warp_of_grid(), y, x, gate, up, act, loadable);
+}
+
+/// y[i] = factors[n] (x . w[n]) for the i-th chosen row n; one token, the `Rows` rows of warp `warp`.
 template <class T, int Rows>
-__global__ void __launch_bounds__(product_threads, product_blocks<1>)
-    scaled_rows_kernel(device_rows y, const_device_rows x, restricted_weight w, const float* factors,
-                       index loadable) {
-  const index first = warp_of_grid() * Rows;
+__device__ void scale_rows_of_warp(index warp, const device_rows& y, const const_device_rows& x,
+                                   const restricted_weight& w, const float* factors, index loadable) {
+  const index first = warp * Rows;
   if (first >= w.count) return;  // the whole warp, and no block waits for it
   dot_products<T, 1, Rows> dots(x);
 #pragma unroll
@@ -204,6 +211,14 @@ __global__ void __launch_bounds__(product_threads, product_blocks<1>)
   const index place = first + lane;
   const float sum = dots.sum_of_lane(lane);
   if (lane < Rows && place < w.count) y.data[place] = factors[w.row_at(place)] * sum;
+}
+
+/// The same, a warp for each `Rows` rows.
+template <class T, int Rows>
+__global__ void __launch_bounds__(product_threads, product_blocks<1>)
+    scaled_rows_kernel(device_rows y, const_device_rows x, restricted_weight w, const float* factors,
+                       index loadable) {
+  scale_rows_of_warp<T, Rows>(warp_of_grid(), y, x, w, factors, loadable);
 }
 
 /// Calls `body` with the smallest number of tokens, 1, 2, 4 or 8, that kernels are made for and that is

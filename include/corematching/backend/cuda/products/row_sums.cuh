@@ -113,16 +113,16 @@ __device__ void store_sums(const float (&sums)[Tokens][Size], float* to, index t
   }
 }
 
-/// The sums of slice blockIdx.y of the rows, in the columns of blockIdx.x. `whole`: all columns can be loaded
-/// 16 bytes at a time.
+/// The sums of slice `slice` of `slices` of the rows, in the columns of block `block`. `whole`: all columns
+/// can be loaded 16 bytes at a time.
 template <class T, int Tokens>
-__global__ void __launch_bounds__(sum_threads, sum_blocks<Tokens>)
-    sum_rows_kernel(slice_sums to, const_device_rows x, restricted_weight w, bool whole) {
+__device__ void sum_rows_of_slice(index slice, index slices, index block, const slice_sums& to,
+                                  const const_device_rows& x, const restricted_weight& w, bool whole) {
   const int warp = static_cast<int>(threadIdx.x) / warp_size,
             lane = static_cast<int>(threadIdx.x) % warp_size;
-  const index part = index{blockIdx.y} * sum_warps + warp, parts = index{gridDim.y} * sum_warps;
+  const index part = slice * sum_warps + warp, parts = slices * sum_warps;
   const index first = w.count * part / parts, last = w.count * (part + 1) / parts;
-  const index block_column = index{blockIdx.x} * sum_columns<T>, cols = w.weight.cols;
+  const index block_column = block * sum_columns<T>, cols = w.weight.cols;
   const index column = block_column + lane * per_load<T>;
   float sums[Tokens][per_load<T>] = {};
   if (whole) {  // a lane beyond the last column repeats the last load
@@ -131,8 +131,15 @@ __global__ void __launch_bounds__(sum_threads, sum_blocks<Tokens>)
   } else {
     add_rows<T, Tokens, false>(sums, x, w, first, last, column);
   }
-  store_sums(sums, to.data + blockIdx.y * to.slice_stride + block_column, to.token_stride, x.rows,
+  store_sums(sums, to.data + slice * to.slice_stride + block_column, to.token_stride, x.rows,
              cols - block_column, to.mode);
+}
+
+/// A slice for each blockIdx.y, a block of columns for each blockIdx.x.
+template <class T, int Tokens>
+__global__ void __launch_bounds__(sum_threads, sum_blocks<Tokens>)
+    sum_rows_kernel(slice_sums to, const_device_rows x, restricted_weight w, bool whole) {
+  sum_rows_of_slice<T, Tokens>(blockIdx.y, gridDim.y, blockIdx.x, to, x, w, whole);
 }
 
 inline constexpr int add_slices_threads = 64;
