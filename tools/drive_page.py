@@ -122,6 +122,7 @@ def drive(page, arguments):
         if not holds:
             problems.append(what)
 
+    page.call("Emulation.setScrollbarsHidden", hidden=True)
     page.resize(1100, 900)
     page.call("Page.navigate", url=arguments.url)
     page.wait("document.readyState === 'complete' && $('about').textContent.includes('positions')", "the model's name", 30)
@@ -134,10 +135,11 @@ def drive(page, arguments):
     page.value("document.activeElement.blur()")
     tab_to(page, "$('question')")
     page.call("Input.insertText", text=arguments.question)
-    page.press("Enter", text="\r")
-    page.wait("asking !== null", "the question to be asked", 10)
-    expect(page.value("!$('stop').hidden && $('ask').disabled"), "while an answer comes it can be stopped")
-    page.wait("asking === null", "the answers")
+    for _ in range(2):  # the second time nothing is done for the first time, and the two answers can be compared
+        page.press("Enter", text="\r")
+        page.wait("asking !== null", "the question to be asked", 10)
+        expect(page.value("!$('stop').hidden && $('ask').disabled"), "while an answer comes it can be stopped")
+        page.wait("asking === null", "the answers")
     expect(page.value("document.querySelectorAll('[role=alert]').length") == 0, page.value("$('panes').innerText"))
     expect(page.value("[...document.querySelectorAll('section[data-state=complete] h2')].map((h) => h.textContent).join()") ==
            "sparse,dense", "a sparse answer and a dense one beside it")

@@ -13,6 +13,7 @@
 #include <string>
 #include <string_view>
 
+#include "llava/batch/command.hpp"
 #include "llava/calibrate/command.hpp"
 #include "llava/inspect_command.hpp"
 #include "llava/line_reader.hpp"
@@ -20,6 +21,8 @@
 #include "llava/measure/run.hpp"
 #include "llava/pack_command.hpp"
 #include "llava/run.hpp"
+#include "llava/serve/command.hpp"
+#include "llava/serve/make_engine.hpp"
 #include "llava/sparse_hooks.hpp"
 
 namespace {
@@ -102,6 +105,12 @@ int run_program(int argc, char** argv) {
     if (!std::cout) std::cerr << "llava: what was found could not be written to standard output\n";
     return std::cout ? 0 : 1;
   }
+  if (argc > 1 && argv[1] == std::string_view("serve")) {
+    run_serve(argc - 1, argv + 1, terminal, make_engine);
+    return 0;
+  }
+  if (argc > 1 && argv[1] == std::string_view("batch"))
+    return run_batch(argc - 1, argv + 1, terminal, make_engine) ? 0 : 1;
   const options o = parse_options(argc, argv);
   answer_line answer;
   line_reader lines;

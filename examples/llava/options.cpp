@@ -272,10 +272,12 @@ options parse_options(int argc, const char* const* argv) {
   CLI::App app("Asks a LLaVA-1.5, LLaMA, Mistral or Qwen checkpoint, with CoreMatching.", "llava");
   app.footer(
       "llava inspect DIR says what a checkpoint holds and whether it runs; llava pack --help, how weights "
-      "are converted "
-      "once for all; llava measure --help, how options are compared on a text or on questions; llava "
-      "calibrate "
-      "--help, how few neurons each layer of a model can do with.");
+      "are "
+      "converted once for all; llava serve --help, how many are answered at a time over HTTP, and llava "
+      "batch --help, "
+      "from a file; llava measure --help, how options are compared on a text or on questions; llava "
+      "calibrate --help, "
+      "how few neurons each layer of a model can do with.");
   app.set_version_flag("--version", version());
   add_input(app, result);
   add_weights(app, result);
