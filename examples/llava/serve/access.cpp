@@ -5,7 +5,6 @@
 #include <netinet/in.h>
 
 #include <algorithm>
-#include <cctype>
 #include <cstddef>
 #include <string>
 #include <string_view>
@@ -31,10 +30,7 @@ std::string host_of(std::string_view authority) {
   }
   const auto colon = authority.find(':');
   if (colon != authority.npos && !is_port(authority.substr(colon + 1))) return {};
-  std::string host(authority.substr(0, colon));
-  std::ranges::transform(host, host.begin(),
-                         [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-  return host;
+  return lower_case(authority.substr(0, colon));
 }
 
 bool is_address(const std::string& host) {

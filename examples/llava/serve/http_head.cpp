@@ -17,19 +17,13 @@ constexpr std::string_view line_end = "\r\n";
   throw api_error(400, "bad_request", "the head of the request is malformed: " + text);
 }
 
-char lower_case(char c) {
+char lower_case_of(char c) {
   return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
-}
-
-std::string lower_case(std::string_view text) {
-  std::string lower(text);
-  std::ranges::transform(lower, lower.begin(), [](char c) { return lower_case(c); });
-  return lower;
 }
 
 // "tchar" of RFC 9110, 5.6.2.
 bool is_token_char(char c) {
-  const bool is_letter = lower_case(c) >= 'a' && lower_case(c) <= 'z';
+  const bool is_letter = lower_case_of(c) >= 'a' && lower_case_of(c) <= 'z';
   return is_letter || (c >= '0' && c <= '9') ||
          std::string_view("!#$%&'*+-.^_`|~").find(c) != std::string_view::npos;
 }
@@ -101,6 +95,12 @@ void understand_fields(http_head& head) {
 }
 
 }  // namespace
+
+std::string lower_case(std::string_view text) {
+  std::string lower(text);
+  std::ranges::transform(lower, lower.begin(), [](char c) { return lower_case_of(c); });
+  return lower;
+}
 
 const std::string* http_head::find(std::string_view name) const {
   const auto found =

@@ -31,6 +31,9 @@ struct http_head {
   const std::string* find(std::string_view name) const;
 };
 
+/// `text` with the letters A to Z as a to z.
+std::string lower_case(std::string_view text);
+
 /// Reads `text`, which ends with the empty line. Throws `api_error` for what is no such head, for a body
 /// whose length is said twice or not as a number, and for transfer codings other than "chunked".
 http_head parse_head(std::string_view text);

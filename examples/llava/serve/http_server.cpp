@@ -153,30 +153,30 @@ class http_server::library_server final : public httplib::Server {
     if (svr_sock_ != INVALID_SOCKET) ::close(svr_sock_.exchange(INVALID_SOCKET));
   }
 
-  int bind(const std::string& host, int port) {
-    if (port == 0)
-      port = bind_to_any_port(host);
-    else if (!bind_to_port(host, port))
-      port = -1;
+  void bind(const std::string& host, int port) {
+    port_ = port == 0 ? bind_to_any_port(host) : bind_to_port(host, port) ? port : -1;
     constexpr int backlog = 512;  // the library's own, 5, makes clients that come together wait for a second
-    require(port > 0 && ::listen(svr_sock_, backlog) == 0, "cannot listen on port ",
-            port > 0 ? std::to_string(port) : "", " of ", host);
-    return port_ = port;
+    require(port_ > 0 && ::listen(svr_sock_, backlog) == 0, "cannot listen on ",
+            port == 0 ? "any port" : "port " + std::to_string(port), " of ", host);
   }
   int port() const { return port_; }
   void ask_to_stop() { is_stopping_ = true; }
 
  private:
   bool process_and_close_socket(socket_t socket) override {
-    connection client(socket, limits_);
-    if (is_full_) {
-      refuse_client(client);
-      return false;
+    try {
+      connection client(socket, limits_);
+      serve_client(client);
+    } catch (const std::exception&) {  // memory for a head, say: the client is gone, the others stay
     }
+    return true;
+  }
+
+  void serve_client(connection& client) {
+    if (is_full_) return refuse_client(client);
     const connections::place place(clients_, client);
     while (client.await_request(is_stopping_) && serve_request(client)) {
     }
-    return true;
   }
 
   /// Whether the client may send another one.

@@ -2,8 +2,6 @@
 #include "llava/serve/options.hpp"
 
 #include <CLI/CLI.hpp>
-#include <algorithm>
-#include <cctype>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -15,6 +13,7 @@
 #include "llava/file_option.hpp"
 #include "llava/option_groups.hpp"
 #include "llava/serve/answering_options.hpp"
+#include "llava/serve/http_head.hpp"
 
 namespace corematching::driver {
 namespace {
@@ -84,12 +83,6 @@ void add_limits(CLI::App& app, serve_options& o) {
       ->group(group);
 }
 
-std::string lower(std::string text) {
-  std::ranges::transform(text, text.begin(),
-                         [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-  return text;
-}
-
 }  // namespace
 
 serve_options parse_serve_options(int argc, const char* const* argv) {
@@ -108,7 +101,7 @@ serve_options parse_serve_options(int argc, const char* const* argv) {
   if (!key_file.empty()) o.access.api_key = key_in(key_file);
   o.limits.pictures = static_cast<std::size_t>(o.engine.pictures);
   o.access.hosts.push_back(o.host);
-  for (std::string& host : o.access.hosts) host = lower(host);
+  for (std::string& host : o.access.hosts) host = lower_case(host);
   return o;
 }
 

@@ -51,7 +51,7 @@ void check_body(const http_head& head, const serve_limits& limits) {
     return;
   }
   const std::string* type = head.find("content-type");
-  if (type == nullptr || !(*type == "application/json" || type->starts_with("application/json;")))
+  if (type == nullptr || lower_case(type->substr(0, type->find_first_of("; \t"))) != "application/json")
     throw api_error(415, "unsupported_media_type",
                     "the body is expected to be of Content-Type: application/json");
   const std::string* coding = head.find("content-encoding");
