@@ -16,6 +16,7 @@
 #include <iterator>
 #include <numeric>
 #include <random>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -88,13 +89,28 @@ class weight_ring {
 };
 
 /// A random share of the neurons, ascending, as core neurons are.
-std::vector<std::int32_t> core_of(double share) {
+std::vector<std::int32_t> core_of(double share, unsigned seed = 1) {
   std::vector<std::int32_t> all(static_cast<std::size_t>(neurons)), chosen;
   std::iota(all.begin(), all.end(), 0);
   std::sample(all.begin(), all.end(), std::back_inserter(chosen), static_cast<index>(share * neurons),
-              std::mt19937(1));
+              std::mt19937(seed));
   return chosen;
 }
+
+/// Such sets of several tokens, independent of each other.
+class cores_of_tokens {
+ public:
+  cores_of_tokens(index tokens, double share) {
+    for (index t = 0; t < tokens; ++t) cores_.push_back(core_of(share, static_cast<unsigned>(t)));
+    for (const auto& core : cores_) views_.emplace_back(index_view<>{core.data(), std::ssize(core)});
+  }
+  std::span<const neuron_selection<host_space>> views() const { return views_; }
+  index size() const { return std::ssize(cores_.front()); }
+
+ private:
+  std::vector<std::vector<std::int32_t>> cores_;
+  std::vector<neuron_selection<host_space>> views_;
+};
 
 /// Nothing selects all neurons.
 neuron_selection<host_space> selection_of(const std::vector<std::int32_t>& core) {
@@ -174,6 +190,29 @@ void weighted_rows(benchmark::State& state, index tokens, double share) {
   const auto x = random_rows(be, tokens, std::ssize(core));
   matrix<B> y(be, tokens, hidden);
   measure(state, be, [&] { be.weighted_rows(y.view(), x.view(), weights.next(), selection_of(core)); });
+}
+
+// Of sequences that decode together, each with core neurons of its own.
+void gated_up_each(benchmark::State& state, index tokens, double share) {
+  B be = make_backend(threads_of(state));
+  weight_ring weights(threads_of(state), type_of(state), neurons, hidden);
+  const cores_of_tokens cores(tokens, share);
+  const auto x = random_rows(be, tokens, hidden);
+  matrix<B> y(be, tokens, cores.size());
+  measure(state, be, [&] {
+    const stored_view<> gate = weights.next(), up = weights.next();
+    be.gated_up_each(y.view(), x.view(), gate, up, activation::silu, cores.views());
+  });
+}
+
+void weighted_rows_each(benchmark::State& state, index tokens, double share) {
+  B be = make_backend(threads_of(state));
+  weight_ring weights(threads_of(state), type_of(state), neurons, hidden);
+  const cores_of_tokens cores(tokens, share);
+  const auto x = random_rows(be, tokens, cores.size());
+  matrix<B> y(be, tokens, hidden), room(be, tokens, hidden);
+  measure(state, be,
+          [&] { be.add_weighted_rows_each(y.view(), x.view(), weights.next(), cores.views(), room.view()); });
 }
 
 /// Keys or values of `rows` tokens as a cache stores them; nothing but the values differs from a layer's.
@@ -358,6 +397,18 @@ BENCHMARK_CAPTURE(finish_gated_up, decode_core, core_share)->Apply(for_planes_an
 BENCHMARK_CAPTURE(top_k, neurons, core_share)->Apply(for_threads);
 BENCHMARK_CAPTURE(weighted_rows, decode, 1, 1.0)->Apply(for_types_and_threads);
 BENCHMARK_CAPTURE(weighted_rows, decode_core, 1, core_share)->Apply(for_types_and_threads);
+BENCHMARK_CAPTURE(gated_up, together_2, 2, 1.0)->Apply(for_types_and_threads);
+BENCHMARK_CAPTURE(gated_up, together_4, 4, 1.0)->Apply(for_types_and_threads);
+BENCHMARK_CAPTURE(gated_up, together_8, 8, 1.0)->Apply(for_types_and_threads);
+BENCHMARK_CAPTURE(gated_up_each, together_2, 2, core_share)->Apply(for_types_and_threads);
+BENCHMARK_CAPTURE(gated_up_each, together_4, 4, core_share)->Apply(for_types_and_threads);
+BENCHMARK_CAPTURE(gated_up_each, together_8, 8, core_share)->Apply(for_types_and_threads);
+BENCHMARK_CAPTURE(weighted_rows, together_2, 2, 1.0)->Apply(for_types_and_threads);
+BENCHMARK_CAPTURE(weighted_rows, together_4, 4, 1.0)->Apply(for_types_and_threads);
+BENCHMARK_CAPTURE(weighted_rows, together_8, 8, 1.0)->Apply(for_types_and_threads);
+BENCHMARK_CAPTURE(weighted_rows_each, together_2, 2, core_share)->Apply(for_types_and_threads);
+BENCHMARK_CAPTURE(weighted_rows_each, together_4, 4, core_share)->Apply(for_types_and_threads);
+BENCHMARK_CAPTURE(weighted_rows_each, together_8, 8, core_share)->Apply(for_types_and_threads);
 BENCHMARK_CAPTURE(attention, decode, heads, 1, prompt)->Apply(for_caches_and_threads);
 BENCHMARK_CAPTURE(attention, decode_long, heads, 1, long_prompt)->Apply(for_caches_and_threads);
 BENCHMARK_CAPTURE(attention, decode_shared, shared_heads, 1, long_prompt)->Apply(for_caches_and_threads);

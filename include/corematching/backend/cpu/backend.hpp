@@ -147,13 +147,10 @@ class backend {
   void gated_up_each(out y, in x, stored_view<> gate, stored_view<> up, activation act,
                      std::span<const neurons> of_rows) {
     assert(std::ssize(of_rows) == x.rows && x.cols == gate.cols && gate.type == up.type);
-    count_each(
-        of_rows, gate,
-        [&](index rows, const neurons&) {
-          counters_.count_product(1, rows, gate);
-          counters_.count_product(1, rows, up);
-        },
-        2);
+    detail::count_each(counters_, united_, of_rows, gate, 2, [&](index rows, const neurons&) {
+      counters_.count_product(1, rows, gate);
+      counters_.count_product(1, rows, up);
+    });
     visit_weights(gate.type, [&]<class T>() {
       const auto tokens = decode_batch_.take<T>(x);
       walk_each(of_rows, gate, 2, [&](index t, const neurons& own, index first, index last, auto step) {
@@ -173,10 +170,9 @@ class backend {
 
   void add_weighted_rows_each(out y, in x, stored_view<> w, std::span<const neurons> of_rows, out room) {
     assert(std::ssize(of_rows) == x.rows && y.cols == w.cols && y.rows == x.rows && room.rows >= x.rows);
-    count_each(
-        of_rows, w, [&](index, const neurons& read) { counters_.count_row_sum(1, w, read); }, 1);
-    sum_weighted_rows(room, x, w,
-                      [&](index t) -> const neurons& { return of_rows[static_cast<std::size_t>(t)]; });
+    detail::count_each(counters_, united_, of_rows, w, 1,
+                       [&](index, const neurons& read) { counters_.count_row_sum(1, w, read); });
+    sum_weighted_rows(room, x, w, [&](index t) -> const neurons& { return of_rows[index_of(t)]; });
     add(y, room);
   }
 
@@ -344,8 +340,8 @@ class backend {
 
   void scaled_matmul_each(out y, in x, stored_view<> w, in factors, std::span<const neurons> of_rows) {
     assert(std::ssize(of_rows) == x.rows && x.cols == w.cols && factors.cols == w.rows);
-    count_each(
-        of_rows, w, [&](index rows, const neurons&) { counters_.count_product(1, rows, w); }, 1);
+    detail::count_each(counters_, united_, of_rows, w, 1,
+                       [&](index rows, const neurons&) { counters_.count_product(1, rows, w); });
     visit_weights(w.type, [&]<class T>() {
       const auto tokens = decode_batch_.take<T>(x);
       walk_each(of_rows, w, 1, [&](index t, const neurons& own, index first, index last, auto step) {
@@ -359,13 +355,10 @@ class backend {
                             activation act, std::span<const neurons> of_rows) {
     assert(std::ssize(of_rows) == x.rows && gate.type == up.type);
     visit_planes(gate.type, [&]<class T>() {
-      count_each(
-          of_rows, gate,
-          [&](index rows, const neurons&) {
-            counters_.count_finished_product(rows, gate);
-            counters_.count_finished_product(rows, up);
-          },
-          2);
+      detail::count_each(counters_, united_, of_rows, gate, 2, [&](index rows, const neurons&) {
+        counters_.count_finished_product(rows, gate);
+        counters_.count_finished_product(rows, up);
+      });
       const auto tokens = decode_batch_.take<T>(x);
       walk_each(of_rows, gate, 2, [&](index t, const neurons& own, index first, index last, auto step) {
         const detail::token_of_rows<T> token{tokens, t};
@@ -379,7 +372,7 @@ class backend {
   }
 
  private:
-  static std::size_t index_of(int thread) { return static_cast<std::size_t>(thread); }
+  static std::size_t index_of(index i) { return static_cast<std::size_t>(i); }
   std::vector<growing_buffer<>> per_thread() const {
     return std::vector<growing_buffer<>>(index_of(pool_.size()));
   }
@@ -423,24 +416,7 @@ class backend {
   // Calls body(token, its rows, first, last, step); a place takes `factor` rows of the shape of w's.
   template <class Body>
   void walk_each(std::span<const neurons> of_rows, const stored_view<>& w, index factor, Body&& body) {
-    const auto set_of = [&](index t) -> const neurons& { return of_rows[static_cast<std::size_t>(t)]; };
-    detail::walk_side_by_side(
-        pool_, std::ssize(of_rows), column_grain(factor * w.cols), factor * stored_bytes(w.type, 1, w.cols),
-        [&](index t) { return detail::count_of(set_of(t), w.rows); },
-        [&](int, index t, index first, index last, walk_step step) {
-          body(t, set_of(t), first, last, step);
-        });
-  }
-
-  // Counts one token with all that is read, count(rows, which), and what other tokens multiply of it.
-  template <class Count>
-  void count_each(std::span<const neurons> of_rows, const stored_view<>& w, Count&& count, index factor) {
-    const neurons read = united_.of(of_rows, w.rows);
-    const index rows = detail::count_of(read, w.rows);
-    index pairs = 0;
-    for (const neurons& own : of_rows) pairs += detail::count_of(own, w.rows);
-    count(rows, read);
-    counters_.count_more_pairs(factor * (pairs - rows), w);
+    detail::walk_own_rows(pool_, column_grain(factor * w.cols), of_rows, w, factor, body);
   }
 
   thread_pool pool_;

@@ -11,6 +11,7 @@
 #include <span>
 #include <vector>
 
+#include "corematching/backend/backend.hpp"
 #include "corematching/backend/cpu/decode/row_products.hpp"
 #include "corematching/backend/cpu/memory/growing_buffer.hpp"
 #include "corematching/backend/cpu/pointwise.hpp"
@@ -64,6 +65,31 @@ class united_neurons {
   std::vector<std::uint8_t> wanted_;
   std::vector<std::int32_t> list_;
 };
+
+/// The same for tokens with rows of_rows of `w`: body(token, its rows, first, last, step). A place takes
+/// `factor` rows of that shape.
+template <class Body>
+void walk_own_rows(thread_pool& pool, index grain, std::span<const neurons> of_rows, const stored_view<>& w,
+                   index factor, Body&& body) {
+  const auto set_of = [&](index t) -> const neurons& { return of_rows[static_cast<std::size_t>(t)]; };
+  walk_side_by_side(
+      pool, std::ssize(of_rows), grain, factor * stored_bytes(w.type, 1, w.cols),
+      [&](index t) { return count_of(set_of(t), w.rows); },
+      [&](int, index t, index first, index last, walk_step step) { body(t, set_of(t), first, last, step); });
+}
+
+/// Counts one token with all rows of `w` that any has, count(how many, which), and what the others multiply
+/// of them, `factor` rows for each neuron.
+template <class Count>
+void count_each(work_counters& counters, united_neurons& united, std::span<const neurons> of_rows,
+                const stored_view<>& w, index factor, Count&& count) {
+  const neurons read = united.of(of_rows, w.rows);
+  const index rows = count_of(read, w.rows);
+  index pairs = 0;
+  for (const neurons& own : of_rows) pairs += count_of(own, w.rows);
+  count(rows, read);
+  counters.count_more_pairs(factor * (pairs - rows), w);
+}
 
 /// Sums of weighted rows: each thread sums its own rows, and the partial sums are then added in the order of
 /// the threads.
