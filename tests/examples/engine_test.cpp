@@ -108,6 +108,25 @@ std::vector<heard> answers(const std::vector<question>& questions, const driver:
   return all;
 }
 
+std::uint64_t steps_of(const std::vector<heard>& all) {
+  std::uint64_t steps = 0;
+  for (const heard& each : all)
+    if (each.complete) steps += static_cast<std::uint64_t>(each.complete->report.decode_steps);
+  return steps;
+}
+
+/// The same, answered in company: asked again where a busy machine let one answer end before the next began.
+std::vector<heard> answers_in_company(const std::vector<question>& questions, const driver::options& o,
+                                      driver::answering_state& state) {
+  std::vector<heard> all;
+  for (int attempt = 0; attempt < 20; ++attempt) {
+    all = answers(questions, o, {.layers_at_once = 1}, &state);
+    if (state.steps < steps_of(all)) return all;
+  }
+  ADD_FAILURE() << "no steps were taken together";
+  return all;
+}
+
 void expect_same(const heard& a, const heard& b) {
   ASSERT_TRUE(a.complete && b.complete) << (a.failed ? a.failed->text : b.failed ? b.failed->text : "");
   EXPECT_EQ(a.text, b.text);
@@ -151,8 +170,7 @@ TEST_P(engine_settings, give_everybody_the_bits_that_he_gets_alone) {
   const driver::options how = driver::parse_sparsity(GetParam().options, o);
   const std::vector<question> questions = various_questions(how);
   driver::answering_state state;
-  const std::vector<heard> together = answers(questions, o, {.running = 4, .layers_at_once = 1}, &state);
-  std::uint64_t steps_alone = 0;
+  const std::vector<heard> together = answers_in_company(questions, o, state);
   for (std::size_t i = 0; i < questions.size(); ++i) {
     SCOPED_TRACE(i);
     const heard alone = answers({questions[i]}, o, {.running = 1}).front();
@@ -161,10 +179,8 @@ TEST_P(engine_settings, give_everybody_the_bits_that_he_gets_alone) {
     EXPECT_TRUE(alone.begun);
     EXPECT_EQ(alone.ids, alone.complete->report.generated_ids);
     EXPECT_GT(alone.ids.size(), 2u);
-    steps_alone += static_cast<std::uint64_t>(alone.complete->report.decode_steps);
     EXPECT_EQ(alone.complete->picture_positions.size(), i == 3 ? 2u : 1u);
   }
-  EXPECT_LT(state.steps, steps_alone);  // some were taken together
   EXPECT_EQ(state.answered, questions.size());
   EXPECT_EQ(state.running, 0);
   EXPECT_EQ(state.cache_bytes, 0u);
@@ -178,7 +194,8 @@ TEST(engine, answers_under_different_settings_at_once) {
   for (const char* how : {"--preset dense", "--preset paper", "--sparsity neurons --neurons gate",
                           "--sparsity neurons --neurons predicted"})
     questions.push_back(asked("Describe the image.", 1, driver::parse_sparsity(how, o)));
-  const std::vector<heard> together = answers(questions, o, {.layers_at_once = 1});
+  driver::answering_state state;
+  const std::vector<heard> together = answers_in_company(questions, o, state);
   for (std::size_t i = 0; i < questions.size(); ++i)
     expect_same(together[i], answers({questions[i]}, o, {.running = 1}).front());
 }
@@ -187,7 +204,8 @@ TEST(engine, gives_eight_the_ids_that_they_get_alone) {
   const driver::options o = options_of_model("--preset dense");
   std::vector<question> questions;
   for (int i = 0; i < 8; ++i) questions.push_back(asked("Describe the image.", 1 + i % 3, o));
-  const std::vector<heard> together = answers(questions, o, {.layers_at_once = 1});
+  driver::answering_state state;
+  const std::vector<heard> together = answers_in_company(questions, o, state);
   for (std::size_t i = 0; i < 3; ++i) {
     const heard alone = answers({questions[i]}, o, {.running = 1}).front();
     for (std::size_t j = i; j < together.size(); j += 3) {
@@ -206,7 +224,8 @@ TEST(engine, draws_as_the_seed_says_whoever_else_is_there) {
     o.sampling.seed = seed;
     questions.push_back(asked("Describe the image.", 1, o));
   }
-  const std::vector<heard> together = answers(questions, o, {.layers_at_once = 1});
+  driver::answering_state state;
+  const std::vector<heard> together = answers_in_company(questions, o, state);
   for (std::size_t i = 0; i < questions.size(); ++i)
     expect_same(together[i], answers({questions[i]}, o, {.running = 1}).front());
   EXPECT_NE(together[0].ids, together[1].ids);
@@ -227,6 +246,11 @@ TEST(engine, takes_over_what_was_read_of_the_same_text_and_the_same_picture) {
   const heard without =
       listen(*make_engine(o, {.picture_bytes = 0})->ask(asked("Describe the image.", 1, o)));
   expect_same(without, first);
+  // Whole, the prompt is computed in other chunks: the same up to rounding.
+  const heard whole = listen(*make_engine(o, {.prefix_bytes = 0})->ask(asked("Describe the image.", 1, o)));
+  EXPECT_EQ(whole.ids, first.ids);
+  EXPECT_EQ(whole.complete->report.matches.front().kept_image_positions,
+            first.complete->report.matches.front().kept_image_positions);
   engine->drain();
   EXPECT_EQ(engine->state().cached_pictures, 2u);
   EXPECT_EQ(engine->state().cached_prompt_tokens, 2 * static_cast<std::uint64_t>(before_picture));
@@ -296,13 +320,8 @@ TEST(engine, answers_one_after_the_other_under_a_limit_of_memory) {
   o.weights.memory_limit = 1500 * 1024;
   driver::answering_state state;
   const std::vector<heard> limited = answers(questions, o, {.running = 4}, &state);
-  std::uint64_t steps = 0;
-  for (std::size_t i = 0; i < questions.size(); ++i) {
-    expect_same(limited[i], resident[i]);
-    if (HasFatalFailure()) return;
-    steps += static_cast<std::uint64_t>(limited[i].complete->report.decode_steps);
-  }
-  EXPECT_EQ(state.steps, steps);
+  for (std::size_t i = 0; i < questions.size(); ++i) expect_same(limited[i], resident[i]);
+  EXPECT_EQ(state.steps, steps_of(limited));
 }
 
 /// Why `engine` refuses what it is asked.
