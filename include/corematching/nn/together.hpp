@@ -87,7 +87,7 @@ class step_together {
 
  private:
   // A product of many rows with all neurons costs as much as the kernels of a few rows take for so many rows:
-  // on a CPU between 4 and 5 of them, at 8 rows.
+  // on a CPU three and a half to five of them, at 8 rows (docs/performance.md).
   static constexpr index rows_apart = 4;
 
   static const layer_member<B>& at(members_view members, index i) {
