@@ -8,6 +8,7 @@
 #include <deque>
 #include <functional>
 #include <optional>
+#include <ostream>
 #include <string>
 #include <utility>
 #include <vector>
@@ -113,6 +114,8 @@ struct company {
   std::string name;
   std::vector<policy> members;
   std::optional<dtype> weights = {};
+
+  friend void PrintTo(const company& of, std::ostream* out) { *out << of.name; }
 };
 
 class steps_together : public testing::TestWithParam<company> {};
