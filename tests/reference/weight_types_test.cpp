@@ -199,14 +199,17 @@ TEST_P(weight_types, stay_as_near_to_transformers_as_their_rounding_allows) {
             after(before + products_of_layer * layers() + 1, rounding(true)));
 }
 
-/// Every model in every type; tiny_original has rows of 56 weights, which make no blocks.
+/// Every model in every type; tiny_original has rows of 56 weights, which make no blocks, and what the demo
+/// model takes is too much where every access is checked.
 std::vector<std::tuple<std::string, dtype>> models_and_types() {
   std::vector<std::tuple<std::string, dtype>> all;
   for (const char* model : {"tiny_mha", "tiny_gqa_bias", "tiny_original", "tiny_saved_by_5", "tiny_llama",
                             "tiny_mistral", "tiny_qwen2", "tiny_qwen3", "tiny_window", "demo"})
     for (const dtype type : {dtype::f32, dtype::f16, dtype::bf16, dtype::q8_0, dtype::q4_0,
                              dtype::q8_0_planes, dtype::q4_0_planes, dtype::f16_planes})
-      if (!is_quantised(type) || std::string(model) != "tiny_original") all.emplace_back(model, type);
+      if (!(is_quantised(type) && std::string(model) == "tiny_original") &&
+          !(support::is_sanitized && std::string(model) == "demo"))
+        all.emplace_back(model, type);
   return all;
 }
 
