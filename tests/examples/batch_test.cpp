@@ -3,10 +3,13 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <cstddef>
 #include <filesystem>
 #include <fstream>
 #include <map>
 #include <memory>
+#include <mutex>
+#include <new>
 #include <sstream>
 #include <string>
 #include <utility>
@@ -18,6 +21,7 @@
 #include "corematching/io/json.hpp"
 #include "llava/batch/command.hpp"
 #include "support/driver_program.hpp"
+#include "support/error_text.hpp"
 #include "support/fake_answering.hpp"
 #include "support/temporary_directory.hpp"
 
@@ -164,6 +168,108 @@ TEST(batch, refuses_files_that_are_none_of_its_own) {
   std::ofstream(files.output) << "{\"id\":\"of another file\"}\n";
   EXPECT_THROW(files.run(asked), error);
   EXPECT_EQ(files.answers(), "{\"id\":\"of another file\"}\n");
+}
+
+TEST(batch, leaves_an_output_alone_that_holds_anything_else) {
+  const batch_files files;
+  files.ask(asked_line("a") + asked_line("b"));
+  const std::string question = asked_line("a");
+  for (const std::string& content :
+       {std::string("precious notes"), std::string("precious notes\n"), question,
+        question.substr(0, question.size() - 1), question.substr(0, 12), std::string("{\"answer\":{}"),
+        "{\"id\":\"b\",\"answer\":{}}\n" + question, std::string("{\"id\":\"c\",\"answer\":{\"id")}) {
+    std::ofstream(files.output) << content;
+    int asked = 0;
+    EXPECT_THROW(files.run(asked), error) << content;
+    EXPECT_EQ(files.answers(), content);
+  }
+}
+
+TEST(batch, takes_a_last_line_that_lacks_only_its_end) {
+  const batch_files files;
+  files.ask(asked_line("a") + asked_line("b"));
+  std::ofstream(files.output) << R"({"id":"a","error":{}})";
+  int asked = 0;
+  EXPECT_TRUE(files.run(asked));
+  EXPECT_EQ(asked, 1);
+  EXPECT_TRUE(files.lines().at("a").contains("error"));
+  EXPECT_TRUE(files.lines().at("b").contains("answer"));
+}
+
+TEST(batch, goes_on_from_every_place_where_it_may_be_killed) {
+  const batch_files files;
+  files.ask(asked_line("an \\u00e9") + asked_line("b"));
+  int asked = 0;
+  EXPECT_TRUE(files.run(asked));
+  const std::string all = files.answers();
+  EXPECT_TRUE(all.starts_with(R"({"id":)")) << all;
+  for (std::size_t size = 0; size < all.size(); size += size < 80 ? 1 : 97) {
+    std::ofstream(files.output) << all.substr(0, size);
+    EXPECT_TRUE(files.run(asked)) << size;
+    EXPECT_EQ(files.lines().size(), 2u) << size;
+  }
+}
+
+TEST(batch, ends_where_its_input_is_changed_meanwhile) {
+  for (const bool is_cut : {true, false}) {
+    const batch_files files;
+    std::string lines;
+    for (int i = 10; i < 50; ++i) lines += asked_line(std::to_string(i));
+    files.ask(lines);
+    int asked = 0;
+    try {
+      files.run(asked, {.refuse = [&](const question&) {
+                  if (is_cut)
+                    fs::resize_file(files.input, 100);
+                  else
+                    files.ask(asked_line("other") + lines);
+                }});
+      ADD_FAILURE() << "the change was not seen";
+    } catch (const error& problem) {
+      support::expect_parts(problem.what(), files.input.string() + ":", "changed");
+    }
+    for (const auto& [id, line] : files.lines()) EXPECT_TRUE(line.contains("answer")) << line;
+  }
+}
+
+TEST(batch, writes_to_the_file_that_it_holds) {
+  const batch_files files;
+  std::string lines;
+  for (int i = 0; i < 20; ++i) lines += asked_line(std::to_string(i));
+  files.ask(lines);
+  const fs::path moved = files.directory.path() / "moved.jsonl";
+  const auto move_once = [&, once = std::make_shared<std::once_flag>()](const question&) {
+    std::call_once(*once, [&] {
+      fs::rename(files.output, moved);
+      std::ofstream(files.output) << "of somebody else";
+    });
+  };
+  int asked = 0;
+  EXPECT_TRUE(files.run(asked, {.refuse = move_once}));
+  EXPECT_EQ(files.answers(), "of somebody else");
+  fs::rename(moved, files.output);
+  EXPECT_EQ(files.lines().size(), 20u);
+
+  fs::remove(files.output);
+  EXPECT_THROW(files.run(asked, {.refuse = [&](const question&) { fs::remove(files.output); }}), error);
+}
+
+TEST(batch, loses_one_line_where_one_fails) {
+  const batch_files files;
+  files.ask(asked_line("a") + asked_line("b") + asked_line("c"));
+  auto failed = std::make_shared<std::atomic<bool>>(false);
+  int asked = 0;
+  EXPECT_FALSE(files.run(asked, {.refuse = [failed](const question&) {
+                           if (!failed->exchange(true)) throw std::bad_alloc();
+                         }}));
+  int errors = 0;
+  for (const auto& [id, line] : files.lines())
+    if (line.contains("error")) {
+      ++errors;
+      EXPECT_EQ(line.at("error").at("type"), "server_error");
+    }
+  EXPECT_EQ(files.lines().size(), 3u);
+  EXPECT_EQ(errors, 1);
 }
 
 }  // namespace

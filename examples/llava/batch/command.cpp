@@ -67,22 +67,31 @@ class batch_run {
   }
 
   void put(const request_line& line) {
-    io::json written{{"id", line.id}};
+    const std::string text = asked_.text_of(line);
+    std::string said;
     try {
-      written["answer"] = answer(line);
+      said = answer(text);
     } catch (const api_error& problem) {
-      written["error"] = io::json::parse(error_json(problem)).at("error");
-      ++refused_;
+      refuse(line, problem);
+    } catch (const std::exception& problem) {  // of this line: the others may do better
+      if (has_failed_) throw;
+      refuse(line, api_error(500, "failed", problem.what()));
     }
-    answers_.add(written);
+    if (!said.empty()) answers_.add_answer(line.id, said);
     const std::lock_guard lock(mutex_);
     terminal_.progress("answering", static_cast<double>(++done_), static_cast<double>(asked_.all().size()));
   }
 
-  io::json answer(const request_line& line) {
+  void refuse(const request_line& line, const api_error& problem) {
+    answers_.add_error(line.id, io::json_text(io::json::parse(error_json(problem)).at("error")));
+    ++refused_;
+  }
+
+  /// The object of an answer.
+  std::string answer(const std::string& text) {
     chat_request request = parse_chat_request(
-        line.text, {options_.base, model_.model(), static_cast<std::size_t>(options_.engine.pictures),
-                    options_.input.parent_path()});
+        text, {options_.base, model_.model(), static_cast<std::size_t>(options_.engine.pictures),
+               options_.input.parent_path()});
     if (request.is_streamed)
       throw api_error(400, "invalid_value", "stream: lines are written whole", "stream");
     const auto began = followed_answer::clock::now();
@@ -103,8 +112,7 @@ class batch_run {
                          never_);
     if (const auto* problem = std::get_if<api_error>(&outcome)) throw *problem;
     require(!std::holds_alternative<vanished>(outcome), "the answers cannot be written");
-    return io::json::parse(
-        whole_answer(heading, std::get<answer_complete>(outcome), tokens, following.times()));
+    return whole_answer(heading, std::get<answer_complete>(outcome), tokens, following.times());
   }
 
   /// Waits where the queue is full.

@@ -10,15 +10,16 @@
 #include <string_view>
 #include <vector>
 
-#include "corematching/io/json.hpp"
-#include "corematching/io/mapped_file.hpp"
+#include "llava/batch/file_lines.hpp"
 #include "llava/measure/file_lock.hpp"
 
 namespace corematching::driver {
 
 struct request_line {
   std::string id;
-  std::string_view text;  // JSON
+  line_place place;
+  std::size_t size = 0;  // bytes, without its end
+  std::size_t hash = 0;  // of its text
 };
 
 class request_lines {
@@ -26,11 +27,17 @@ class request_lines {
   /// Reads a file; lines of blanks are passed over. Throws `error` naming the line that is no JSON object
   /// with an "id" of its own.
   explicit request_lines(const std::filesystem::path& path);
+  request_lines(const request_lines&) = delete;
+  request_lines& operator=(const request_lines&) = delete;
+  ~request_lines();
 
   const std::vector<request_line>& all() const { return lines_; }
+  /// Reads the line's JSON. May be called by any thread; throws `error` where the file has changed.
+  std::string text_of(const request_line& line) const;
 
  private:
-  io::mapped_file file_;
+  std::filesystem::path path_;
+  int file_;
   std::vector<request_line> lines_;
 };
 
@@ -38,15 +45,23 @@ class request_lines {
 /// ended left of one is taken away.
 class answer_lines {
  public:
-  /// Throws `error` where the file cannot be written, or has lines that are no answers to `asked`.
+  /// Throws `error`, and leaves the file as it is, where it cannot be written or has anything in it that is
+  /// no answer to `asked` nor the beginning of one.
   answer_lines(const std::filesystem::path& path, const request_lines& asked);
 
   bool has(const std::string& id) const { return ids_.contains(id); }
   std::size_t size() const { return ids_.size(); }
-  /// Appends a line. May be called by any thread; throws `error` where it cannot be written.
-  void add(const io::json& line);
+  /// Appends the line {"id": ..., "answer": ...} or {"id": ..., "error": ...}, whose second value is JSON.
+  /// May be called by any thread; throws `error` where it cannot be written.
+  void add_answer(const std::string& id, std::string_view answer) { add(id, "answer", answer); }
+  void add_error(const std::string& id, std::string_view problem) { add(id, "error", problem); }
 
  private:
+  void take(std::string_view line, line_place place, const std::set<std::string>& known);
+  void end_last_line(const last_line& rest, const std::set<std::string>& known);
+  void add(const std::string& id, std::string_view name, std::string_view value);
+  void append(std::string_view text);
+
   std::filesystem::path path_;
   file_lock lock_;
   std::set<std::string> ids_;  // that were there at the start

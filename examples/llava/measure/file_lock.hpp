@@ -24,6 +24,9 @@ class file_lock {
   }
   ~file_lock();
 
+  /// The held file, open for reading and writing, from its start; -1 where none is held.
+  int descriptor() const { return file_; }
+
  private:
   int file_ = -1;
 };
