@@ -11,6 +11,7 @@
 namespace {
 
 std::atomic<std::int64_t> calls{0};
+thread_local int until_failure = -1;
 
 }  // namespace
 
@@ -20,10 +21,15 @@ std::int64_t allocations() {
   return calls;
 }
 
+void fail_allocation(int after) {
+  until_failure = after;
+}
+
 }  // namespace support
 
 void* operator new(std::size_t bytes) {
   ++calls;
+  if (until_failure >= 0 && until_failure-- == 0) throw std::bad_alloc();
   void* const memory = std::malloc(bytes);
   if (memory == nullptr) throw std::bad_alloc();
   return memory;

@@ -48,8 +48,10 @@ class byte_cache {
     auto kept = std::make_shared<const Value>(std::move(value));
     if (bytes > limit_) return kept;
     while (bytes_ + bytes > limit_) drop_last();
-    entries_.push_front({std::move(of), kept, bytes});
-    places_.emplace(&entries_.front().of, entries_.begin());
+    std::list<entry> added;  // joins the others once nothing can fail any more
+    added.push_front({std::move(of), kept, bytes});
+    places_.emplace(&added.front().of, added.begin());
+    entries_.splice(entries_.begin(), added);
     bytes_ += bytes;
     return kept;
   }
