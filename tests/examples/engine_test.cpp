@@ -21,6 +21,7 @@
 #include "llava/serve/answering.hpp"
 #include "llava/serve/engine_limits.hpp"
 #include "llava/serve/make_engine.hpp"
+#include "support/counted_allocations.hpp"
 #include "support/driver_program.hpp"
 #include "support/error_text.hpp"
 #include "support/paths.hpp"
@@ -392,6 +393,19 @@ TEST(engine, loses_one_answer_where_one_fails) {
   EXPECT_TRUE(all[0].complete && all[2].complete);
   EXPECT_EQ(state.failed, 1u);
   EXPECT_EQ(state.cache_bytes, 0u);
+}
+
+TEST(answer_stream, ends_where_no_memory_is_left_to_say_why) {
+  driver::answer_stream stream;
+  stream.push(driver::answer_begun{});
+  support::fail_allocation(0);
+  stream.fail("a reason that is too long to be kept within the string");
+  support::fail_allocation(-1);
+  const heard all = listen(stream);
+  EXPECT_TRUE(all.begun);
+  ASSERT_TRUE(all.failed);
+  EXPECT_EQ(all.failed->why, refusal::failed);
+  support::expect_parts(all.failed->text, "memory");
 }
 
 TEST(engine, fails_what_is_not_answered_when_it_goes) {

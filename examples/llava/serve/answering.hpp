@@ -7,6 +7,7 @@
 #include <condition_variable>
 #include <cstdint>
 #include <deque>
+#include <exception>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -76,7 +77,8 @@ class answer_stream {
   /// The next event; nothing where there was none within `at_most`.
   std::optional<answer_event> next(std::chrono::milliseconds at_most) {
     std::unique_lock lock(mutex_);
-    if (!changed_.wait_for(lock, at_most, [&] { return !events_.empty(); })) return std::nullopt;
+    if (!changed_.wait_for(lock, at_most, [&] { return !events_.empty() || failed_; })) return std::nullopt;
+    if (events_.empty()) return answer_failed{refusal::failed, "the answer failed for want of memory"};
     answer_event event = std::move(events_.front());
     events_.pop_front();
     return event;
@@ -95,6 +97,16 @@ class answer_stream {
     }
     changed_.notify_all();
   }
+  /// The last event, where there may be no memory left: `why`, or that it could not be said.
+  void fail(const char* why) noexcept {
+    try {
+      push(answer_failed{refusal::failed, why});
+    } catch (const std::exception&) {
+      const std::lock_guard lock(mutex_);
+      failed_ = true;
+      changed_.notify_all();
+    }
+  }
   bool cancelled() const {
     const std::lock_guard lock(mutex_);
     return cancelled_;
@@ -105,6 +117,7 @@ class answer_stream {
   std::condition_variable changed_;
   std::deque<answer_event> events_;
   bool cancelled_ = false;
+  bool failed_ = false;  // and no event says so
 };
 
 /// A question that is refused before it is queued.

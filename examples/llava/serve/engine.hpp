@@ -222,8 +222,9 @@ class engine final : public answering {
     try {
       std::vector<batch_member<B>> members;
       for (const answer_pointer& each : answering_) members.push_back(each->member());
-      const auto all = loaded_.language().step_together(be_, *memory_, members);
       logits_views logits;
+      logits.reserve(answering_.size());  // behind the step nothing may fail: caches are longer then
+      const auto all = loaded_.language().step_together(be_, *memory_, members);
       for (index i = 0; i < all.rows; ++i) logits.emplace_back(all.middle_rows(i, 1));
       return logits;
     } catch (const std::exception&) {
@@ -266,13 +267,13 @@ class engine final : public answering {
     }
   }
 
-  void fail(answer_stream& stream, const std::string& why) {
-    stream.push(answer_failed{refusal::failed, why});
+  void fail(answer_stream& stream, const char* why) {
+    stream.fail(why);
     const std::lock_guard lock(mutex_);
     ++state_.failed;
   }
 
-  void fail_all(const std::string& why) {
+  void fail_all(const char* why) {
     if (reading_) fail(*reading_->asked().stream, why);
     for (const answer_pointer& each : answering_) fail(*each->asked().stream, why);
     reading_ = nullptr;
