@@ -21,6 +21,8 @@ class answer_text {
 
   /// What can be shown now that `id` has come, in whole characters.
   std::string push(std::int32_t id) { return text_ ? stops_.push(text_->push(id)) : std::string(); }
+  /// The text so far, to which a next token adds; null without a tokenizer.
+  const text::detokenizer* tokens() const { return text_.get(); }
   /// Whether a text that ends the answer has come.
   bool ended() const { return stops_.found(); }
   /// What the end of the answer leaves to be shown.

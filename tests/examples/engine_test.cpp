@@ -10,11 +10,13 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <variant>
 #include <vector>
 
 #include "corematching/io/mapped_file.hpp"
+#include "corematching/text/utf8.hpp"
 #include "llava/console.hpp"
 #include "llava/options.hpp"
 #include "llava/pack_command.hpp"
@@ -40,6 +42,7 @@ using driver::refusal;
 struct heard {
   bool begun = false;
   std::string text;
+  std::string bytes;  // of the tokens
   std::vector<std::int32_t> ids;
   std::vector<double> logprobs;
   std::optional<driver::answer_complete> complete;
@@ -59,6 +62,7 @@ heard listen(driver::answer_stream& stream) {
       all.text += piece->text;
       for (const driver::said_token& said : piece->tokens) {
         all.ids.push_back(said.token.id);
+        if (said.token.is_in_text) all.bytes += said.token.text;
         all.logprobs.push_back(said.token.logprob);
       }
     }
@@ -230,6 +234,35 @@ TEST(engine, draws_as_the_seed_says_whoever_else_is_there) {
   for (std::size_t i = 0; i < questions.size(); ++i)
     expect_same(together[i], answers({questions[i]}, o, {.running = 1}).front());
   EXPECT_NE(together[0].ids, together[1].ids);
+}
+
+/// Text in which each byte that is in no character is a U+FFFD.
+std::string repaired_bytewise(std::string_view bytes) {
+  std::string text;
+  while (!bytes.empty()) {
+    const text::utf8_front front = text::front_of(bytes);
+    const bool is_whole = front.state == text::utf8_state::whole;
+    text += is_whole ? bytes.substr(0, front.length) : text::replacement_character;
+    bytes.remove_prefix(is_whole ? front.length : 1);
+  }
+  return text;
+}
+
+TEST(engine, tells_each_tokens_own_bytes) {
+  driver::options o = options_of_model("--preset dense");
+  o.sampling.temperature = 8;  // a third of what is drawn are single bytes
+  std::vector<question> all;
+  for (std::uint64_t seed = 0; seed < 4; ++seed) {
+    o.sampling.seed = seed;
+    all.push_back(asked("Describe the image.", 0, o));
+  }
+  bool is_broken = false;
+  for (const heard& each : answers(all, o, {})) {
+    ASSERT_TRUE(each.complete);
+    EXPECT_EQ(repaired_bytewise(each.bytes), each.text);
+    is_broken = is_broken || each.bytes != each.text;
+  }
+  EXPECT_TRUE(is_broken) << "no byte was drawn that needs others";
 }
 
 TEST(engine, takes_over_what_was_read_of_the_same_text_and_the_same_picture) {

@@ -356,7 +356,8 @@ TEST(serve_answer, has_the_form_of_the_api) {
   end.report.prompt_tokens = 10;
   end.report.generated_ids = {1, 2};
   end.cached_tokens = 4;
-  const std::vector<said_token> tokens{{{1, "A ", -0.5}, {{1, "A ", -0.5}, {3, "\xff", -1e300}}}};
+  const std::vector<said_token> tokens{
+      {{1, "A ", -0.5}, {{1, "A ", -0.5}, {3, "\xff", -1e300}, {4, "</s>", -2, false}}}};
   const io::json answer = io::json::parse(whole_answer(heading, end, tokens, {.first_token = 2}));
   EXPECT_EQ(answer.at("object"), "chat.completion");
   const io::json& choice = answer.at("choices").at(0);
@@ -371,6 +372,9 @@ TEST(serve_answer, has_the_form_of_the_api) {
   EXPECT_EQ(token.at("bytes"), io::json::parse("[65,32]"));
   EXPECT_EQ(token.at("top_logprobs").at(1).at("logprob"), -9999);
   EXPECT_EQ(token.at("top_logprobs").at(1).at("bytes"), io::json::parse("[255]"));
+  EXPECT_EQ(token.at("top_logprobs").at(1).at("token"), "\xef\xbf\xbd");
+  EXPECT_EQ(token.at("top_logprobs").at(2).at("token"), "</s>");
+  EXPECT_TRUE(token.at("top_logprobs").at(2).at("bytes").is_null());
   EXPECT_EQ(answer.at("core_matching").at("seconds").at("first_token"), 2);
 }
 

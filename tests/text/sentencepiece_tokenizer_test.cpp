@@ -83,14 +83,16 @@ TEST_F(sentencepiece, knows_its_tokens) {
 TEST_F(sentencepiece, streams_whole_characters_only) {
   for (const io::json& text : reference_.at("cases")) {
     const auto stream = tokens_.detokenize();
-    std::string all;
+    std::string all, bytes;
     for (const std::int32_t id : text.at("ids").get<ids>()) {
+      bytes += stream->bytes_of(id);
       const std::string part = stream->push(id);
       EXPECT_NO_THROW(io::json(part).dump()) << "not UTF-8";
       all += part;
     }
     EXPECT_EQ(stream->finish(), "");
     EXPECT_EQ(all, text.at("decoded"));
+    EXPECT_EQ(bytes, text.at("decoded"));
   }
 }
 

@@ -153,6 +153,39 @@ TEST(tokenizer_json, shows_a_character_with_its_last_byte) {
   EXPECT_EQ(stream->finish(), "\xef\xbf\xbd");
 }
 
+TEST(tokenizer_json, tells_the_bytes_of_each_token) {
+  const auto tokens =
+      tokens_of(with(R"("model": {"byte_fallback": true, "vocab": {"<0xE4>": 7, "<0xB8>": 8, "<0xAD>": 9}},
+    "added_tokens": [{"id": 10, "content": "<x>", "special": true}, {"id": 11, "content": "new"}],
+    "decoder": {"type": "Sequence", "decoders": [{"type": "Replace", "pattern": {"String": "▁"}, "content": " "},
+      {"type": "ByteFallback"}, {"type": "Fuse"}, {"type": "Strip", "content": " ", "start": 1, "stop": 0}]})"));
+  const auto stream = tokens->detokenize();
+  EXPECT_EQ(stream->bytes_of(5), "a") << "first";
+  const auto next = [&](token_id id) {
+    const std::string bytes = stream->bytes_of(id);
+    EXPECT_EQ(stream->bytes_of(id), bytes) << "asking changes nothing";
+    stream->push(id);
+    return bytes;
+  };
+  EXPECT_EQ(next(7), "\xe4");
+  EXPECT_EQ(next(5), " a") << "behind a byte that is held back";
+  EXPECT_EQ(next(7), "\xe4");
+  EXPECT_EQ(next(8), "\xb8");
+  EXPECT_EQ(next(9), "\xad");
+  EXPECT_EQ(next(11), "new");
+  EXPECT_EQ(next(10), "");
+  EXPECT_EQ(stream->bytes_of(12), "");
+  EXPECT_EQ(stream->bytes_of(-1), "");
+
+  const auto of_bytes = tokens_of(with(R"("model": {"vocab": {"ä¸": 7, "Ń": 8, "Ġ": 9}},
+    "decoder": {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true})"));
+  const auto other = of_bytes->detokenize();
+  EXPECT_EQ(other->bytes_of(7), "\xe4\xb8");
+  other->push(7);
+  EXPECT_EQ(other->bytes_of(8), "\xad");
+  EXPECT_EQ(other->bytes_of(9), " ");
+}
+
 TEST(tokenizer_json, refuses_ids_outside_of_the_vocabulary) {
   const auto tokens = tokens_of(with(""));
   EXPECT_THROW(tokens->decode(ids{7}), error);

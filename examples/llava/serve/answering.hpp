@@ -35,8 +35,9 @@ struct question {
 /// A token with the natural logarithm of its probability, before temperature and the like.
 struct likely_token {
   std::int32_t id = 0;
-  std::string text = {};  // bytes, which alone may be no UTF-8
+  std::string text = {};  // bytes, which alone may be no UTF-8; of a special token its name
   double logprob = 0;
+  bool is_in_text = true;  // special tokens are not
 };
 struct said_token {
   likely_token token;

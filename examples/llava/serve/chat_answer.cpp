@@ -24,8 +24,11 @@ using ordered = nlohmann::ordered_json;
 
 ordered token_json(const likely_token& token) {
   constexpr double least = -9999;  // JSON has no infinity; the API says this of what is hardly possible
-  ordered bytes = ordered::array();
-  for (const char c : token.text) bytes.push_back(static_cast<unsigned char>(c));
+  ordered bytes = nullptr;
+  if (token.is_in_text) {
+    bytes = ordered::array();
+    for (const char c : token.text) bytes.push_back(static_cast<unsigned char>(c));
+  }
   return {{"token", token.text}, {"logprob", std::max(token.logprob, least)}, {"bytes", std::move(bytes)}};
 }
 

@@ -191,9 +191,8 @@ class running_answer {
   }
 
   said_token chances(std::span<const float> logits, std::int32_t id) const {
-    const std::int32_t before = report_.generated_ids.empty() ? -1 : report_.generated_ids.back();
-    return chances_of(logits, answer_ids(parts_.files), before, id, asked_.top_logprobs,
-                      parts_.files.words.get());
+    return chances_of(logits, answer_ids(parts_.files), id, asked_.top_logprobs, parts_.files.words.get(),
+                      text_.tokens());
   }
 
   // Tokens whose characters are not whole yet wait for the text that they are part of.

@@ -16,28 +16,31 @@
 
 namespace corematching::driver {
 
-/// The text of `id` behind the token `before` (-1: none); of a special token its name.
-inline std::string text_of_token(const text::tokenizer* words, std::int32_t before, std::int32_t id) {
-  if (words == nullptr || id >= words->size()) return {};
-  if (std::string name = words->content_of(id); !name.empty()) return name;
-  const auto stream = words->detokenize();
-  if (before >= 0) static_cast<void>(stream->push(before));
-  std::string text = stream->push(id);
-  return text + stream->finish();
+/// Token `id` as what comes next in a text, `words` and `before` (see `chances_of`), its likelihood unknown.
+inline likely_token token_behind(const text::tokenizer* words, const text::detokenizer* before,
+                                 std::int32_t id) {
+  if (words == nullptr || before == nullptr) return {.id = id};
+  likely_token token{id, before->bytes_of(id)};
+  if (!token.text.empty()) return token;
+  token.text = words->content_of(id);
+  token.is_in_text = token.text.empty();
+  return token;
 }
 
-/// Token `id`, which was said behind `before`, and the `most` likeliest ones in its place, by the logits that
-/// it was chosen from; ids from `ids` on are no tokens.
-inline said_token chances_of(std::span<const float> logits, index ids, std::int32_t before, std::int32_t id,
-                             index most, const text::tokenizer* words) {
+/// Token `id` and the `most` likeliest ones in its place, by the logits that it was chosen from; ids from
+/// `ids` on are no tokens. `before` is the text that the token was said behind; both it and its tokenizer are
+/// null where there are no texts.
+inline said_token chances_of(std::span<const float> logits, index ids, std::int32_t id, index most,
+                             const text::tokenizer* words, const text::detokenizer* before) {
   logits = logits.first(static_cast<std::size_t>(std::min<index>(ids, std::ssize(logits))));
   const double largest = *std::ranges::max_element(logits);
   double sum = 0;
   for (const float logit : logits) sum += std::exp(double{logit} - largest);
   const double log_sum = largest + std::log(sum);
   const auto token = [&](std::int32_t which) -> likely_token {
-    return {which, text_of_token(words, before, which),
-            double{logits[static_cast<std::size_t>(which)]} - log_sum};
+    likely_token made = token_behind(words, before, which);
+    made.logprob = double{logits[static_cast<std::size_t>(which)]} - log_sum;
+    return made;
   };
   said_token said{token(id)};
   corematching::detail::ranked_ids ranked(logits);

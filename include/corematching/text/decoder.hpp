@@ -58,6 +58,13 @@ class decoding {
     return std::exchange(out_, {});
   }
 
+  /// The bytes that `token` would add now, none of them held back or replaced.
+  std::string bytes_of(std::string_view token) const {
+    decoding copy = *this;
+    copy.as_bytes_ = true;
+    return copy.push(token);
+  }
+
   std::string finish() {
     for (std::size_t i = 0; i < steps_->size(); ++i)
       std::visit([&](const auto& step) { end(step, i); }, (*steps_)[i]);
@@ -81,6 +88,7 @@ class decoding {
   }
 
   void apply(const decode::replace& step, std::size_t index, std::string_view token) {
+    if (as_bytes_ && !is_whole(token)) return run(index + 1, token);  // patterns read characters
     std::string result;
     effort allowed(token.size());
     for (const piece& p : step.what.split(token, allowed))
@@ -90,6 +98,8 @@ class decoding {
 
   void apply(const decode::byte_fallback&, std::size_t index, std::string_view token) {
     const int byte = byte_of_token(token);
+    if (as_bytes_)
+      return run_bytes(index, byte < 0 ? std::string(token) : std::string(1, static_cast<char>(byte)));
     if (byte < 0) {
       emit_unfinished(index, true);
       return run(index + 1, token);
@@ -99,8 +109,18 @@ class decoding {
   }
 
   void apply(const decode::byte_level&, std::size_t index, std::string_view token) {
+    if (as_bytes_) return run_bytes(index, from_byte_level(token));
     states_[index].held += from_byte_level(token);
     emit_characters(index, false);
+  }
+
+  // What is held belongs to tokens before, and is not theirs who come now; later steps see that it was there.
+  void run_bytes(std::size_t index, const std::string& bytes) {
+    if (const std::string& held = states_[index].held; !held.empty()) {
+      run(index + 1, held);
+      out_.clear();
+    }
+    run(index + 1, bytes);
   }
 
   // Hands on what is whole of the bytes that are held. `each`: a U+FFFD for each byte that is in no
@@ -167,6 +187,7 @@ class decoding {
   const std::vector<decode::step>* steps_;
   std::vector<state> states_;
   std::string out_;
+  bool as_bytes_ = false;
 };
 
 }  // namespace corematching::text

@@ -134,6 +134,14 @@ class pipeline_tokenizer : public tokenizer {
 
     std::string finish() override { return decoding_.finish(); }
 
+    std::string bytes_of(token_id id) const override {
+      const added_tokens& added = source_->parts_.added;
+      if (const added_token* token = added.token(id))
+        return token->special ? std::string() : decoding_.bytes_of(added.form(*token));
+      const std::string* token = words_of(source_->parts_.model).token(id);
+      return token == nullptr ? std::string() : decoding_.bytes_of(*token);
+    }
+
    private:
     const pipeline_tokenizer* source_;
     decoding decoding_;

@@ -82,6 +82,12 @@ class sentencepiece_tokenizer : public tokenizer {
       return decoding_.push(source_->model_.IdToPiece(id));
     }
     std::string finish() override { return decoding_.finish(); }
+    std::string bytes_of(token_id id) const override {
+      if (const added_token* token = source_->added_.token(id))
+        return token->special ? std::string() : decoding_.bytes_of(token->content);
+      if (id < 0 || id >= source_->model_.GetPieceSize()) return {};
+      return decoding_.bytes_of(source_->model_.IdToPiece(id));
+    }
 
    private:
     const sentencepiece_tokenizer* source_;

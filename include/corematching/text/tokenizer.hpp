@@ -37,6 +37,9 @@ class detokenizer {
   virtual std::string push(token_id id) = 0;
   /// What the end of the ids leaves unfinished.
   virtual std::string finish() = 0;
+  /// The bytes that `id` would add to the text if it came next, as they are: a part of a character, or bytes
+  /// that make none. Empty for a special token, and for an id that is no token.
+  virtual std::string bytes_of(token_id id) const = 0;
 };
 
 /// What stands around a text, as the tokenizer's files say it.
