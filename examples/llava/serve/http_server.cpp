@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// The one file that sees cpp-httplib. What the library does for us: it accepts clients, reads bodies, in
-// chunks or with a length, and writes replies. What it does not: it waits as long for each byte as for the
-// first, reads heads of any length, and expressions of regular grammar in them recursively; so heads are read
-// here, and it is shown one of our own making.
+// The one file that sees cpp-httplib. What the library does for us: it accepts clients and writes replies.
+// What it does not: it waits as long for each byte as for the first, reads heads and lines between chunks of
+// any length, and expressions of regular grammar in them recursively; so requests are read here, and it is
+// shown a head of our own making, without a body.
 #include "llava/serve/http_server.hpp"
 
 #include <httplib.h>
@@ -24,6 +24,7 @@
 
 #include "corematching/core/error.hpp"
 #include "llava/serve/api_error.hpp"
+#include "llava/serve/chunked_body.hpp"
 #include "llava/serve/client_threads.hpp"
 #include "llava/serve/received_body.hpp"
 
@@ -45,7 +46,7 @@ struct exchange {
 /// The library's handlers are told of a request, not of whose it is; they run on its client's thread.
 thread_local exchange* current = nullptr;
 
-/// What the library reads: the head that it is shown, then the client's body.
+/// What the library reads: the head that it is shown, and nothing else.
 class shown_stream final : public httplib::Stream {
  public:
   shown_stream(connection& client, std::string head) : client_(client), head_(std::move(head)) {}
@@ -53,7 +54,6 @@ class shown_stream final : public httplib::Stream {
   bool is_readable() const override { return true; }
   bool is_writable() const override { return !client_.is_gone(); }
   ssize_t read(char* to, std::size_t size) override {
-    if (shown_ == head_.size()) return client_.read(to, size);
     const std::size_t count = std::min(size, head_.size() - shown_);
     head_.copy(to, count, shown_);
     shown_ += count;
@@ -72,14 +72,12 @@ class shown_stream final : public httplib::Stream {
   std::size_t shown_ = 0;
 };
 
-/// What the library needs to know of a request: whether there is a body, and whether the client stays.
+/// What the library needs to know of a request: whether a body is waited for, and whether the client stays.
 std::string shown_head(exchange& now) {
   const http_head& head = now.head;
   const bool is_read = !now.refused && head.method == "POST";
   std::string shown = is_read ? "POST" : head.method == "HEAD" ? "HEAD" : "GET";
   shown += head.is_old ? " / HTTP/1.0\r\n" : " / HTTP/1.1\r\n";
-  if (is_read && head.is_chunked) shown += "Transfer-Encoding: chunked\r\n";
-  if (is_read && head.length) shown += "Content-Length: " + std::to_string(*head.length) + "\r\n";
   if (is_read && head.awaits_continue) shown += "Expect: 100-continue\r\n";
   now.is_told = now.must_close || !head.stays;
   if (now.is_told)
@@ -145,8 +143,9 @@ class http_server::library_server final : public httplib::Server {
     set_pre_routing_handler([this](const httplib::Request&, httplib::Response& response) {
       return reply_without_body(response) ? HandlerResponse::Handled : HandlerResponse::Unhandled;
     });
-    Post("/", [this](const httplib::Request&, httplib::Response& response,
-                     const httplib::ContentReader& content) { reply_with_body(response, content); });
+    Post("/", [this](const httplib::Request&, httplib::Response& response, const httplib::ContentReader&) {
+      reply_with_body(response);
+    });
   }
 
   ~library_server() override {
@@ -193,8 +192,7 @@ class http_server::library_server final : public httplib::Server {
                        now.head.has_body();
     }
     if (!now.head.has_body() || now.refused) client.received();
-    // Chunks that are malformed may end a body early.
-    now.must_close = now.must_close || now.head.is_chunked || is_stopping_;
+    now.must_close = now.must_close || is_stopping_;
     bool closed = false;
     const bool sent = let_library_reply(now, closed);
     const bool goes_on = sent && !closed && !now.must_close;
@@ -225,33 +223,35 @@ class http_server::library_server final : public httplib::Server {
     return true;
   }
 
-  void reply_with_body(httplib::Response& response, const httplib::ContentReader& content) {
+  void reply_with_body(httplib::Response& response) {
     exchange& now = *current;
     put(response, now, [&] {
-      received_body body = read_body(now, content);
+      received_body body = read_body(now);
       now.client.received();
       return to_.answer(now.head, std::move(body), [&client = now.client] { return client.is_gone(); });
     });
   }
 
-  received_body read_body(exchange& now, const httplib::ContentReader& content) {
+  received_body read_body(exchange& now) {
+    const bool stays = !std::exchange(now.must_close, true);  // unless all of the body is read
     received_body body(bodies_);
-    std::optional<api_error> refused;
-    const bool whole = content([&](const char* data, std::size_t size) {
-      if (body.text().size() + size > limits_.body_bytes)
-        refused.emplace(
-            413, "body_too_large",
-            "the body is longer than the limit of " + std::to_string(limits_.body_bytes) + " bytes");
-      else if (!body.append({data, size}))
-        refused.emplace(503, "too_busy",
-                        "the requests that are being received take all memory that they may");
-      return !refused;
-    });
-    if (whole) return body;
-    now.must_close = true;
-    if (refused) throw *refused;
+    const auto take = [&](std::string_view more) { append(body, more); };
+    const byte_source source = [&](char* to, std::size_t size) { return now.client.read(to, size); };
+    if (now.head.is_chunked ? read_chunks(source, take) : read_bytes(source, *now.head.length, take)) {
+      now.must_close = !stays;
+      return body;
+    }
     if (now.client.is_late()) throw api_error(408, "too_slow", "the request did not arrive in time");
-    throw api_error(400, "bad_request", "the body of the request is malformed or not complete");
+    throw api_error(400, "bad_request", "the body of the request is not complete");
+  }
+
+  void append(received_body& body, std::string_view more) {
+    if (body.text().size() + more.size() > limits_.body_bytes)
+      throw api_error(
+          413, "body_too_large",
+          "the body is longer than the limit of " + std::to_string(limits_.body_bytes) + " bytes");
+    if (!body.append(more))
+      throw api_error(503, "too_busy", "the requests that are being received take all memory that they may");
   }
 
   /// Puts what `make` returns, or why it could not, and counts it.
