@@ -390,6 +390,9 @@ TEST(engine, refuses_at_once_what_cannot_be_asked) {
   std::string words;
   for (int i = 0; i < 2000; ++i) words += "many objects ";
   expect(asked(words, 0, o), refusal::too_large, "context");
+  question not_decoded = asked(words, 0, o);
+  not_decoded.messages.back().content.emplace_back(chat::picture{.bytes = {std::byte{1}, std::byte{2}}});
+  expect(not_decoded, refusal::too_large, "context");
   o.max_new_tokens = 0;
   expect(asked("What?", 0, o), refusal::bad_question, "0 tokens");
   expect({}, refusal::bad_question, "last message");
@@ -421,7 +424,7 @@ TEST(engine, loses_one_answer_where_one_fails) {
                             asked("Describe the image.", 2, o)},
                            o, {.layers_at_once = 1}, &state);
   ASSERT_TRUE(all[1].failed);
-  EXPECT_EQ(all[1].failed->why, refusal::failed);
+  EXPECT_EQ(all[1].failed->why, refusal::bad_settings);
   support::expect_parts(all[1].failed->text, "image tokens");
   EXPECT_TRUE(all[0].complete && all[2].complete);
   EXPECT_EQ(state.failed, 1u);

@@ -79,10 +79,11 @@ std::string file_text(const std::filesystem::path& path) {
   return {std::istreambuf_iterator<char>(in), {}};
 }
 
-/// A question about a picture in the request, of which nothing is left out.
-std::string demo_question(const std::string& more) {
+/// A question about a picture in the request, of which nothing is left out unless `settings` say so.
+std::string demo_question(const std::string& more, const std::string& settings = R"({"preset":"dense"})") {
   const auto encoded = test::run_program("/usr/bin/base64", {"-w0", test::driver::picture_path().string()});
-  return R"({"model":"demo","core_matching":{"preset":"dense"},"messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"data:image/png;base64,)" +
+  return R"({"model":"demo","core_matching":)" + settings +
+         R"(,"messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"data:image/png;base64,)" +
          encoded.out + R"("}},{"type":"text","text":"Describe the image."}]}])" + more + "}";
 }
 
@@ -106,6 +107,16 @@ TEST(llava_serve, answers_as_the_driver_does_and_ends_when_it_is_told_to) {
   EXPECT_EQ(answer.at("choices").at(0).at("message").at("content"), expected.at("answer"));
   EXPECT_EQ(answer.at("usage").at("prompt_tokens"), expected.at("prompt_tokens"));
   EXPECT_EQ(answer.at("core_matching").at("pictures").at(0).at("tokens"), expected.at("image_tokens"));
+
+  for (const auto& [settings, param] :
+       {std::pair(R"({"sparsity":"tokens","reference":"anchor","anchor":5000})", "core_matching"),
+        std::pair(R"({"sparsity":"tokens","match_layers":"900"})", "core_matching.match_layers")}) {
+    support::http_client other(server.port());
+    other.send(support::post_request(demo_question("", settings)));
+    const support::http_response refused = other.response(true, 60s);
+    EXPECT_EQ(refused.status, 400) << refused.body;
+    EXPECT_EQ(io::json::parse(refused.body).at("error").at("param"), param) << refused.body;
+  }
 
   support::http_client streaming(server.port());
   streaming.send(

@@ -241,6 +241,15 @@ TEST(serve, tells_why_a_question_is_refused_before_the_status_line) {
       EXPECT_EQ(response.fields.contains("retry-after"), status == 429);
     }
   }
+  for (const auto& [text, param] :
+       {std::pair("--match-layers: beyond the model", "core_matching.match_layers"),
+        std::pair("no image tokens", "core_matching")}) {
+    running_server server(
+        {.refuse = [text = text](const question&) { throw question_refused(refusal::bad_settings, text); }});
+    const http_response response = server.post(asked_text());
+    EXPECT_EQ(response.status, 400);
+    EXPECT_EQ(error_in(response).at("param"), param);
+  }
   running_server broken({.refuse = [](const question&) { fail("messages: a picture: is no picture"); }});
   EXPECT_EQ(broken.post(asked_text()).status, 400);
   running_server odd({.refuse = [](const question&) { throw std::logic_error("a mistake"); }});

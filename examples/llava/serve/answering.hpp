@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <deque>
 #include <exception>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -30,6 +31,7 @@ struct question {
                                         // sampling, stops, max_new_tokens
   bool with_logprobs = false;           // of the tokens that are said,
   index top_logprobs = 0;               // and of so many that might have been
+  std::function<void()> go_on = {};     // called between pictures; throws where nobody waits any more
 };
 
 /// A token with the natural logarithm of its probability, before temperature and the like.
@@ -62,6 +64,7 @@ struct answer_complete {
 /// There will be no (more) answer.
 enum class refusal : std::uint8_t {
   bad_question,  // whoever asks has to change it
+  bad_settings,  // or what is left out
   too_large,     // it does not fit, however long one waits
   too_busy,      // later, perhaps
   failed         // nobody's fault who asks
@@ -98,10 +101,10 @@ class answer_stream {
     }
     changed_.notify_all();
   }
-  /// The last event, where there may be no memory left: `why`, or that it could not be said.
-  void fail(const char* why) noexcept {
+  /// The last event, where there may be no memory left: `text`, or that it could not be said.
+  void fail(const char* text, refusal why = refusal::failed) noexcept {
     try {
-      push(answer_failed{refusal::failed, why});
+      push(answer_failed{why, text});
     } catch (const std::exception&) {
       const std::lock_guard lock(mutex_);
       failed_ = true;
@@ -160,7 +163,8 @@ class answering {
   virtual ~answering() = default;
   virtual const answering_model& model() const = 0;
   /// Makes the prompt and decodes the pictures, on the caller's thread, and queues the question. Throws
-  /// `question_refused` for what cannot or can never be answered, and where the queue is full.
+  /// `question_refused` for what cannot or can never be answered, and where the queue is full; and what
+  /// `asked.go_on` throws.
   virtual std::shared_ptr<answer_stream> ask(question asked) = 0;
   virtual answering_state state() const = 0;
   /// Takes no further questions, and returns when those that were taken have ended.

@@ -15,9 +15,13 @@ namespace {
 
 constexpr std::string_view field_name = "core_matching";
 
-[[noreturn]] void refuse_field(std::string_view key, const std::string& text) {
+api_error field_error(std::string_view key, const std::string& text) {
   const std::string param = std::string(field_name) + (key.empty() ? "" : ".") + std::string(key);
-  throw api_error(400, "invalid_value", param + ": " + text, param);
+  return {400, "invalid_value", param + ": " + text, param};
+}
+
+[[noreturn]] void refuse_field(std::string_view key, const std::string& text) {
+  throw field_error(key, text);
 }
 
 std::string replaced(std::string_view text, char from, char to) {
@@ -53,16 +57,16 @@ std::string option_value(std::string_view key, const io::json& value) {
   return text;
 }
 
-/// Refuses as the command line does, naming the key instead of the option.
-[[noreturn]] void refuse_as_option(const std::string& problem, const std::vector<std::string>& names) {
-  for (const std::string& name : names) {
-    const std::string option = "--" + name + ": ";
-    if (problem.starts_with(option)) refuse_field(replaced(name, '-', '_'), problem.substr(option.size()));
-  }
-  refuse_field("", problem);
-}
-
 }  // namespace
+
+api_error core_matching_error(const std::string& problem) {
+  for (const std::string& name : sparsity_option_names()) {
+    const std::string option = "--" + name + ": ";
+    if (problem.starts_with(option))
+      return field_error(replaced(name, '-', '_'), problem.substr(option.size()));
+  }
+  return field_error("", problem);
+}
 
 options with_core_matching(const options& base, const io::json& field) {
   if (!field.is_object()) refuse_field("", "expected an object of options");
@@ -83,7 +87,7 @@ options with_core_matching(const options& base, const io::json& field) {
   try {
     return parse_sparsity(line, fresh);
   } catch (const error& problem) {
-    refuse_as_option(problem.what(), names);
+    throw core_matching_error(problem.what());
   }
 }
 

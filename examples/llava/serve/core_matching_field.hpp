@@ -6,8 +6,11 @@
 //   {"sparsity": "both", "keep": "ratio:0.5", "match_layers": [2, 10], "beta": 0.3}
 #pragma once
 
+#include <string>
+
 #include "corematching/io/json.hpp"
 #include "llava/options.hpp"
+#include "llava/serve/api_error.hpp"
 
 namespace corematching::driver {
 
@@ -15,5 +18,8 @@ namespace corematching::driver {
 /// names of options with `_` for `-`; values are texts, numbers, or lists of numbers where options take
 /// lists. Throws `api_error` naming the key for whatever is no such option or has no such value.
 options with_core_matching(const options& base, const io::json& field);
+
+/// How a client is told of `problem`, which may begin with the option at fault ("--keep: ...").
+api_error core_matching_error(const std::string& problem);
 
 }  // namespace corematching::driver

@@ -258,17 +258,22 @@ class engine final : public answering {
   template <class Body>
   void guarded(answer_pointer& of, Body&& body) {
     const std::shared_ptr<answer_stream> stream = of->asked().stream;
-    try {
-      body();
-    } catch (const std::exception& problem) {
+    const auto give_up = [&](const char* text, refusal why) {
       if (of) leave(*of);
       of = nullptr;
-      fail(*stream, problem.what());
+      fail(*stream, text, why);
+    };
+    try {
+      body();
+    } catch (const question_refused& problem) {
+      give_up(problem.what(), problem.why());
+    } catch (const std::exception& problem) {
+      give_up(problem.what(), refusal::failed);
     }
   }
 
-  void fail(answer_stream& stream, const char* why) {
-    stream.fail(why);
+  void fail(answer_stream& stream, const char* text, refusal why = refusal::failed) {
+    stream.fail(text, why);
     const std::lock_guard lock(mutex_);
     ++state_.failed;
   }

@@ -14,6 +14,7 @@
 #include "llava/serve/answering.hpp"
 #include "llava/serve/api_error.hpp"
 #include "llava/serve/chat_answer.hpp"
+#include "llava/serve/core_matching_field.hpp"
 
 namespace corematching::driver {
 
@@ -33,11 +34,20 @@ using answer_outcome = std::variant<answer_complete, api_error, vanished>;
 inline api_error error_of(refusal why, const std::string& text) {
   switch (why) {
     case refusal::bad_question: return {400, "invalid_value", text, "messages"};
+    case refusal::bad_settings: return core_matching_error(text);
     case refusal::too_large: return {413, "too_large", text, "messages"};
     case refusal::too_busy: return api_error(429, "too_busy", text).with("Retry-After", "1");
     case refusal::failed: break;
   }
   return {500, "failed", text};
+}
+
+/// Why an answer ends that somebody waits for.
+inline api_error server_ends() {
+  return {503, "shutting_down", "the server is being shut down"};
+}
+inline api_error time_is_over() {
+  return {503, "too_late", "the answer was not complete within the time limit"};
 }
 
 class followed_answer {
@@ -65,9 +75,8 @@ class followed_answer {
     for (;;) {
       auto event = stream_->next(look_up);
       if (to.is_gone()) return vanished();
-      if (abandoned) return api_error(503, "shutting_down", "the server is being shut down");
-      if (clock::now() > until_)
-        return api_error(503, "too_late", "the answer was not complete within the time limit");
+      if (abandoned) return server_ends();
+      if (clock::now() > until_) return time_is_over();
       if (!event) {
         if (clock::now() - last_said_ < long_silence) continue;
         last_said_ = clock::now();

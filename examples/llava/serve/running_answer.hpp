@@ -13,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include "corematching/core/error.hpp"
 #include "corematching/model/batch/picture_features.hpp"
 #include "corematching/model/batch/text_prefixes.hpp"
 #include "corematching/model/generation/sampling.hpp"
@@ -23,6 +24,7 @@
 #include "llava/decoder_input.hpp"
 #include "llava/loaded_model.hpp"
 #include "llava/request.hpp"
+#include "llava/serve/answering.hpp"
 #include "llava/serve/taken_question.hpp"
 #include "llava/serve/token_chances.hpp"
 #include "llava/sparse_hooks.hpp"
@@ -160,7 +162,7 @@ class running_answer {
     rest.ids.erase(rest.ids.begin(), rest.ids.begin() + static_cast<std::ptrdiff_t>(text));
     rest.kinds.erase(rest.kinds.begin(), rest.kinds.begin() + static_cast<std::ptrdiff_t>(text));
     const auto first = static_cast<std::int32_t>(text);
-    if (sparsity_) sparsity_->begin_prompt(first, rest.kinds, rest.picture_sizes);
+    if (sparsity_) begin_sparsity(first, rest);
     input_ =
         make_decoder_input(parts_.be, parts_.language(), rest, features_, first, thinning_of(asked_.how));
     report_.thinned = input_.thinned;
@@ -168,6 +170,15 @@ class running_answer {
     const auto x = input_.x.view();
     pass_.emplace(parts_.be, parts_.language(), seq_, x, input_.where(), ffn_rows(asked_.how, x.rows));
     report_.prefill = parts_.be.counters() - before;
+  }
+
+  // Settings that suit no such prompt, an anchor beyond it for example, are the fault of whoever asks.
+  void begin_sparsity(std::int32_t first, const multimodal_prompt& rest) {
+    try {
+      sparsity_->begin_prompt(first, rest.kinds, rest.picture_sizes);
+    } catch (const error& problem) {
+      throw question_refused(refusal::bad_settings, problem.what());
+    }
   }
 
   index begin_with_text() {

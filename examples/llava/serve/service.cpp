@@ -6,6 +6,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <semaphore>
 #include <string>
 #include <string_view>
 #include <thread>
@@ -82,6 +83,23 @@ std::int64_t seconds_since_1970() {
   return std::chrono::duration_cast<std::chrono::seconds>(now).count();
 }
 
+/// One of those who may parse and decode at a time, for as long as the object lives. While it waits for its
+/// turn it calls `go_on`, which may throw.
+class turn_to_ask {
+ public:
+  turn_to_ask(std::counting_semaphore<>& turns, const std::function<void()>& go_on) : turns_(turns) {
+    constexpr std::chrono::milliseconds look_up{20};
+    do go_on();
+    while (!turns_.try_acquire_for(look_up));
+  }
+  turn_to_ask(const turn_to_ask&) = delete;
+  turn_to_ask& operator=(const turn_to_ask&) = delete;
+  ~turn_to_ask() { turns_.release(); }
+
+ private:
+  std::counting_semaphore<>& turns_;
+};
+
 /// Asks, and turns what is refused into what clients are told.
 std::shared_ptr<answer_stream> ask_model(answering& model, question asked) {
   try {
@@ -91,6 +109,10 @@ std::shared_ptr<answer_stream> ask_model(answering& model, question asked) {
   } catch (const error& refused) {
     throw api_error(400, "invalid_value", refused.what(), "messages");
   }
+}
+
+api_error nobody_waits() {
+  return {499, "client_closed_request", "nobody waits for the answer"};
 }
 
 /// A whole answer, once it is complete.
@@ -106,7 +128,7 @@ http_reply whole_reply(const answer_heading& heading, followed_answer& answer, c
   if (const auto* problem = std::get_if<api_error>(&outcome)) throw *problem;
   if (std::holds_alternative<vanished>(outcome)) {
     metrics.add_vanished();
-    throw api_error(499, "client_closed_request", "nobody waits for the answer");
+    throw nobody_waits();
   }
   metrics.add_answer(answer.times());
   return {.body = whole_answer(heading, std::get<answer_complete>(outcome), tokens, answer.times())};
@@ -194,25 +216,33 @@ std::string service::models_json() const {
   return R"({"object":"list","data":[)" + model_json() + "]}";
 }
 
+void service::require_use(const std::function<bool()>& is_gone, std::chrono::steady_clock::time_point until) {
+  if (is_gone()) {
+    metrics_.add_vanished();
+    throw nobody_waits();
+  }
+  if (is_abandoned_) throw server_ends();
+  if (std::chrono::steady_clock::now() > until) throw time_is_over();
+}
+
 http_reply service::chat(received_body body, const std::function<bool()>& is_gone) {
   const auto received = followed_answer::clock::now();
+  const auto until = received + limits_.answering;
+  const auto go_on = [&] { require_use(is_gone, until); };
   chat_request request;
   std::shared_ptr<answer_stream> stream;
   answer_heading heading = new_heading(model_.model());
   {
-    asking_.acquire();
-    struct release {
-      std::counting_semaphore<>& to;
-      ~release() { to.release(); }
-    } const at_end{asking_};
+    const turn_to_ask turn(asking_, go_on);
     request = parse_chat_request(body.text(), {base_, model_.model(), limits_.pictures});
     heading.with_logprobs = request.asked.with_logprobs;
     heading.includes_usage = request.includes_usage;
     body.release();
+    request.asked.go_on = go_on;
     stream = ask_model(model_, std::move(request.asked));
   }
-  const auto answer = std::make_shared<followed_answer>(
-      std::move(stream), received, followed_answer::clock::now(), received + limits_.answering);
+  const auto answer =
+      std::make_shared<followed_answer>(std::move(stream), received, followed_answer::clock::now(), until);
   const answer_listener to{.is_gone = is_gone, .on_piece = {}, .on_silence = [] { return true; }};
   if (!request.is_streamed) return whole_reply(heading, *answer, to, is_abandoned_, metrics_);
   return {.type = "text/event-stream",

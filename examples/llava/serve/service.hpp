@@ -3,6 +3,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -62,6 +63,8 @@ class service {
 
  private:
   http_reply chat(received_body body, const std::function<bool()>& is_gone);
+  /// Throws `api_error` where there is no use in going on with a question.
+  void require_use(const std::function<bool()>& is_gone, std::chrono::steady_clock::time_point until);
   std::string models_json() const;
   std::string model_json() const;
 

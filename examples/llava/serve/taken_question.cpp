@@ -2,9 +2,12 @@
 #include "llava/serve/taken_question.hpp"
 
 #include <algorithm>
+#include <cstddef>
+#include <cstdint>
 #include <string>
 #include <utility>
 #include <variant>
+#include <vector>
 
 #include "corematching/core/error.hpp"
 #include "corematching/model/batch/admission.hpp"
@@ -21,33 +24,57 @@ namespace {
   throw question_refused(why, text);
 }
 
+std::string picture_name(std::size_t number) {
+  return "picture " + std::to_string(number);
+}
+
+void check_left_out(const options& o, const llama_config& config) {
+  try {
+    if (o.sparsity.sparse_neurons) check_neuron_policy(o);
+    if (is_sparse(o)) {
+      check_sparsity(matching_of(o), config.layers, config.intermediate_size);
+      check_beta(o, config.layers);
+    }
+    if (o.thin) o.thin->validate();
+  } catch (const error& problem) {
+    refuse(refusal::bad_settings, problem.what());
+  }
+}
+
 void check_settings(const options& o, const llama_config& config) {
   require(o.max_new_tokens > 0, "an answer of ", o.max_new_tokens, " tokens is none");
   o.sampling.validate();
   for (const std::string& stop : o.stops) require(!stop.empty(), "a stop string is empty");
-  if (o.sparsity.sparse_neurons) check_neuron_policy(o);
-  if (is_sparse(o)) {
-    check_sparsity(matching_of(o), config.layers, config.intermediate_size);
-    check_beta(o, config.layers);
-  }
-  if (o.thin) o.thin->validate();
+  check_left_out(o, config);
 }
 
-std::vector<picture> seen_pictures(const question& asked, const request& r, const engine_limits& limits) {
+/// The pictures of `asked`, which are as many as may be, and of bytes.
+std::vector<const chat::picture*> shown_pictures(const question& asked, const request& r,
+                                                 const engine_limits& limits) {
+  std::vector<const chat::picture*> shown;
+  for (const chat::message& message : asked.messages)
+    for (const chat::part& part : message.content)
+      if (const auto* one = std::get_if<chat::picture>(&part)) {
+        shown.push_back(one);
+        require(!one->bytes.empty(), picture_name(shown.size()),
+                ": its bytes are missing: files are not read for who asks");
+      }
+  if (std::ssize(shown) > limits.pictures)
+    refuse(refusal::too_large, "more than " + std::to_string(limits.pictures) + " pictures are shown");
+  require(shown.empty() || r.config.llava() != nullptr, "a text model cannot look at a picture");
+  return shown;
+}
+
+/// What the model sees of them. Each may take a second, which nobody may wait for any more.
+std::vector<picture> seen_pictures(const std::vector<const chat::picture*>& shown, const question& asked,
+                                   const request& r, std::int64_t most_pixels) {
   const image_processor processor(image_options(asked.how, r.config));
   std::vector<picture> seen;
-  for (const chat::message& message : asked.messages)
-    for (const chat::part& part : message.content) {
-      const auto* shown = std::get_if<chat::picture>(&part);
-      if (shown == nullptr) continue;
-      const auto number = std::ssize(seen) + 1;
-      if (number > limits.pictures)
-        refuse(refusal::too_large, "more than " + std::to_string(limits.pictures) + " pictures are shown");
-      require(r.config.llava() != nullptr, "a text model cannot look at a picture");
-      const std::string name = "picture " + std::to_string(number);
-      require(!shown->bytes.empty(), name, ": its bytes are missing: files are not read for who asks");
-      seen.push_back(processor.resize_and_crop(decode_picture(shown->bytes, name, limits.picture_pixels)));
-    }
+  for (const chat::picture* one : shown) {
+    if (asked.go_on) asked.go_on();
+    const std::string name = picture_name(seen.size() + 1);
+    seen.push_back(processor.resize_and_crop(decode_picture(one->bytes, name, most_pixels)));
+  }
   return seen;
 }
 
@@ -88,8 +115,9 @@ taken_question take_question(question asked, const request& r, dtype cache_type,
     require(!asked.messages.empty() && asked.messages.back().from == chat::role::user,
             "the last message is not the user's");
     check_settings(asked.how, r.config.text());
-    taken_question taken{.how = {}, .prompt = {}, .seen = seen_pictures(asked, r, limits)};
-    const auto pictures = std::ssize(taken.seen);
+    const std::vector<const chat::picture*> shown = shown_pictures(asked, r, limits);
+    const auto pictures = std::ssize(shown);
+    taken_question taken{.how = {}, .prompt = {}};
     taken.prompt = prompt_of(asked.how, r, asked.messages, pictures);
     taken.context = context_of(asked.how, r.config, pictures);
     // The last token of an answer is never read, so it needs no place.
@@ -98,6 +126,7 @@ taken_question take_question(question asked, const request& r, dtype cache_type,
     taken.cache_bytes =
         cache_bytes_of(r.config.text(), taken.prompt.size() + taken.max_new_tokens, cache_type);
     check_room(taken, limits);
+    taken.seen = seen_pictures(shown, asked, r, limits.picture_pixels);
     taken.with_logprobs = asked.with_logprobs;
     taken.top_logprobs = asked.top_logprobs;
     taken.how = std::move(asked.how);

@@ -35,7 +35,8 @@ struct taken_question {
 };
 
 /// Takes `asked` for the model that `r` describes, whose keys and values are stored as `cache_type`. Throws
-/// `question_refused` for what the model cannot be asked, or not within `limits`.
+/// `question_refused` for what the model cannot be asked, or not within `limits`, before pictures are decoded
+/// where that does not need them; and what `asked.go_on` throws.
 taken_question take_question(question asked, const request& r, dtype cache_type, const engine_limits& limits);
 
 }  // namespace corematching::driver
