@@ -2,6 +2,7 @@
 // A thread for each client, up to a number; made when they are needed first.
 #pragma once
 
+#include <chrono>
 #include <condition_variable>
 #include <cstddef>
 #include <functional>
@@ -19,11 +20,13 @@ class client_threads {
   using job = std::function<void()>;
 
   /// `make_room` ends another client's job and says whether there was one to end, `refuse` runs a job so that
-  /// it does not last; `on_wait` is called every now and then.
+  /// it does not last; `on_wait` is called every now and then, and `on_end` while the last jobs are waited
+  /// for.
   struct callbacks {
     std::function<bool()> make_room;
     std::function<void(const job&)> refuse;
     std::function<void()> on_wait;
+    std::function<void()> on_end;
   };
   /// Of `most` threads at a time.
   client_threads(std::size_t most, callbacks call) : most_(most), call_(std::move(call)) {}
@@ -45,11 +48,17 @@ class client_threads {
   }
   /// Returns when all jobs are done.
   void finish() {
-    {
-      const std::lock_guard lock(mutex_);
-      has_ended_ = true;
-    }
+    constexpr std::chrono::milliseconds now_and_then{50};
+    std::unique_lock lock(mutex_);
+    has_ended_ = true;
     changed_.notify_all();
+    while (running_ > 0) {
+      changed_.wait_for(lock, now_and_then);
+      lock.unlock();
+      call_.on_end();
+      lock.lock();
+    }
+    lock.unlock();
     for (std::thread& one : threads_) one.join();
   }
   /// No client came for a while.
@@ -60,6 +69,7 @@ class client_threads {
   void add_thread() {
     try {
       threads_.emplace_back([this] { run(); });
+      ++running_;
     } catch (const std::system_error&) {
       if (threads_.empty()) throw;
       most_ = threads_.size();
@@ -72,13 +82,15 @@ class client_threads {
       ++free_;
       changed_.wait(lock, [&] { return !waiting_.empty() || has_ended_; });
       --free_;
-      if (waiting_.empty()) return;
+      if (waiting_.empty()) break;
       const job work = std::move(waiting_.front());
       waiting_.pop_front();
       lock.unlock();
       work();
       lock.lock();
     }
+    --running_;
+    changed_.notify_all();
   }
 
   std::size_t most_;
@@ -87,7 +99,7 @@ class client_threads {
   std::condition_variable changed_;
   std::list<job> waiting_;
   std::vector<std::thread> threads_;
-  std::size_t free_ = 0;
+  std::size_t free_ = 0, running_ = 0;
   bool has_ended_ = false;
 };
 

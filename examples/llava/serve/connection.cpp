@@ -55,6 +55,7 @@ bool connection::ready(short events, clock::time_point until) const {
 }
 
 bool connection::await_request(const std::atomic<bool>& stopping) {
+  if (stopping) return false;
   if (taken_ < ahead_.size()) return true;
   enter(stage::idle);
   const auto until = clock::now() + limits_.idle;
@@ -112,15 +113,25 @@ std::ptrdiff_t connection::read(char* to, std::size_t size) {
 }
 
 bool connection::write(const char* from, std::size_t size) {
+  constexpr std::size_t at_a_time = std::size_t{1} << 20;
+  const auto until = clock::now() + limits_.sending * (1 + size / at_a_time);
   while (size > 0) {
-    if (!ready(POLLOUT, clock::now() + limits_.sending)) return false;
     const auto count = ::send(socket_, from, size, MSG_NOSIGNAL | MSG_DONTWAIT);
     if (count < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR) return false;
-    if (count <= 0) continue;
-    from += count;
-    size -= static_cast<std::size_t>(count);
+    if (count > 0) {
+      from += count;
+      size -= static_cast<std::size_t>(count);
+      continue;
+    }
+    enter(stage::sending);
+    if (!ready(POLLOUT, until) || clock::now() >= until) return false;
   }
+  if (stage_ == stage::sending) enter(stage::answering);
   return true;
+}
+
+bool connection::has_unread() const {
+  return taken_ < ahead_.size() || ready(POLLIN, clock::now());
 }
 
 bool connection::is_gone() const {

@@ -19,7 +19,8 @@ namespace corematching::driver {
 class connection {
  public:
   using clock = std::chrono::steady_clock;
-  enum class stage : std::uint8_t { idle, receiving, answering };
+  /// Of these `sending` is a client that is waited for until it takes more of what it is sent.
+  enum class stage : std::uint8_t { idle, receiving, sending, answering };
 
   /// Takes over an open socket.
   connection(int socket, const serve_limits& limits);
@@ -39,10 +40,12 @@ class connection {
   void received() { enter(stage::answering); }
   bool is_late() const { return is_late_; }
 
-  /// Writes all of it; false where the client left or takes nothing for too long.
+  /// Writes all of it; false where the client left or takes too long to take it.
   bool write(const char* from, std::size_t size);
   /// Whether the client closed its side, or the connection broke.
   bool is_gone() const;
+  /// Whether the client has sent more than was asked for.
+  bool has_unread() const;
   /// Lets a client that is still sending see what was written last, which it would not if its bytes met a
   /// closed socket: says that no more will be written, and reads for a moment what comes.
   void outlast();
@@ -51,7 +54,7 @@ class connection {
 
   int socket() const { return socket_; }
   stage at() const { return stage_.load(); }
-  /// When the stage was entered.
+  /// When the stage was entered, or something was sent last.
   clock::time_point since() const { return clock::time_point(clock::duration(since_.load())); }
 
  private:

@@ -36,19 +36,23 @@ class connections {
     connection& one_;
   };
 
-  /// Cuts off the client that has said nothing, or for `patience` not all that it has to say, for the longest
-  /// time; idle ones go first. False where there is none.
-  bool cut_slowest(std::chrono::milliseconds patience) {
+  using stage = connection::stage;
+
+  /// Cuts off the client at one of the stages from `first` to `last` that has said nothing, or for `patience`
+  /// not all that it has to say, or taken nothing that it is sent, for the longest time; those at earlier
+  /// stages go first. False where there is none, or it is `spared`.
+  bool cut_slowest(std::chrono::milliseconds patience, stage first = stage::idle, stage last = stage::sending,
+                   const connection* spared = nullptr) {
     const std::lock_guard lock(mutex_);
     const auto now = connection::clock::now();
     connection* slowest = nullptr;
     for (connection* one : open_) {
       const auto at = one->at();
-      if (at == connection::stage::answering || std::ranges::count(cut_, one) > 0) continue;
-      if (at == connection::stage::receiving && now - one->since() < patience) continue;
+      if (at < first || at > last || std::ranges::count(cut_, one) > 0) continue;
+      if (at != stage::idle && now - one->since() < patience) continue;
       if (slowest == nullptr || rank(*one) < rank(*slowest)) slowest = one;
     }
-    if (slowest == nullptr) return false;
+    if (slowest == nullptr || slowest == spared) return false;
     slowest->cut();
     cut_.push_back(slowest);
     ++total_cut_;
@@ -59,13 +63,19 @@ class connections {
     const std::lock_guard lock(mutex_);
     return open_.size();
   }
+  /// How many are at that stage.
+  std::size_t at(stage where) const {
+    const std::lock_guard lock(mutex_);
+    return static_cast<std::size_t>(
+        std::ranges::count_if(open_, [&](const connection* one) { return one->at() == where; }));
+  }
   std::size_t total_cut() const {
     const std::lock_guard lock(mutex_);
     return total_cut_;
   }
 
  private:
-  static std::pair<connection::stage, connection::clock::time_point> rank(const connection& one) {
+  static std::pair<stage, connection::clock::time_point> rank(const connection& one) {
     return {one.at(), one.since()};
   }
 

@@ -20,6 +20,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <thread>
 #include <utility>
 
 #include "corematching/core/error.hpp"
@@ -31,7 +32,8 @@
 namespace corematching::driver {
 namespace {
 
-/// How long a client may take to send its request before another one may have its thread.
+/// How long a client may take to send its request, or to take more of a reply, before another one may have
+/// its thread, or its body's memory.
 constexpr std::chrono::milliseconds patience{1000};
 
 /// One request while it is replied to.
@@ -138,7 +140,8 @@ class http_server::library_server final : public httplib::Server {
       return new task_queue(limits_.connections,
                             {.make_room = [this] { return clients_.cut_slowest(patience); },
                              .refuse = [this](const client_threads::job& work) { refuse(work); },
-                             .on_wait = [this] { stop_if_asked(); }});
+                             .on_wait = [this] { stop_if_asked(); },
+                             .on_end = [this] { cut_if_abandoned(); }});
     };
     set_pre_routing_handler([this](const httplib::Request&, httplib::Response& response) {
       return reply_without_body(response) ? HandlerResponse::Handled : HandlerResponse::Unhandled;
@@ -195,9 +198,9 @@ class http_server::library_server final : public httplib::Server {
     now.must_close = now.must_close || is_stopping_;
     bool closed = false;
     const bool sent = let_library_reply(now, closed);
-    const bool goes_on = sent && !closed && !now.must_close;
-    if (now.must_close && !client.is_late()) client.outlast();
-    return goes_on;
+    if (is_stopping_ && client.has_unread()) now.must_close = true;
+    if (now.must_close && sent && !client.is_late()) client.outlast();
+    return sent && !closed && !now.must_close;
   }
 
   /// `closed` becomes true where the client does not stay.
@@ -235,7 +238,7 @@ class http_server::library_server final : public httplib::Server {
   received_body read_body(exchange& now) {
     const bool stays = !std::exchange(now.must_close, true);  // unless all of the body is read
     received_body body(bodies_);
-    const auto take = [&](std::string_view more) { append(body, more); };
+    const auto take = [&](std::string_view more) { append(body, more, now.client); };
     const byte_source source = [&](char* to, std::size_t size) { return now.client.read(to, size); };
     if (now.head.is_chunked ? read_chunks(source, take) : read_bytes(source, *now.head.length, take)) {
       now.must_close = !stays;
@@ -245,13 +248,25 @@ class http_server::library_server final : public httplib::Server {
     throw api_error(400, "bad_request", "the body of the request is not complete");
   }
 
-  void append(received_body& body, std::string_view more) {
+  void append(received_body& body, std::string_view more, const connection& from) {
     if (body.text().size() + more.size() > limits_.body_bytes)
       throw api_error(
           413, "body_too_large",
           "the body is longer than the limit of " + std::to_string(limits_.body_bytes) + " bytes");
-    if (!body.append(more))
-      throw api_error(503, "too_busy", "the requests that are being received take all memory that they may");
+    while (!body.append(more))
+      if (body.text().size() + more.size() > limits_.all_body_bytes || !make_room_for(more.size(), from))
+        throw api_error(503, "too_busy",
+                        "the requests that are being received take all memory that they may");
+  }
+
+  /// The client that has been sending for the longest time gives way; false where that is `from` itself.
+  bool make_room_for(std::size_t bytes, const connection& from) {
+    using namespace std::chrono_literals;
+    constexpr auto sends = connections::stage::receiving;
+    if (!clients_.cut_slowest(patience, sends, sends, &from)) return false;
+    const auto until = connection::clock::now() + 500ms;
+    while (!bodies_.fits(bytes) && connection::clock::now() < until) std::this_thread::sleep_for(1ms);
+    return true;
   }
 
   /// Puts what `make` returns, or why it could not, and counts it.
@@ -294,9 +309,14 @@ class http_server::library_server final : public httplib::Server {
   /// On the thread that accepts clients, where the library may be stopped without a race.
   void stop_if_asked() {
     if (!is_stopping_) return;
-    while (clients_.cut_slowest({})) {
+    while (clients_.cut_slowest({}, connections::stage::idle, connections::stage::receiving)) {
     }
     stop();
+  }
+  /// Nobody is waited for any more, whether it sends or takes.
+  void cut_if_abandoned() {
+    while (to_.is_abandoned() && clients_.cut_slowest({})) {
+    }
   }
 
   static thread_local bool is_full_;

@@ -15,8 +15,8 @@ struct serve_limits {
   std::size_t connections = 256;                            // at once; each has a thread
   std::chrono::milliseconds receiving{30'000};              // from a request's first byte to its last
   std::chrono::milliseconds idle{60'000};                   // between two requests of a connection
-  std::chrono::milliseconds sending{20'000};                // until a client takes more of an answer
-  std::chrono::milliseconds answering{600'000};             // from the whole request to the end of its answer
+  std::chrono::milliseconds sending{20'000};  // until a client has taken a piece of an answer, or 1 MiB of it
+  std::chrono::milliseconds answering{600'000};  // from the whole request to the end of its answer
 };
 
 }  // namespace corematching::driver

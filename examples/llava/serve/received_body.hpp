@@ -20,6 +20,7 @@ class byte_budget {
     used_ -= bytes;
     return false;
   }
+  bool fits(std::size_t bytes) const { return used_ + bytes <= most_; }
   void give_back(std::size_t bytes) { used_ -= bytes; }
   std::size_t used() const { return used_; }
 

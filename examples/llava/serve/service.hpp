@@ -60,6 +60,7 @@ class service {
   void refuse_further() { is_draining_ = true; }
   /// Ends the answers that are being given.
   void abandon() { is_abandoned_ = true; }
+  bool is_abandoned() const { return is_abandoned_; }
 
  private:
   http_reply chat(received_body body, const std::function<bool()>& is_gone);
