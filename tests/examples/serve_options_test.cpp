@@ -92,8 +92,19 @@ TEST(serve_options, read_the_key_from_a_file) {
   EXPECT_EQ(served_with({"--api-key-file", directory.write("key", "secret\nmore\n").string()}).access.api_key,
             "secret");
   EXPECT_EQ(served_with({"--api-key", "told"}).access.api_key, "told");
-  EXPECT_THROW(served_with({"--api-key-file", directory.write("empty", "").string()}), error);
-  EXPECT_THROW(served_with({"--api-key-file", (directory.path() / "none").string()}), error);
+  for (const char* text : {"secret", "secret\r\n", "secret \t\r\nmore"})
+    EXPECT_EQ(served_with({"--api-key-file", directory.write("key", text).string()}).access.api_key,
+              "secret");
+  for (const char* text : {"", "\r\n", "\xef\xbb\xbfsecret\n", "sec\rret\n", "sec\x7fret", " secret\n"})
+    EXPECT_THROW(served_with({"--api-key-file", directory.write("bad", text).string()}), error) << text;
+  EXPECT_THROW(served_with({"--api-key", "sec\nret"}), error);
+  EXPECT_THROW(served_with({"--api-key", "secret "}), error);
+  try {
+    served_with({"--api-key-file", (directory.path() / "none").string()});
+    ADD_FAILURE();
+  } catch (const error& problem) {
+    EXPECT_TRUE(std::string(problem.what()).ends_with("none: cannot open")) << problem.what();
+  }
 }
 
 TEST(serve_options, refuse_what_cannot_be) {
@@ -103,6 +114,10 @@ TEST(serve_options, refuse_what_cannot_be) {
                                              {"--max-batch", "0"},
                                              {"--max-connections", "0"},
                                              {"--receive-time", "0"},
+                                             {"--receive-time", "nan"},
+                                             {"--idle-time", "NaN"},
+                                             {"--time-limit", "-nan"},
+                                             {"--time-limit", "inf"},
                                              {"--prompt", "x"},
                                              {"--image", "x.png"},
                                              {"--api-key", ""}}) {

@@ -342,6 +342,7 @@ TEST(serve_access, asks_for_the_key) {
     return access_status("Host: localhost\r\n" + field, rules);
   };
   EXPECT_EQ(with_key("Authorization: Bearer secret\r\n"), 200);
+  EXPECT_EQ(with_key("Authorization: bEARER secret\r\n"), 200) << "RFC 9110, 11.1";
   for (const char* field : {"", "Authorization: Bearer secre\r\n", "Authorization: Bearer secret2\r\n",
                             "Authorization: Bearer \r\n", "Authorization: secret\r\n",
                             "Authorization: Bearer secret\r\nAuthorization: Bearer secret\r\n"})

@@ -73,9 +73,10 @@ void check_host(const http_head& head, const access_rules& rules) {
 
 void check_key(const http_head& head, const access_rules& rules) {
   if (rules.api_key.empty()) return;
-  constexpr std::string_view scheme = "Bearer ";
+  constexpr std::string_view scheme = "bearer ";  // in whatever case (RFC 9110, 11.1)
   const std::string* given = head.find("authorization");
-  if (given == nullptr || count_of(head, "authorization") != 1 || !given->starts_with(scheme))
+  if (given == nullptr || count_of(head, "authorization") != 1 ||
+      lower_case(given->substr(0, scheme.size())) != scheme)
     throw api_error(401, "missing_api_key", "an API key is needed: Authorization: Bearer KEY")
         .with("WWW-Authenticate", "Bearer");
   if (!equals_secretly(std::string_view(*given).substr(scheme.size()), rules.api_key))

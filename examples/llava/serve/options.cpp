@@ -2,6 +2,7 @@
 #include "llava/serve/options.hpp"
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -18,12 +19,25 @@
 namespace corematching::driver {
 namespace {
 
-/// The first line of a file: a key in a command line is seen by whoever lists processes.
+/// Refuses what no field of a request can hold, or not the way that it was meant.
+void check_key_text(const std::string& key, const std::string& name) {
+  require(!key.starts_with("\xef\xbb\xbf"), name, ": begins with a byte order mark");
+  const auto is_control = [](char c) { return static_cast<unsigned char>(c) < ' ' || c == 0x7f; };
+  require(std::ranges::none_of(key, is_control), name, ": has a control character");
+  require(key.find_first_not_of(' ') == 0 && !key.ends_with(' '), name, ": begins or ends with a blank");
+}
+
+/// The first line of a file, without blanks at its end: a key in a command line is seen by whoever lists
+/// processes.
 std::string key_in(const std::filesystem::path& file) {
+  const std::string where = "--api-key-file: " + file.string();
   std::ifstream in(file);
+  require(in.is_open(), where, ": cannot open");
   std::string key;
   std::getline(in, key);
-  require(in && !key.empty(), "--api-key-file: ", file.string(), ": has no key in its first line");
+  key.erase(key.find_last_not_of(" \t\r") + 1);
+  require(!key.empty(), where, ": has no key in its first line");
+  check_key_text(key, where + ": the key in its first line");
   return key;
 }
 
@@ -38,6 +52,9 @@ CLI::Option* add_seconds(CLI::App& app, const std::string& name, std::chrono::mi
           help)
       ->default_str(std::to_string(std::chrono::duration_cast<std::chrono::seconds>(time).count()))
       ->type_name("SECONDS")
+      ->check([](const std::string& text) {  // CLI::Range lets pass what is no number at all
+        return text.find_first_of("nN") == text.npos ? std::string() : "expected a number, not " + text;
+      })
       ->check(CLI::Range(0.1, 1e6));
 }
 
@@ -98,6 +115,7 @@ serve_options parse_serve_options(int argc, const char* const* argv) {
   add_limits(app, o);
   add_answering(app, o.base, o.engine);
   parse_answering(app, argc, argv, o.base);
+  if (!o.access.api_key.empty()) check_key_text(o.access.api_key, "--api-key");
   if (!key_file.empty()) o.access.api_key = key_in(key_file);
   o.limits.pictures = static_cast<std::size_t>(o.engine.pictures);
   o.access.hosts.push_back(o.host);
