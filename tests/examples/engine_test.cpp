@@ -444,6 +444,26 @@ TEST(answer_stream, ends_where_no_memory_is_left_to_say_why) {
   support::expect_parts(all.failed->text, "memory");
 }
 
+TEST(engine, counts_an_answer_before_it_is_told) {
+  driver::options o = options_of_model("--preset dense");
+  o.max_new_tokens = 1;
+  const auto engine = make_engine(o, {});
+  for (std::uint64_t i = 1; i <= 20; ++i) {
+    EXPECT_TRUE(listen(*engine->ask(asked("What?", 0, o))).complete);
+    EXPECT_EQ(engine->state().answered, i);
+  }
+}
+
+TEST(engine, names_its_model_whatever_way_leads_there) {
+  driver::options o = options_of_model("--preset dense");
+  const std::string name = o.model.filename().string();
+  for (const char* more : {"", ".", "../"}) {
+    o.model = test::driver::demo() / more;
+    if (std::string(more) == "../") o.model /= name;
+    EXPECT_EQ(make_engine(o, {})->model().name, name) << o.model;
+  }
+}
+
 TEST(engine, fails_what_is_not_answered_when_it_goes) {
   const driver::options o = options_of_model("--preset dense");
   std::vector<std::shared_ptr<driver::answer_stream>> streams;

@@ -107,9 +107,10 @@ class engine final : public answering {
     return files;
   }
 
-  // The last part of its path, which may end with a slash.
+  // The last part of its path, which may end with a slash or be ".".
   static std::string name_of_model(const std::filesystem::path& model) {
-    return (model.has_filename() ? model : model.parent_path()).filename().string();
+    const auto whole = std::filesystem::weakly_canonical(model);
+    return (whole.has_filename() ? whole : whole.parent_path()).filename().string();
   }
 
   void require_place() const {
@@ -295,6 +296,7 @@ class engine final : public answering {
 
   void leave(const answer& of) { budget_.give_back(of.asked().cache_bytes); }
 
+  // Counted first: who is told may look.
   void finish(answer_pointer& of) {
     const run_report& report = of->report();
     {
@@ -309,6 +311,7 @@ class engine final : public answering {
       state_.prefill_seconds += report.prefill_seconds;
       state_.selection_seconds += report.selection_seconds;
     }
+    of->tell_end();
     leave(*of);
     of = nullptr;
   }

@@ -135,6 +135,11 @@ class running_answer {
     if (std::ssize(report_.generated_ids) >= asked_.max_new_tokens) end(false);
   }
 
+  /// Says that the answer is complete. Once it has ended.
+  void tell_end() const {
+    asked_.stream->push(answer_complete{report_, asked_.picture_positions(), cached_tokens_});
+  }
+
  private:
   const sparse_state<B>* sparsity() const { return sparsity_ ? &*sparsity_ : nullptr; }
   bool is_stop(std::int32_t id) const { return std::ranges::count(stops_.ids, id) > 0; }
@@ -226,7 +231,6 @@ class running_answer {
                                          dense_loads(parts_.language().config(), 0, asked_.prompt.size(),
                                                      ffn_rows(asked_.how, asked_.prompt.size())),
                                          parts_.cache_type);
-    asked_.stream->push(answer_complete{report_, asked_.picture_positions(), cached_tokens_});
   }
 
   answering_parts<B>& parts_;
