@@ -60,6 +60,12 @@ class served_model {
     return {std::istreambuf_iterator<char>(in), {}};
   }
   void tell(int signal) const { ::kill(process_, signal); }
+  /// Whether it has ended; it can still be waited for.
+  bool ended() const {
+    siginfo_t what{};
+    return ::waitid(P_PID, static_cast<id_t>(process_), &what, WEXITED | WNOHANG | WNOWAIT) == 0 &&
+           what.si_pid != 0;
+  }
   /// The exit code, or -1 for a signal.
   int wait() {
     int status = 0;
@@ -127,6 +133,17 @@ TEST(llava_serve, answers_as_the_driver_does_and_ends_when_it_is_told_to) {
   EXPECT_TRUE(rest.body.ends_with("data: [DONE]\n\n")) << rest.body;
   EXPECT_EQ(server.wait(), 0) << server.said();
   EXPECT_TRUE(server.said().ends_with("every question that was taken has been answered\n")) << server.said();
+}
+
+TEST(llava_serve, ends_in_order_however_often_it_is_told_to) {
+  served_model server;
+  server.tell(SIGTERM);
+  EXPECT_TRUE(support::comes_true([&] { return server.said().ends_with("has been answered\n"); }));
+  EXPECT_TRUE(support::comes_true([&] {
+    server.tell(SIGTERM);
+    return server.ended();
+  }));
+  EXPECT_EQ(server.wait(), 0) << server.said();
 }
 
 TEST(llava_batch, answers_as_the_driver_does) {

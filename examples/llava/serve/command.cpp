@@ -16,6 +16,7 @@ namespace corematching::driver {
 namespace {
 
 /// SIGTERM and SIGINT, for as long as the object lives: the first one drains, the next one ends what is left.
+/// Afterwards the program ends, and hears of neither.
 class ending_signals {
  public:
   ending_signals(service& to, http_server& server) {
@@ -28,14 +29,18 @@ class ending_signals {
       service_.load()->refuse_further();
       server_.load()->stop();
     };
-    ::sigaction(SIGTERM, &action, &before_term_);
-    ::sigaction(SIGINT, &action, &before_int_);
+    ::sigaction(SIGTERM, &action, nullptr);
+    ::sigaction(SIGINT, &action, nullptr);
   }
   ending_signals(const ending_signals&) = delete;
   ending_signals& operator=(const ending_signals&) = delete;
+  /// All is over, and what else is to be told to end ends already: whoever insists shall not make it an
+  /// accident.
   ~ending_signals() {
-    ::sigaction(SIGTERM, &before_term_, nullptr);
-    ::sigaction(SIGINT, &before_int_, nullptr);
+    struct sigaction action {};
+    action.sa_handler = SIG_IGN;
+    ::sigaction(SIGTERM, &action, nullptr);
+    ::sigaction(SIGINT, &action, nullptr);
   }
 
  private:
@@ -44,9 +49,6 @@ class ending_signals {
   static inline std::atomic<http_server*> server_ = nullptr;
   static inline std::atomic<int> count_ = 0;
   static_assert(std::atomic<service*>::is_always_lock_free && std::atomic<int>::is_always_lock_free);
-
-  struct sigaction before_term_ {
-  }, before_int_{};
 };
 
 std::string fit_of(const options& o) {
