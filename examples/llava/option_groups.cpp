@@ -77,6 +77,18 @@ void add_computing(CLI::App& app, options& o) {
       ->group(group);
 }
 
+void add_sampling(CLI::App& app, options& o, const std::string& group) {
+  app.add_option("--temperature", o.sampling.temperature, "0 takes the likeliest token")
+      ->capture_default_str()
+      ->group(group);
+  app.add_option("--top-k", o.sampling.top_k, "draw from the K likeliest tokens (0: all)")
+      ->capture_default_str()
+      ->group(group);
+  app.add_option("--top-p", o.sampling.top_p, "draw from the likeliest tokens that make up this share")
+      ->capture_default_str()
+      ->group(group);
+}
+
 void refuse_empty_values(const CLI::App& app) {
   for (const CLI::Option* option : app.get_options()) {
     const std::string name = option->get_name();

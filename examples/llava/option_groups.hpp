@@ -3,6 +3,7 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
+#include <string>
 
 #include "llava/options.hpp"
 
@@ -28,6 +29,9 @@ void add_thinning(CLI::App& app, options& o);
 
 /// --kv-cache, --device, --threads
 void add_computing(CLI::App& app, options& o);
+
+/// --temperature, --top-k, --top-p, in `group`
+void add_sampling(CLI::App& app, options& o, const std::string& group);
 
 /// CLI11 takes an empty text for the number 0. Throws CLI::ValidationError for options with such a value.
 void refuse_empty_values(const CLI::App& app);

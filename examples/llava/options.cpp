@@ -206,15 +206,7 @@ void add_generation(CLI::App& app, options& o) {
       ->type_name("TEXT")
       ->allow_extra_args(false)
       ->group(group);
-  app.add_option("--temperature", o.sampling.temperature, "0 takes the likeliest token")
-      ->capture_default_str()
-      ->group(group);
-  app.add_option("--top-k", o.sampling.top_k, "draw from the K likeliest tokens (0: all)")
-      ->capture_default_str()
-      ->group(group);
-  app.add_option("--top-p", o.sampling.top_p, "draw from the likeliest tokens that make up this share")
-      ->capture_default_str()
-      ->group(group);
+  add_sampling(app, o, group);
   add_seed(app, "--seed", o.sampling.seed, "seed of the draw")->group(group);
   add_computing(app, o);
 }

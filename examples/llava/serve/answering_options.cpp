@@ -48,15 +48,7 @@ void add_request_defaults(CLI::App& app, options& o) {
       ->capture_default_str()
       ->check(CLI::Range(index{1}, index{1} << 30))
       ->group(group);
-  app.add_option("--temperature", o.sampling.temperature, "0 takes the likeliest token")
-      ->capture_default_str()
-      ->group(group);
-  app.add_option("--top-k", o.sampling.top_k, "draw from the K likeliest tokens (0: all)")
-      ->capture_default_str()
-      ->group(group);
-  app.add_option("--top-p", o.sampling.top_p, "draw from the likeliest tokens that make up this share")
-      ->capture_default_str()
-      ->group(group);
+  add_sampling(app, o, group);
 }
 
 }  // namespace

@@ -15,19 +15,23 @@ class exposition {
 
   template <class Value>
   void counter(const std::string& name, const char* help, Value value) {
-    describe(name, help, "counter");
-    out_ << name << ' ' << value << '\n';
+    add(name, help, "counter", value);
   }
   template <class Value>
   void gauge(const std::string& name, const char* help, Value value) {
-    describe(name, help, "gauge");
-    out_ << name << ' ' << value << '\n';
+    add(name, help, "gauge", value);
   }
   void describe(const std::string& name, const char* help, const char* type) {
     out_ << "# HELP " << name << ' ' << help << "\n# TYPE " << name << ' ' << type << '\n';
   }
 
  private:
+  template <class Value>
+  void add(const std::string& name, const char* help, const char* type, Value value) {
+    describe(name, help, type);
+    out_ << name << ' ' << value << '\n';
+  }
+
   std::ostream& out_;
 };
 
