@@ -87,20 +87,9 @@ TEST(serve_slow, a_request_that_has_begun_is_not_waited_for_when_the_server_ends
 
 TEST(serve_slow, a_body_that_stays_out_gives_way_to_another) {
   support::running_server server({}, {.all_body_bytes = 1000});
-  const auto question = [](std::size_t more) {
-    return R"({"messages":[{"role":"user","content":"?"}],"user":")" + std::string(more, 'u') + "\"}";
-  };
-  // Where another's body is there first, this one finds no room itself, and begins again.
-  std::unique_ptr<support::http_client> holds;
-  const auto is_in_the_way = [&] {
-    if (holds == nullptr || holds->is_closed(20ms)) {
-      holds = std::make_unique<support::http_client>(server.port());
-      holds->send(support::post_request(question(800)).substr(0, 900));
-    }
-    return server.post(question(300)).status == 503;
-  };
-  EXPECT_TRUE(support::comes_true(is_in_the_way)) << "not within its first second";
-  EXPECT_TRUE(support::comes_true([&] { return server.post(question(300)).status == 200; }, 4s));
+  const auto holds = support::client_in_the_way(server);
+  ASSERT_NE(holds, nullptr) << "it gave way within its first second";
+  EXPECT_TRUE(support::comes_true([&] { return server.post(support::question_of(300)).status == 200; }, 4s));
   EXPECT_TRUE(holds->is_closed(1s));
 }
 

@@ -3,6 +3,8 @@
 #pragma once
 
 #include <chrono>
+#include <cstddef>
+#include <memory>
 #include <string>
 #include <thread>
 #include <utility>
@@ -68,6 +70,26 @@ bool comes_true(const Holds& holds, std::chrono::milliseconds at_most = std::chr
     std::this_thread::sleep_for(std::chrono::milliseconds(2));
   }
   return true;
+}
+
+/// A question whose body has so many bytes and some more.
+inline std::string question_of(std::size_t bytes) {
+  return R"({"messages":[{"role":"user","content":"?"}],"user":")" + std::string(bytes, 'u') + "\"}";
+}
+
+/// Of a server with room for 1000 bytes of bodies: a client whose body takes most of them and does not end,
+/// once question_of(300) has found no room beside it; null where it never comes to that.
+inline std::unique_ptr<http_client> client_in_the_way(const running_server& server) {
+  std::unique_ptr<http_client> holds;
+  const bool is_there = comes_true([&] {
+    // Where the other body is there first, this one finds no room itself, and begins again.
+    if (holds == nullptr || holds->is_closed(std::chrono::milliseconds(20))) {
+      holds = std::make_unique<http_client>(server.port());
+      holds->send(post_request(question_of(800)).substr(0, 900));
+    }
+    return server.post(question_of(300)).status == 503;
+  });
+  return is_there ? std::move(holds) : nullptr;
 }
 
 }  // namespace support
