@@ -385,7 +385,7 @@ TEST(serve, answers_what_it_took_before_it_ends) {
   slow.send("POST /v1");
   ASSERT_TRUE(comes_true([&] { return server.model.running() == 2 && server.clients.open() == 4; }));
   server.stop();
-  EXPECT_EQ(server.model.running(), 0);
+  EXPECT_EQ(server.model.state().answered, 2u);
   EXPECT_EQ(whole.response().status, 200);
   EXPECT_TRUE(streamed.response().body.ends_with("data: [DONE]\n\n"));
   EXPECT_TRUE(idle.is_closed(1s));
