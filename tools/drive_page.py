@@ -160,7 +160,8 @@ def drive(page, arguments):
     box = page.value(f"(() => {{ const b = {canvas}.getBoundingClientRect(); return [b.left, b.top, b.width, b.height]; }})()")
     note = "document.querySelector('.shown + .note').textContent"
     page.call("Input.dispatchMouseEvent", type="mouseMoved", x=box[0] + 0.5 * box[2], y=box[1] + 0.5 * box[3])
-    expect("Row " in page.value(note), "the mouse tells of a token")
+    told = page.value(note)
+    expect("Row " in told and ", score " in told and ", rank " in told, "the mouse tells of a token: " + told)
     page.call("Input.dispatchMouseEvent", type="mouseMoved", x=1, y=1)
     expect("Row " not in page.value(note), "the mouse leaves the token")
     page.value("scrollTo(0, 0)")

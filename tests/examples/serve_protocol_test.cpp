@@ -238,8 +238,19 @@ TEST(serve_request, a_field_of_sparsity_replaces_that_of_the_server) {
     return parse_chat_request(with_field("core_matching", field).dump(), {base, seeing, 2}).asked.how;
   };
   EXPECT_TRUE(asked(io::json::object()).thin.has_value());
+  EXPECT_TRUE(asked({{"scores", true}}).thin.has_value());
   const options neurons = asked({{"sparsity", "neurons"}});
   EXPECT_FALSE(neurons.sparsity.sparse_tokens || neurons.thin);
+}
+
+TEST(serve_request, asks_for_scores_beside_sparsity) {
+  const auto asked = [](const io::json& field) {
+    return parse_served(with_field("core_matching", field)).asked;
+  };
+  EXPECT_FALSE(asked({{"preset", "paper"}}).with_scores);
+  EXPECT_FALSE(asked({{"scores", false}}).with_scores);
+  const question both = asked({{"preset", "paper"}, {"scores", true}});
+  EXPECT_TRUE(both.with_scores && both.how.sparsity.sparse_tokens);
 }
 
 TEST(serve_request, names_what_is_wrong_with_sparsity) {
@@ -255,6 +266,7 @@ TEST(serve_request, names_what_is_wrong_with_sparsity) {
       {{{"sparsity", "both --preset paper"}}, "core_matching.sparsity"},
       {{{"sparsity", "a\"b"}}, "core_matching.sparsity"},
       {{{"sparsity", true}}, "core_matching.sparsity"},
+      {{{"scores", 1}}, "core_matching.scores"},
       {{{"sparsity", ""}}, "core_matching.sparsity"}};
   for (const auto& [field, param] : wrong) {
     const api_error problem = refused_with(with_field("core_matching", field).dump());
@@ -392,6 +404,29 @@ TEST(serve_answer, says_what_was_kept_of_each_picture) {
       io::json::parse(R"([{"position":3,"tokens":4,"entered":[0,1,3],"layers":[{"layer":1,"kept":[1,3]}]},
                                 {"position":9,"tokens":4,"entered":[0,3],"layers":[{"layer":1,"kept":[0]}]}])"));
   EXPECT_TRUE(answer.at("core_matching").at("neurons").is_null());
+}
+
+TEST(serve_answer, holds_scores_where_they_are_asked_for) {
+  answer_complete end;
+  end.report.image_tokens = 6;
+  end.report.matches.push_back({.layer = 1,
+                                .kept_positions = {},
+                                .kept_image_positions = {4},
+                                .image_tokens = 4,
+                                .image_scores = {{3, 7}, {4, 9007199254740992}, {9, 0.25}, {11, -2}}});
+  end.picture_positions = {3, 9};
+  for (const bool with : {false, true}) {
+    answer_heading heading;
+    heading.with_scores = with;
+    const io::json pictures =
+        io::json::parse(whole_answer(heading, end, {}, {})).at("core_matching").at("pictures");
+    for (const int i : {0, 1}) {
+      const io::json& layer = pictures.at(i).at("layers").at(0);
+      ASSERT_EQ(layer.contains("scores"), with);
+      if (!with) continue;
+      EXPECT_EQ(layer.at("scores").dump(), i == 0 ? "[7,9007199254740992,null]" : "[0.25,null,-2]");
+    }
+  }
 }
 
 TEST(serve_answer, comes_in_chunks_with_usage_where_it_is_asked_for) {

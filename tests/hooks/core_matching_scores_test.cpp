@@ -193,6 +193,12 @@ TEST_F(core_matching_selects, and_shows_the_scores_by_which_it_did) {
   EXPECT_EQ(group.profile->first, static_cast<double>(std::ranges::max(scores)));
   EXPECT_EQ(group.profile->last, static_cast<double>(std::ranges::min(scores)));
   EXPECT_EQ(group.kept, std::ssize(run.state.matches().at(0).kept_image_positions));
+  const auto& shown = run.state.matches().at(0).image_scores;
+  ASSERT_EQ(shown.size(), picture.size());
+  for (std::size_t i = 0; i < picture.size(); ++i) {
+    EXPECT_EQ(shown[i].position, picture[i]);
+    EXPECT_EQ(shown[i].score, static_cast<double>(scores[i]));
+  }
   ASSERT_TRUE(group.profile->elbow);
   EXPECT_LE(*group.profile->elbow + 1, group.kept) << "the elbow itself stays";
 }

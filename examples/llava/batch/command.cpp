@@ -96,6 +96,7 @@ class batch_run {
       throw api_error(400, "invalid_value", "stream: lines are written whole", "stream");
     const auto began = followed_answer::clock::now();
     answer_heading heading = new_heading(model_.model());
+    heading.with_scores = request.asked.with_scores;
     heading.with_logprobs = request.asked.with_logprobs;
     auto stream = ask(std::move(request.asked));
     followed_answer following(std::move(stream), began, followed_answer::clock::now(),

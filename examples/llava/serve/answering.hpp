@@ -31,6 +31,7 @@ struct question {
                                         // sampling, stops, max_new_tokens
   bool with_logprobs = false;           // of the tokens that are said,
   index top_logprobs = 0;               // and of so many that might have been
+  bool with_scores = false;             // of image tokens at matching layers
   std::function<void()> go_on = {};     // called between pictures; throws where nobody waits any more
 };
 

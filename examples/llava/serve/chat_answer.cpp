@@ -60,8 +60,20 @@ ordered places_in_picture(std::span<const std::int32_t> positions, index first, 
   return places;
 }
 
+/// Of each token of a picture, null where it was not alive any more.
+ordered scores_in_picture(const token_match& match, index first, index tokens) {
+  ordered scores(static_cast<std::size_t>(tokens), ordered());
+  for (const auto& [position, score] : match.image_scores) {
+    if (position < first || position >= first + tokens) continue;
+    const auto whole = static_cast<std::int64_t>(score);
+    scores[static_cast<std::size_t>(position - first)] =
+        static_cast<double>(whole) == score ? ordered(whole) : ordered(score);
+  }
+  return scores;
+}
+
 /// For each picture, which of its tokens entered the decoder and which each matching layer kept.
-ordered pictures_json(const answer_complete& end) {
+ordered pictures_json(const answer_complete& end, bool with_scores) {
   const run_report& report = end.report;
   ordered pictures = ordered::array();
   const index count = std::ssize(end.picture_positions);
@@ -72,8 +84,10 @@ ordered pictures_json(const answer_complete& end) {
       return places_in_picture(positions, first, tokens);
     };
     ordered layers = ordered::array();
-    for (const token_match& match : report.matches)
+    for (const token_match& match : report.matches) {
       layers.push_back({{"layer", match.layer}, {"kept", kept(match.kept_image_positions)}});
+      if (with_scores) layers.back()["scores"] = scores_in_picture(match, first, tokens);
+    }
     pictures.push_back({{"position", first},
                         {"tokens", tokens},
                         {"entered", report.thinned ? kept(report.thinned->kept_image_positions) : ordered()},
@@ -93,9 +107,10 @@ ordered neurons_json(const run_report& report) {
   return neurons;
 }
 
-ordered core_matching_json(const answer_complete& end, const answer_times& times) {
+ordered core_matching_json(const answer_heading& heading, const answer_complete& end,
+                           const answer_times& times) {
   const run_report& report = end.report;
-  return {{"pictures", pictures_json(end)},
+  return {{"pictures", pictures_json(end, heading.with_scores)},
           {"neurons", neurons_json(report)},
           {"finished", report.finished},
           {"seconds",
@@ -155,7 +170,7 @@ std::string whole_answer(const answer_heading& heading, const answer_complete& e
                                                             {"logprobs", logprobs_json(heading, tokens)},
                                                             {"finish_reason", finish_reason(end.report)}}})},
                                {"usage", usage_json(end)},
-                               {"core_matching", core_matching_json(end, times)}});
+                               {"core_matching", core_matching_json(heading, end, times)}});
 }
 
 std::string first_chunk(const answer_heading& heading) {
@@ -169,7 +184,7 @@ std::string text_chunk(const answer_heading& heading, const answer_piece& piece)
 
 std::string last_chunk(const answer_heading& heading, const answer_complete& end, const answer_times& times) {
   ordered object = chunk(heading, ordered::object(), nullptr, finish_reason(end.report));
-  object["core_matching"] = core_matching_json(end, times);
+  object["core_matching"] = core_matching_json(heading, end, times);
   return io::json_text(object);
 }
 

@@ -19,6 +19,7 @@ struct answer_heading {
   std::string model;
   bool with_logprobs = false;
   bool includes_usage = false;  // every chunk has the field, and the last one a value
+  bool with_scores = false;     // of image tokens at matching layers
 };
 
 /// Seconds that the server measures itself; the rest is in the report.

@@ -217,6 +217,7 @@ chat_request parse_chat_request(std::string_view text, const request_rules& rule
   const io::json* sparsity = in.find("core_matching");
   const bool says_sparsity = sparsity != nullptr && !sparsity->is_null();
   request.asked.how = says_sparsity ? with_core_matching(rules.base, *sparsity) : rules.base;
+  request.asked.with_scores = says_sparsity && wants_scores(*sparsity);
   read_sampling(in, request.asked.how);
   read_logprobs(in, request.asked);
   read_streaming(in, request);

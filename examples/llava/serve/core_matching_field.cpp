@@ -13,7 +13,7 @@
 namespace corematching::driver {
 namespace {
 
-constexpr std::string_view field_name = "core_matching";
+constexpr std::string_view field_name = "core_matching", scores_name = "scores";
 
 api_error field_error(std::string_view key, const std::string& text) {
   const std::string param = std::string(field_name) + (key.empty() ? "" : ".") + std::string(key);
@@ -70,15 +70,16 @@ api_error core_matching_error(const std::string& problem) {
 
 options with_core_matching(const options& base, const io::json& field) {
   if (!field.is_object()) refuse_field("", "expected an object of options");
-  if (field.empty()) return base;
   const std::vector<std::string> names = sparsity_option_names();
   std::string line;
   for (const auto& [key, value] : field.items()) {
+    if (key == scores_name) continue;
     const std::string name = replaced(key, '_', '-');
     if (key.find('-') != key.npos || std::ranges::count(names, name) == 0)
       refuse_field("", "there is no option " + io::in_quotes(key));
     line += (line.empty() ? "--" : " --") + name + "=" + option_value(key, value);
   }
+  if (line.empty()) return base;
   options fresh = base;
   fresh.preset = options().preset;
   fresh.sparsity = options().sparsity;
@@ -89,6 +90,13 @@ options with_core_matching(const options& base, const io::json& field) {
   } catch (const error& problem) {
     throw core_matching_error(problem.what());
   }
+}
+
+bool wants_scores(const io::json& field) {
+  const auto said = field.find(scores_name);
+  if (said == field.end()) return false;
+  if (!said->is_boolean()) refuse_field(scores_name, "expected true or false");
+  return said->get<bool>();
 }
 
 }  // namespace corematching::driver

@@ -235,6 +235,7 @@ http_reply service::chat(received_body body, const std::function<bool()>& is_gon
   {
     const turn_to_ask turn(asking_, go_on);
     request = parse_chat_request(body.text(), {base_, model_.model(), limits_.pictures});
+    heading.with_scores = request.asked.with_scores;
     heading.with_logprobs = request.asked.with_logprobs;
     heading.includes_usage = request.includes_usage;
     body.release();

@@ -25,12 +25,18 @@
 
 namespace corematching {
 
+struct token_score {
+  std::int32_t position = 0;  // original
+  double score = 0;           // integers but where tokens are kept by attention or at random
+};
+
 /// What one matching layer decided.
 struct token_match {
   index layer = 0;
   std::vector<std::int32_t> kept_positions;        // original positions of all tokens that go on
   std::vector<std::int32_t> kept_image_positions;  // the image tokens among them
   index image_tokens = 0;                          // that were alive before
+  std::vector<token_score> image_scores = {};      // of each of them, in the prompt's order
   std::vector<token_group> groups = {};            // one for each picture, or one for all of them
 };
 

@@ -131,7 +131,9 @@ detail::kept_images core_matching<B>::best_rows(const layer_context<B>& at,
 // kept_rows_: all text, and the `best` of the image tokens.
 template <selecting_backend B>
 void core_matching<B>::keep_rows(const layer_context<B>& at, detail::kept_images best) {
-  token_match match{at.layer, {}, {}, 0, std::move(best.groups)};
+  token_match match{.layer = at.layer, .kept_positions = {}, .kept_image_positions = {}};
+  match.groups = std::move(best.groups);
+  for (const auto& [row, score] : best.scores) match.image_scores.push_back({at.positions[row], score});
   for (const token_group& group : match.groups) match.image_tokens += group.image_tokens;
   kept_rows_.clear();
   for (index row = 0; row < at.positions.size; ++row) {

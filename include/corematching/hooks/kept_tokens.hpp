@@ -24,8 +24,14 @@ struct token_group {
 
 namespace detail {
 
+struct scored_row {
+  std::int32_t row = 0;
+  double score = 0;
+};
+
 struct kept_images {
   std::vector<std::int32_t> rows;  // ascending
+  std::vector<scored_row> scores;  // of all image tokens, ascending
   std::vector<token_group> groups;
 };
 
@@ -40,13 +46,17 @@ kept_images keep_best(const std::vector<Score>& scores, std::vector<std::vector<
   for (std::vector<std::int32_t>& rows : pictures) {
     std::ranges::sort(rows);
     std::vector<Score> of_rows;
-    for (const std::int32_t row : rows) of_rows.push_back(scores[static_cast<std::size_t>(row)]);
+    for (const std::int32_t row : rows) {
+      of_rows.push_back(scores[static_cast<std::size_t>(row)]);
+      kept.scores.push_back({row, static_cast<double>(of_rows.back())});
+    }
     const std::vector<std::int32_t> best =
         select::core_tokens(vector_view<const Score>{of_rows.data(), std::ssize(of_rows)}, keep);
     for (const std::int32_t place : best) kept.rows.push_back(rows[static_cast<std::size_t>(place)]);
     kept.groups.push_back({std::ssize(rows), std::ssize(best), select::profile_of(of_rows)});
   }
   std::ranges::sort(kept.rows);
+  std::ranges::sort(kept.scores, {}, &scored_row::row);
   return kept;
 }
 
