@@ -36,8 +36,10 @@ inline std::vector<float> patch_rows(std::span<const float> pixel_values, index 
 template <backend B>
 class clip_vision {
  public:
-  /// Reads the first `layers` layers; those behind them do not reach the features.
-  clip_vision(B& be, const clip_vision_config& config, index layers, weight_reader<B>& reader)
+  /// Reads the first `layers` layers through `reader`, a weight_reader or mmproj_reader; those behind them do
+  /// not reach the features.
+  template <class Reader>
+  clip_vision(B& be, const clip_vision_config& config, index layers, Reader& reader)
       : config_(config), eps_(static_cast<float>(config.layer_norm_eps)) {
     const std::string prefix = reader.prefix(
         {"vision_tower.", "model.vision_tower.", "model.vision_tower.vision_tower.vision_model.",
@@ -70,7 +72,8 @@ class clip_vision {
 
  private:
   // Row 0 also holds the class embedding, which has no pixels to be computed from.
-  void read_positions(B& be, weight_reader<B>& reader, const std::string& prefix) {
+  template <class Reader>
+  void read_positions(B& be, Reader& reader, const std::string& prefix) {
     const index tokens = 1 + config_.patches(), d = config_.hidden_size;
     std::vector<float> positions = reader.values(prefix + "position_embedding.weight", {tokens, d});
     const std::vector<float> class_embedding = reader.values(prefix + "class_embedding", {d});
@@ -79,16 +82,19 @@ class clip_vision {
     upload_values(be, positions_.view(), {positions.data(), std::ssize(positions)});
   }
 
-  layer_norm<B> read_norm(weight_reader<B>& reader, const std::string& name) const {
+  template <class Reader>
+  layer_norm<B> read_norm(Reader& reader, const std::string& name) const {
     return {reader.vector(name + ".weight", config_.hidden_size),
             reader.vector(name + ".bias", config_.hidden_size)};
   }
 
-  linear<B> read_linear(weight_reader<B>& reader, const std::string& name, index out, index in) const {
+  template <class Reader>
+  linear<B> read_linear(Reader& reader, const std::string& name, index out, index in) const {
     return {reader.vision_matrix(name + ".weight", {out, in}), reader.vector(name + ".bias", out)};
   }
 
-  encoder_layer<B> read_layer(weight_reader<B>& reader, const std::string& prefix) const {
+  template <class Reader>
+  encoder_layer<B> read_layer(Reader& reader, const std::string& prefix) const {
     const index d = config_.hidden_size, m = config_.intermediate_size;
     const std::string attention = prefix + "self_attn.";
     encoder_weights<B> w{

@@ -17,7 +17,8 @@ namespace corematching {
 template <backend B>
 class projector {
  public:
-  projector(const llava_config& config, weight_reader<B>& reader) : act_(config.projector_hidden_act) {
+  template <class Reader>
+  projector(const llava_config& config, Reader& reader) : act_(config.projector_hidden_act) {
     const std::string first = reader.prefix(
         {"model.mm_projector.0", "model.multi_modal_projector.linear_1", "multi_modal_projector.linear_1"},
         ".weight");
@@ -49,8 +50,10 @@ class llava {
  public:
   llava(B& be, const llava_config& config, weight_reader<B>& reader)
       : llava(be, config, reader, llama<B>(be, config.text, reader)) {}
-  /// With a language model from elsewhere, such as a packed file.
-  llava(B& be, const llava_config& config, weight_reader<B>& reader, llama<B> language)
+  /// With a language model from elsewhere, such as a packed file, or a GGUF file beside that of an
+  /// mmproj_reader.
+  template <class Reader>
+  llava(B& be, const llava_config& config, Reader& reader, llama<B> language)
       : config_(config),
         vision_(be, config.vision, config.vision_layers(), reader),
         projector_(config, reader),
