@@ -24,7 +24,9 @@
   keyword template io::checkpoint io::checkpoint::open<compiled_once>(const std::filesystem::path&);       \
   keyword template const io::tensor& io::checkpoint::at<compiled_once>(std::string_view) const;            \
   keyword template io::gguf_file io::gguf_file::open<compiled_once>(const std::filesystem::path&);         \
-  keyword template model_config read_model_config<compiled_once>(const std::filesystem::path&);
+  keyword template model_config read_model_config<compiled_once>(const std::filesystem::path&);            \
+  keyword template model_config read_model_config<compiled_once>(const std::filesystem::path&,             \
+                                                                 const std::filesystem::path&);
 
 #define COREMATCHING_MODELS_ON(backend, keyword)                                                            \
   keyword template class kv_layer<backend>;                                                                 \
@@ -43,6 +45,8 @@
   keyword template class prompt_pass<backend>;                                                              \
   keyword template class llama<backend>;                                                                    \
   keyword template class clip_vision<backend>;                                                              \
+  keyword template clip_vision<backend>::clip_vision(backend&, const clip_vision_config&, index,            \
+                                                     weight_reader<backend>&);                              \
   keyword template class llava<backend>;                                                                    \
   keyword template class core_matching<backend>;
 

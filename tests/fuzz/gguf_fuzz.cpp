@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Any bytes, read as a GGUF file: its metadata, its tensors, and the vocabulary if there is one, are accepted
-// or refused with corematching::error.
+// Any bytes, read as a GGUF file: its metadata, its tensors, the vocabulary if there is one, and what it says
+// of a vision tower and a projector are accepted or refused with corematching::error.
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
@@ -10,6 +10,9 @@
 #include "corematching/core/error.hpp"
 #include "corematching/io/gguf_file.hpp"
 #include "corematching/io/gguf_metadata.hpp"
+#include "corematching/model/gguf/mmproj_config.hpp"
+#include "corematching/model/gguf/mmproj_tensors.hpp"
+#include "corematching/model/picture/image_processor.hpp"
 #include "corematching/text/gguf_tokenizer.hpp"
 
 namespace {
@@ -43,6 +46,14 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
       covered += tensor.bytes.size();
     }
     check(covered <= size);
+  });
+  may_refuse([&] {
+    const auto file = io::gguf_file::parse(bytes, "input");
+    const mmproj_config config = read_mmproj_config(file);
+    check(config.layers <= config.vision.layers && config.token_size > 0);
+    image_processor{config.image};
+    for (const std::string& problem : mmproj_problems(file, config))
+      check(problem.starts_with("input: ") && problem.find('\n') == std::string::npos);
   });
   may_refuse([&] {
     const auto metadata = io::gguf_metadata::parse(bytes, "input");

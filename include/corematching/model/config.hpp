@@ -5,8 +5,10 @@
 // models/clip/image_processing_clip.py, models/llava/image_processing_llava.py.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
+#include <cstdint>
 #include <filesystem>
 #include <span>
 #include <string>
@@ -23,6 +25,7 @@
 #include "corematching/io/json_file.hpp"
 #include "corematching/io/mapped_file.hpp"
 #include "corematching/model/gguf/config.hpp"
+#include "corematching/model/gguf/mmproj_tensors.hpp"
 #include "corematching/model/llama/config.hpp"
 #include "corematching/model/llava/config.hpp"
 #include "corematching/model/picture/image_processor.hpp"
@@ -168,6 +171,47 @@ model_config read_model_config(const std::filesystem::path& directory) {
       config.text().eos_token_ids = detail::read_token_ids(fields, "eos_token_id");
   }
   return config;
+}
+
+namespace detail {
+
+/// The id that stands for a picture in prompts: the token that is called so or, where the vocabulary has
+/// none, as Vicuna's, the first id behind it.
+inline std::int32_t gguf_image_token(const io::gguf_metadata& metadata, index vocabulary) {
+  constexpr std::string_view key = "tokenizer.ggml.tokens";
+  if (!metadata.has(key)) return static_cast<std::int32_t>(vocabulary);
+  const auto& tokens = metadata.texts(key);
+  const auto found = std::ranges::find(tokens, "<image>");
+  return static_cast<std::int32_t>(found == tokens.end() ? vocabulary : found - tokens.begin());
+}
+
+}  // namespace detail
+
+/// The decoder of one GGUF file with the tower and the projector of another.
+/// Throws `error` where they do not fit together.
+inline model_config join_mmproj(const io::gguf_file& file, const io::gguf_file& with) {
+  llava_config config;
+  config.text = read_gguf_config(file);
+  const mmproj_config seen = read_whole_mmproj_config(with);
+  require(seen.token_size == config.text.hidden_size, with.path().string(), ": makes image tokens of ",
+          seen.token_size, " elements, but the hidden size of ", file.path().string(), " is ",
+          config.text.hidden_size);
+  config.vision = seen.vision;
+  config.vision_feature_layer = seen.layers;
+  config.projector_bias = seen.projector_bias;
+  config.image_token_index = detail::gguf_image_token(file.metadata(), config.text.vocab_size);
+  return {config, seen.image};
+}
+
+/// The same as read_model_config(model) where `mmproj` is empty; otherwise of a GGUF file, whose decoder sees
+/// through the tower and the projector of the GGUF file `mmproj`.
+template <class = compiled_once>
+model_config read_model_config(const std::filesystem::path& model, const std::filesystem::path& mmproj) {
+  if (mmproj.empty()) return read_model_config(model);
+  std::error_code ignored;
+  require(std::filesystem::is_regular_file(model, ignored), mmproj.string(),
+          ": an mmproj file goes beside a GGUF file, which ", model.string(), " is not");
+  return join_mmproj(io::gguf_file::open(model), io::gguf_file::open(mmproj));
 }
 
 }  // namespace corematching

@@ -118,9 +118,15 @@ struct gguf_architecture {
 inline constexpr std::array<gguf_architecture, 3> gguf_architectures{
     {{"llama", true, false}, {"qwen2", false, false}, {"qwen3", false, true}}};
 
+/// The architecture of files that hold a vision tower and its projector (mmproj_config.hpp).
+inline constexpr std::string_view gguf_mmproj_architecture = "clip";
+
 /// That of `file`. Throws `error` naming file and architecture for one that is not read.
 inline const gguf_architecture& gguf_architecture_of(const io::gguf_file& file) {
   const std::string_view name = file.metadata().text("general.architecture");
+  require(name != gguf_mmproj_architecture, file.metadata().file(),
+          ": is an mmproj file, a vision tower and its projector: it goes beside the file of a language "
+          "model (--mmproj)");
   const auto* const found = std::ranges::find(gguf_architectures, name, &gguf_architecture::name);
   if (found == gguf_architectures.end())
     fail(file.metadata().file(), ": the architecture ", io::in_quotes(name),
