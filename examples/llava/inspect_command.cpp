@@ -21,6 +21,8 @@
 #include "corematching/io/gguf_file.hpp"
 #include "corematching/io/mapped_file.hpp"
 #include "corematching/model/config.hpp"
+#include "corematching/model/gguf/mmproj_config.hpp"
+#include "corematching/model/gguf/mmproj_tensors.hpp"
 #include "corematching/model/gguf/tensors.hpp"
 #include "corematching/model/llava/llava.hpp"
 #include "corematching/model/packed/file.hpp"
@@ -30,6 +32,7 @@
 #include "corematching/text/sentencepiece_tokenizer.hpp"
 #include "llava/file_option.hpp"
 #include "llava/loaded_model.hpp"
+#include "llava/option_groups.hpp"
 #include "llava/options.hpp"
 
 namespace corematching::driver {
@@ -52,7 +55,8 @@ std::string gigabytes(std::uint64_t bytes) {
 /// What is found out, and everything that is wrong: one fault does not hide another.
 class inspection {
  public:
-  explicit inspection(fs::path checkpoint) : checkpoint_(std::move(checkpoint)) {}
+  inspection(fs::path checkpoint, fs::path mmproj)
+      : checkpoint_(std::move(checkpoint)), mmproj_(std::move(mmproj)) {}
 
   bool run() {
     if (fs::is_directory(checkpoint_)) {
@@ -85,7 +89,7 @@ class inspection {
   void read_directory() {
     std::optional<model_config> config;
     attempt([&] {
-      config = read_model_config(checkpoint_);
+      config = read_model_config(checkpoint_, mmproj_);
       describe(*config);
     });
     attempt([&] { read_weights(config); });
@@ -176,19 +180,38 @@ class inspection {
     });
     attempt([&] {
       const auto found = chat::template_in_gguf(checkpoint_);
-      const chat::chosen_format chosen = chat::choose_format(checkpoint_, false);
+      const chat::chosen_format chosen = chat::choose_format(checkpoint_, !mmproj_.empty());
       row("chat format", text_of(chosen.format->name, found ? "" : " (the file has no template)"));
     });
   }
 
-  void read_gguf_weights(const io::gguf_file& file) {
+  static std::string contents_of(const io::gguf_file& file) {
     std::map<std::string, std::size_t> types;
     for (const auto& [name, tensor] : file.tensors()) ++types[std::string(io::name_of(tensor.type))];
     std::string list;
     for (const auto& [type, count] : types) list += text_of(list.empty() ? "" : ", ", count, " in ", type);
-    row("weights", text_of(list, ", ", gigabytes(file.total_bytes())));
-    const llama_config config = read_gguf_config(file);
-    describe({config, {}});
+    return text_of(list, ", ", gigabytes(file.total_bytes()));
+  }
+
+  /// What the file and the mmproj file beside it are together; where they do not fit, the decoder alone.
+  model_config read_with_mmproj(const io::gguf_file& file) {
+    model_config config{read_gguf_config(file), {}};
+    if (mmproj_.empty()) return config;
+    attempt([&] {
+      const io::gguf_file with = io::gguf_file::open(mmproj_);
+      row("mmproj", contents_of(with));
+      const auto problems = mmproj_problems(with, read_mmproj_config(with));
+      problems_.insert(problems_.end(), problems.begin(), problems.end());
+      if (problems.empty()) config = join_mmproj(file, with);
+    });
+    return config;
+  }
+
+  void read_gguf_weights(const io::gguf_file& file) {
+    row("weights", contents_of(file));
+    const model_config whole = read_with_mmproj(file);
+    describe(whole);
+    const llama_config& config = whole.text();
     const auto problems = gguf_problems(file, config);
     problems_.insert(problems_.end(), problems.begin(), problems.end());
     if (!problems.empty()) return;
@@ -203,6 +226,7 @@ class inspection {
   }
 
   fs::path checkpoint_;
+  fs::path mmproj_;  // empty: none
   std::vector<std::pair<std::string, std::string>> rows_;
   std::vector<std::string> problems_;
 };
@@ -210,9 +234,10 @@ class inspection {
 }  // namespace
 
 bool run_inspect(int argc, const char* const* argv) {
-  fs::path checkpoint;
+  fs::path checkpoint, mmproj;
   CLI::App app("Says what a checkpoint holds, whether it can be run, and if not, why.", "llava inspect");
   add_file(app, "PATH", checkpoint, "directory of the checkpoint, or a GGUF file")->required();
+  add_mmproj(app, mmproj);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& problem) {
@@ -220,7 +245,7 @@ bool run_inspect(int argc, const char* const* argv) {
   }
   std::error_code ignored;
   require(fs::exists(checkpoint, ignored), checkpoint.string(), ": there is no such file or directory");
-  return inspection(checkpoint).run();
+  return inspection(checkpoint, mmproj).run();
 }
 
 }  // namespace corematching::driver

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // A checkpoint directory in a backend's memory: a LLaVA, or a text model alone; or a text model of a GGUF
-// file.
+// file, and with another, an mmproj file, a LLaVA.
 #pragma once
 
 #include <cstdint>
@@ -16,6 +16,7 @@
 #include "corematching/io/gguf_file.hpp"
 #include "corematching/io/safetensors.hpp"
 #include "corematching/model/config.hpp"
+#include "corematching/model/gguf/mmproj_reader.hpp"
 #include "corematching/model/gguf/reader.hpp"
 #include "corematching/model/llama/streamed_layers.hpp"
 #include "corematching/model/llava/llava.hpp"
@@ -45,13 +46,14 @@ class loaded_model {
   using progress = std::function<void(std::uint64_t done, std::uint64_t total)>;
   using notice = std::function<void(const std::string&)>;
 
-  /// `config` is that of the directory or file. `say` hears of packed files.
-  loaded_model(B& be, const std::filesystem::path& model, model_config config, const weight_options& weights,
-               const progress& report, const notice& say)
+  /// `config` is that of the directory or file, and of `mmproj` unless that is empty. `say` hears of packed
+  /// files.
+  loaded_model(B& be, const std::filesystem::path& model, const std::filesystem::path& mmproj,
+               model_config config, const weight_options& weights, const progress& report, const notice& say)
       : config_(std::move(config)) {
     std::error_code ignored;
     if (std::filesystem::is_regular_file(model, ignored))
-      read_gguf(be, model, weights, report, say);
+      read_gguf(be, model, mmproj, weights, report, say);
     else
       read_directory(be, model, weights, report, say);
   }
@@ -62,21 +64,33 @@ class loaded_model {
   const llama<B>& language() const { return llava_ ? llava_->language() : *text_; }
 
  private:
-  void read_gguf(B& be, const std::filesystem::path& path, weight_options weights, const progress& report,
-                 const notice& say) {
+  void read_gguf(B& be, const std::filesystem::path& path, const std::filesystem::path& mmproj,
+                 weight_options weights, const progress& report, const notice& say) {
     const auto file = io::gguf_file::open(path);
     const auto packed = find_packed(
         path, [&](std::optional<dtype> type) { return gguf_layout(file, config_.text(), type); },
         [&] { return gguf_identity(file); }, weights, say);
     check_memory_limit(packed, weights);
-    if (packed) {
-      text_.emplace(from_packed(be, *packed, weights.memory_limit));
+    std::optional<io::gguf_file> seen;
+    if (!mmproj.empty()) seen.emplace(io::gguf_file::open(mmproj));
+    const std::uint64_t before = packed ? 0 : file.total_bytes();
+    const std::uint64_t total = before + (seen ? seen->total_bytes() : 0);
+    llama<B> language =
+        packed ? from_packed(be, *packed, weights.memory_limit)
+               : from_gguf(be, file, weights.type, [&](std::uint64_t done) { report(done, total); });
+    if (!seen) {
+      text_.emplace(std::move(language));
       return;
     }
-    gguf_reader<B> reader(
-        be, file, config_.text(), threads_of(be),
-        [&](std::uint64_t done) { report(done, file.total_bytes()); }, weights.type);
-    text_.emplace(be, config_.text(), reader);
+    mmproj_reader<B> reader(
+        be, *seen, threads_of(be), [&](std::uint64_t done) { report(before + done, total); }, weights.type);
+    llava_.emplace(be, *config_.llava(), reader, std::move(language));
+  }
+
+  llama<B> from_gguf(B& be, const io::gguf_file& file, std::optional<dtype> type,
+                     load_progress report) const {
+    gguf_reader<B> reader(be, file, config_.text(), threads_of(be), std::move(report), type);
+    return {be, config_.text(), reader};
   }
 
   void read_directory(B& be, const std::filesystem::path& directory, weight_options weights,
@@ -156,7 +170,7 @@ class loaded_model {
 template <backend B>
 loaded_model<B> load_model(B& be, const options& o, model_config config, console& terminal) {
   loaded_model<B> model(
-      be, o.model, std::move(config), o.weights,
+      be, o.model, o.mmproj, std::move(config), o.weights,
       [&](std::uint64_t done, std::uint64_t total) {
         terminal.progress("loading", static_cast<double>(done), static_cast<double>(total));
       },

@@ -73,7 +73,8 @@ void check_output(const options& o, const std::filesystem::path& output, const c
     fail(name, ": ", output.string(), ": is the file that --messages reads");
   if (!o.weights.packed.empty() && fs::equivalent(output, o.weights.packed, ignored))
     fail(name, ": ", output.string(), ": is the file that --packed reads");
-  if (fs::exists(output, ignored) && belongs_to_model(output, o.model))
+  if (fs::exists(output, ignored) &&
+      (belongs_to_model(output, o.model) || (!o.mmproj.empty() && belongs_to_model(output, o.mmproj))))
     fail(name, ": ", output.string(), ": would overwrite a file of the model");
 }
 

@@ -3,6 +3,7 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <filesystem>
 #include <string>
 
 #include "corematching/chat/formats.hpp"
@@ -18,6 +19,14 @@ void add_model(CLI::App& app, options& o) {
            "directory of the checkpoint, as Hugging Face lays it out, or a GGUF file")
       ->required()
       ->type_name("DIR");
+  add_mmproj(app, o.mmproj);
+}
+
+CLI::Option* add_mmproj(CLI::App& app, std::filesystem::path& file) {
+  return add_file(app, "--mmproj", file,
+                  "GGUF file of the vision tower and the projector, beside a GGUF file of a LLaVA-1.5's "
+                  "language model")
+      ->type_name("FILE");
 }
 
 void add_prompt_format(CLI::App& app, options& o) {

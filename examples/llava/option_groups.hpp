@@ -3,14 +3,18 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
+#include <filesystem>
 #include <string>
 
 #include "llava/options.hpp"
 
 namespace corematching::driver {
 
-/// --model
+/// --model, --mmproj
 void add_model(CLI::App& app, options& o);
+
+/// --mmproj
+CLI::Option* add_mmproj(CLI::App& app, std::filesystem::path& file);
 
 /// --chat-template, --image-fit
 void add_model_format(CLI::App& app, options& o);

@@ -52,6 +52,7 @@ enum class preset_choice : std::uint8_t { safe, paper, dense };
 
 struct options {
   std::filesystem::path model;
+  std::filesystem::path mmproj;  // tower and projector beside a GGUF file; empty: none
   weight_options weights;
   std::filesystem::path image;     // empty: a text run
   std::string prompt;              // the question; not used with prompt_ids

@@ -16,6 +16,7 @@
 #include "corematching/model/packed/pack.hpp"
 #include "llava/file_option.hpp"
 #include "llava/loaded_model.hpp"
+#include "llava/option_groups.hpp"
 #include "llava/option_values.hpp"
 #include "llava/options.hpp"
 
@@ -24,6 +25,7 @@ namespace {
 
 struct pack_options {
   std::filesystem::path model;
+  std::filesystem::path mmproj;  // what goes beside a GGUF file: checked, and no part of what is packed
   std::string weights;           // empty: as a GGUF file stores them
   std::filesystem::path output;  // empty: the file that a run looks for
   std::filesystem::path verify;  // a file to check; nothing is packed then
@@ -36,6 +38,7 @@ pack_options parse(int argc, const char* const* argv) {
                "llava pack");
   auto* model =
       add_file(app, "--model", o.model, "directory of the checkpoint, or a GGUF file")->type_name("DIR");
+  auto* mmproj = add_mmproj(app, o.mmproj);
   auto* type = app.add_option("--weights", o.weights,
                               "type of the weights (of a GGUF file by default as they are stored)")
                    ->type_name(weights_types());
@@ -48,6 +51,7 @@ pack_options parse(int argc, const char* const* argv) {
            "read this packed file and say whether its data are whole; pack nothing")
       ->type_name("FILE")
       ->excludes(model)
+      ->excludes(mmproj)
       ->excludes(type)
       ->excludes("--output");
   try {
@@ -86,7 +90,7 @@ void run_pack(int argc, const char* const* argv, console& terminal) {
   const auto weights = o.weights.empty() ? std::nullopt : std::optional<dtype>(weights_type(o.weights));
   const auto path = o.output.empty() ? default_packed_file(o.model, weights) : o.output;
   require_replaceable(path);
-  const model_config config = read_model_config(o.model);
+  const model_config config = read_model_config(o.model, o.mmproj);
   auto be = cpu::make_linked_backend(o.threads);
   const auto progress_of = [&](std::uint64_t total) {
     return [&terminal, total](std::uint64_t done) {

@@ -29,6 +29,14 @@ std::int32_t image_token_of(const model_config& config) {
   return config.llava() != nullptr ? config.llava()->image_token_index : -1;
 }
 
+/// What a model that cannot see may lack.
+std::string hint_of_mmproj(const options& o) {
+  std::error_code ignored;
+  return std::filesystem::is_regular_file(o.model, ignored)
+             ? "; beside a GGUF file, --mmproj names that of a vision tower"
+             : "";
+}
+
 /// The messages of a file; paths of pictures in it are taken from where it lies.
 std::vector<chat::message> read_messages(const std::filesystem::path& path) {
   std::vector<chat::message> messages =
@@ -108,7 +116,7 @@ multimodal_prompt rendered(const options& o, const request& r, const std::vector
 }  // namespace
 
 request read_model_files(const options& o) {
-  request r{read_model_config(o.model), nullptr, nullptr, {}, {}};
+  request r{read_model_config(o.model, o.mmproj), nullptr, nullptr, {}, {}};
   if (is_sparse(o)) {
     const llama_config& text = r.config.text();
     check_sparsity(matching_of(o), text.layers, text.intermediate_size);
@@ -132,14 +140,14 @@ request read_request(const options& o, const notice& say) {
       ": has neither tokenizer.json nor tokenizer.model, nor a GGUF file's tokenizer; without one give the "
       "prompt with --prompt-ids");
   require(o.image.empty() || r.config.llava() != nullptr, o.model.string(),
-          ": a text model cannot look at a picture (--image)");
+          ": a text model cannot look at a picture (--image)", hint_of_mmproj(o));
   if (o.prompt_ids.empty() && o.raw_prompt.empty()) r.format = &chosen_format(o, r.config, say);
   std::vector<chat::message> messages;
   if (!o.messages.empty()) {
     messages = read_messages(o.messages);
     r.pictures = pictures_of(o, messages);
     require(r.pictures.empty() || r.config.llava() != nullptr, o.messages.string(),
-            ": shows a picture, which a text model cannot look at");
+            ": shows a picture, which a text model cannot look at", hint_of_mmproj(o));
   } else if (!o.image.empty()) {
     r.pictures = {{.path = o.image.string()}};
   }

@@ -55,16 +55,18 @@ std::string fit_name(const std::optional<image_fit>& fit) {
 io::json identity_of_runs(const options& base, const std::vector<scored_item>& items,
                           const linked::description& by) {
   const auto type = base.weights.packed.empty() ? base.weights.type : packed_weights(base.weights.packed);
-  return {{"model", model_identity(base.model)},
-          {"settings", settings_checksum(base.model)},
-          {"weights", type ? name_of(*type) : "as stored"},
-          {"kv_cache", base.cache_type ? name_of(*base.cache_type) : "as fits the weights"},
-          {"image_fit", fit_name(base.fit)},
-          {"items", items.size()},
-          {"content", content_checksum(items)},
-          {"device", by.device},
-          {"instruction_set", by.instruction_set},
-          {"threads", by.threads}};
+  io::json identity{{"model", model_identity(base.model)},
+                    {"settings", settings_checksum(base.model)},
+                    {"weights", type ? name_of(*type) : "as stored"},
+                    {"kv_cache", base.cache_type ? name_of(*base.cache_type) : "as fits the weights"},
+                    {"image_fit", fit_name(base.fit)},
+                    {"items", items.size()},
+                    {"content", content_checksum(items)},
+                    {"device", by.device},
+                    {"instruction_set", by.instruction_set},
+                    {"threads", by.threads}};
+  if (!base.mmproj.empty()) identity["mmproj"] = model_identity(base.mmproj);
+  return identity;
 }
 
 }  // namespace corematching::driver

@@ -52,7 +52,7 @@ class ending_signals {
 };
 
 std::string fit_of(const options& o) {
-  const model_config config = read_model_config(o.model);
+  const model_config config = read_model_config(o.model, o.mmproj);
   if (config.llava() == nullptr) return "";
   return image_options(o, config).fit == image_fit::pad ? "pad" : "crop";
 }
