@@ -26,7 +26,7 @@ TEST(f16_planes_in_host_memory, are_made_into_other_types_and_summed_by_rows) {
     const real_matrix turned = loaded(be, be.convert_weight(placed.view, dtype::f32, true).view);
     for (index i = 0; i < w.rows; ++i)
       for (index j = 0; j < w.cols; ++j) ASSERT_EQ(turned(j, i), w(i, j));
-    for (const index tokens : {1, 3, 6})
+    for (const index tokens : {index{1}, index{3}, few_tokens + 1})
       for (const twin::neurons& selection : selections(w.rows)) {
         const real_matrix x = random_matrix(tokens, twin::count_of(selection, w.rows), random);
         placed_matrix<test_backend> y(be, tokens, w.cols, {1, 3}), placed_x(be, x);

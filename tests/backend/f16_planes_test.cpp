@@ -33,7 +33,7 @@ TYPED_TEST_SUITE(weights_in_two_planes, backends);
 
 TYPED_TEST(weights_in_two_planes, are_multiplied_as_those_of_f16) {
   for (const auto& [rows, length] : shapes_of_planes)
-    for (const index tokens : {1, 2, 4, 5, 9, 37}) {
+    for (const index tokens : {index{1}, index{2}, index{7}, few_tokens, few_tokens + 1, index{37}}) {
       SCOPED_TRACE(testing::Message() << tokens << " tokens, " << rows << " x " << length);
       const real_matrix x = random_matrix(tokens, length, this->random),
                         bias = random_matrix(1, rows, this->random),
@@ -52,7 +52,7 @@ TYPED_TEST(weights_in_two_planes, are_multiplied_as_those_of_f16) {
 TYPED_TEST(weights_in_two_planes, gate_as_those_of_f16_whatever_is_selected) {
   sampled_cases cases;
   for (const auto& [rows, length] : shapes_of_planes)
-    for (const index tokens : {1, 4, 5, 37}) {
+    for (const index tokens : {index{1}, few_tokens, few_tokens + 1, index{37}}) {
       const double magnitude = weight_magnitude(length);
       const real_matrix x = random_matrix(tokens, length, this->random),
                         gate = random_weight(rows, length, dtype::f16, this->random, magnitude),

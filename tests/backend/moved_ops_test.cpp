@@ -66,7 +66,7 @@ struct moved_matrix {
 
 /// To what a few tokens are rounded; many are not.
 double rows_unit(index tokens) {
-  return tokens <= 4 && rounds_tokens_to_integers() ? 1.0 / 32767 : 0;
+  return tokens <= few_tokens && rounds_tokens_to_integers() ? 1.0 / 32767 : 0;
 }
 
 /// One of each format: with a minimum or none, in groups of 16 and of 32.
@@ -95,7 +95,7 @@ class moved_operations : public testing::Test {
 
 TEST_F(moved_operations, products_along_the_rows_are_those_of_the_blocks) {
   for (const block_type& of : types_of_each_format())
-    for (const index tokens : {1, 3, 7, 40})
+    for (const index tokens : {index{1}, index{3}, index{7}, few_tokens + 1, index{40}})
       for (const index cols : {256, 768}) {
         const blocks_matrix from(of, 70, cols, random);
         for (const dtype type : row_types_of(of.type)) {
@@ -125,7 +125,7 @@ TEST_F(moved_operations, gated_neurons_are_those_of_the_blocks) {
     const moved_matrix gate = moved_matrix::as_rows(blocks_matrix(of, 70, 256, random), type),
                        up = moved_matrix::as_rows(blocks_matrix(of, 70, 256, random), type);
     const double magnitude = std::max(largest_magnitude(gate.values), largest_magnitude(up.values));
-    for (const index tokens : {1, 7})
+    for (const index tokens : {index{1}, index{7}, few_tokens + 1})
       for (const twin::neurons& selection : selections(70)) {
         SCOPED_TRACE(testing::Message() << io::name_of(of.type) << ", " << tokens);
         const real_matrix x = random_matrix(tokens, 256, random, 0.1);
@@ -142,9 +142,37 @@ TEST_F(moved_operations, gated_neurons_are_those_of_the_blocks) {
   }
 }
 
+TEST_F(moved_operations, give_each_of_a_few_tokens_the_bits_that_it_gets_alone) {
+  if (!rounds_tokens_to_integers()) GTEST_SKIP() << "only the CPU's kernels promise it";
+  auto be = make_backend(2);
+  for (const block_type& of : types_of_each_format()) {
+    const blocks_matrix from(of, 38, 768, random), across(of, 96, 512, random);
+    for (index tokens = 2; tokens <= few_tokens; ++tokens) {
+      placed_matrix<test_backend> x(be, random_matrix(tokens, 768, random)), y(be, tokens, 38),
+          one(be, 1, 38), h(be, random_matrix(tokens, 512, random)), sum(be, tokens, 96), one_sum(be, 1, 96);
+      const moved_matrix neurons = moved_matrix::as_neurons(across);
+      be.weighted_rows(sum.view(), h.in(), neurons.stored.view, {});
+      for (const dtype type : row_types_of(of.type)) {
+        SCOPED_TRACE(testing::Message() << io::name_of(of.type) << " as " << name_of(type) << ", " << tokens);
+        const moved_matrix w = moved_matrix::as_rows(from, type);
+        be.gated_up(y.view(), x.in(), w.stored.view, w.stored.view, activation::silu, {});
+        for (index t = 0; t < tokens; ++t) {
+          be.gated_up(one.view(), x.in().middle_rows(t, 1), w.stored.view, w.stored.view, activation::silu,
+                      {});
+          ASSERT_EQ(host_values(be, y.in().row(t)), host_values(be, one.in().row(0))) << "token " << t;
+        }
+      }
+      for (index t = 0; t < tokens; ++t) {
+        be.weighted_rows(one_sum.view(), h.in().middle_rows(t, 1), neurons.stored.view, {});
+        ASSERT_EQ(host_values(be, sum.in().row(t)), host_values(be, one_sum.in().row(0))) << "token " << t;
+      }
+    }
+  }
+}
+
 TEST_F(moved_operations, sums_of_neurons_are_those_of_the_blocks) {
   for (const block_type& of : types_of_each_format())
-    for (const index tokens : {1, 3, 7})
+    for (const index tokens : {index{1}, index{3}, index{7}, few_tokens + 1})
       for (const index cols : {32, 96}) {
         const moved_matrix w = moved_matrix::as_neurons(blocks_matrix(of, cols, 512, random));
         const double magnitude = largest_magnitude(w.values);
@@ -182,7 +210,7 @@ TEST_F(moved_operations, the_other_direction_is_slow_and_right) {
     const moved_matrix rows = moved_matrix::as_rows(from, dtype::wide_16m),
                        neurons = moved_matrix::as_neurons(from);
     const double magnitude = largest_magnitude(rows.values);
-    for (const index tokens : {1, 7}) {
+    for (const index tokens : {index{1}, index{7}, few_tokens + 1}) {
       auto be = make_backend(2);
       const real_matrix x = random_matrix(tokens, 32, random);
       placed_matrix<test_backend> sum(be, tokens, 256), product(be, tokens, 256), placed_x(be, x);

@@ -19,8 +19,8 @@ using namespace support;
 /// Around the widths of registers (8), of unrolled loops (16, 64) and of panels (16 and 32 by 128).
 const std::vector<index> sizes = {1,  2,  3,  5,  7,  8,   9,   15,  16,  17, 31,
                                   32, 33, 63, 64, 65, 100, 127, 128, 129, 513};
-/// Up to four tokens go through other code than more of them, which it takes by sixes.
-const std::vector<index> token_counts = {1, 2, 3, 4, 5, 6, 7, 12, 37};
+/// Few tokens go through other code, by fours and twos, than more of them, which it takes by sixes.
+const std::vector<index> token_counts = {1, 2, 3, 4, 5, 7, 8, few_tokens, few_tokens + 1, 37};
 constexpr dtype storage_types[] = {dtype::f32, dtype::f16, dtype::bf16};
 
 /// Every size with a few of the others.
@@ -68,7 +68,7 @@ TYPED_TEST(backend_operations, matmul_multiplies_by_the_transposed_weight_and_ad
 }
 
 TYPED_TEST(backend_operations, matmul_without_bias_adds_none) {
-  for (const index tokens : {1, 5}) {
+  for (const index tokens : {index{1}, few_tokens + 1}) {
     const real_matrix x = random_matrix(tokens, 33, this->random), w = random_matrix(17, 33, this->random);
     TypeParam be = support::make_backend<TypeParam>(2);
     placed_matrix<TypeParam> y(be, tokens, 17), placed_x(be, x);
@@ -80,7 +80,7 @@ TYPED_TEST(backend_operations, matmul_without_bias_adds_none) {
 TYPED_TEST(backend_operations, gated_up_computes_the_selected_neurons_in_their_order) {
   sampled_cases cases;
   for (const dtype type : storage_types)
-    for (const index tokens : {1, 3, 4, 5, 37})
+    for (const index tokens : {index{1}, index{3}, few_tokens, few_tokens + 1, index{37}})
       for (const auto& sides : size_pairs()) {
         const index neurons = sides.first, in = sides.second;  // a lambda may not capture a binding in C++20
         if (neurons * in > 20000) continue;
@@ -113,7 +113,7 @@ TYPED_TEST(backend_operations, gated_up_computes_the_selected_neurons_in_their_o
 
 TYPED_TEST(backend_operations, gated_up_applies_each_activation) {
   for (const activation act : activations)
-    for (const index tokens : {1, 6}) {
+    for (const index tokens : {index{1}, few_tokens + 1}) {
       const real_matrix x = random_matrix(tokens, 20, this->random);
       const real_matrix gate = random_matrix(19, 20, this->random, 0.4),
                         up = random_matrix(19, 20, this->random, 0.4);
@@ -128,7 +128,7 @@ TYPED_TEST(backend_operations, gated_up_applies_each_activation) {
 TYPED_TEST(backend_operations, weighted_rows_sums_the_rows_of_the_selected_neurons) {
   sampled_cases cases;
   for (const dtype type : storage_types)
-    for (const index tokens : {1, 2, 4, 5, 37})
+    for (const index tokens : {index{1}, index{3}, few_tokens, few_tokens + 1, index{37}})
       for (const auto& sides : size_pairs()) {
         const index neurons = sides.first, out = sides.second;  // a lambda may not capture a binding in C++20
         if (neurons * out > 20000) continue;
@@ -152,7 +152,7 @@ TYPED_TEST(backend_operations, weighted_rows_sums_the_rows_of_the_selected_neuro
 }
 
 TYPED_TEST(backend_operations, products_walk_through_weights_larger_than_one_panel) {
-  const real_matrix x = random_matrix(6, 24, this->random);
+  const real_matrix x = random_matrix(few_tokens + 1, 24, this->random);
   const double magnitude = weight_magnitude(24);
   for (const dtype type : storage_types) {
     const real_matrix w = this->random_weight(1200, 24, type, magnitude);
@@ -378,11 +378,12 @@ TYPED_TEST(backend_operations, embed_looks_up_rows_of_the_table) {
 }
 
 TYPED_TEST(backend_operations, give_the_same_bits_in_every_run_with_the_same_threads) {
-  const real_matrix x = random_matrix(6, 100, this->random), w = random_matrix(300, 100, this->random);
-  const real_matrix inner = random_matrix(6, 300, this->random);
+  const index many = few_tokens + 1;
+  const real_matrix x = random_matrix(many, 100, this->random), w = random_matrix(300, 100, this->random);
+  const real_matrix inner = random_matrix(many, 300, this->random);
   for_each_configuration<TypeParam>([&](TypeParam& be) {
     const auto weight = placed_weight(be, w, dtype::f32);
-    for (const index tokens : {1, 6}) {
+    for (const index tokens : {index{1}, few_tokens, many}) {
       std::vector<double> first;
       for (int round = 0; round < 5; ++round) {
         placed_matrix<TypeParam> placed_x(be, x), placed_inner(be, inner), y(be, tokens, 300),

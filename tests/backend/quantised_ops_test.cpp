@@ -24,17 +24,17 @@ constexpr dtype formats[] = {dtype::q8_0, dtype::q4_0, dtype::q8_0_planes, dtype
 /// One block, around the eight blocks whose scales are loaded at once, and around the panels of many tokens.
 const std::vector<index> lengths = {32, 64, 224, 256, 288, 544, 1056};
 const std::vector<index> row_counts = {1, 3, 4, 5, 16, 17, 33, 70};
-const std::vector<index> block_token_counts = {1, 2, 4, 5, 6, 9, 37};
+const std::vector<index> block_token_counts = {1, 2, 4, 5, 7, few_tokens, few_tokens + 1, 37};
 
 /// Tokens of dot products become multiples of 1/32767 or 1/127 of their block's largest element.
 double token_unit(dtype format, index tokens) {
-  if (tokens > 4 || !rounds_tokens_to_integers()) return product_unit(format);
+  if (tokens > few_tokens || !rounds_tokens_to_integers()) return product_unit(format);
   return whole_of(format) == dtype::q4_0 ? 1.0 / 127 : 1.0 / 32767;
 }
 /// Coefficients of weighted sums become multiples of 1/4095 or 1/127 of the largest of eight rows; for q8_0
 /// the products are rounded to the same step once more.
 double coefficient_unit(dtype format, index tokens) {
-  if (tokens > 4 || !rounds_tokens_to_integers()) return sum_unit(format);
+  if (tokens > few_tokens || !rounds_tokens_to_integers()) return sum_unit(format);
   return whole_of(format) == dtype::q4_0 ? 1.0 / 127 : 2.0 / 4095;
 }
 
@@ -84,7 +84,7 @@ TYPED_TEST(quantised_operations, matmul_multiplies_by_what_the_blocks_hold) {
 
 TYPED_TEST(quantised_operations, matmul_follows_tokens_of_very_different_size) {
   for (const dtype format : formats)
-    for (const index tokens : {2, 7}) {
+    for (const index tokens : {index{2}, few_tokens - 1, few_tokens + 1}) {
       real_matrix x = random_matrix(tokens, 96, this->random);
       for (index j = 0; j < 96; ++j) {
         x(0, j) *= 1e-20;
@@ -146,7 +146,7 @@ TYPED_TEST(quantised_operations, weighted_rows_follows_neurons_of_very_different
   // Around the 256 neurons that are summed at once; neighbours differ in size up to a thousandfold.
   for (const dtype format : formats)
     for (const index neurons : {31, 32, 33, 255, 256, 257, 545})
-      for (const index tokens : {5, 7}) {
+      for (const index tokens : {few_tokens - 1, few_tokens + 1, few_tokens + 3}) {
         SCOPED_TRACE(testing::Message() << name_of(format) << ", " << tokens << " x " << neurons);
         real_matrix w = random_matrix(neurons, 96, this->random);
         for (index n = 0; n < neurons; ++n)
@@ -166,7 +166,7 @@ TYPED_TEST(quantised_operations, weighted_rows_follows_neurons_of_very_different
 
 TYPED_TEST(quantised_operations, a_number_that_is_not_finite_reaches_no_other_token) {
   for (const dtype format : formats)
-    for (const index tokens : {3, 7}) {
+    for (const index tokens : {index{3}, few_tokens + 3}) {
       real_matrix x = random_matrix(tokens, 64, this->random);
       const real_matrix w = this->random_weight(64, 64, format, 1);
       const real_matrix products = twin::matmul(x, w), sums = twin::weighted_rows(x, w);

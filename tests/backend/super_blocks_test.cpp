@@ -113,10 +113,10 @@ TYPED_TEST(super_block_weights, are_multiplied_as_what_they_stand_for) {
   for (const int threads : thread_counts) {
     auto be = make_backend(threads);
     const auto weight = be.place_weight({stored.view(), stored.bytes});
-    for (const index tokens : {1, 4, 37}) {
+    for (const index tokens : {index{1}, few_tokens - 1, few_tokens, index{37}}) {
       const real_matrix x = random_matrix(tokens, cols, random), h = random_matrix(tokens, rows, random);
       // Few tokens are rounded to 16 bits, many to nothing; sums of rows round neither.
-      const double unit = tokens <= 4 && rounds_tokens_to_integers() ? 1.0 / 32767 : 0;
+      const double unit = tokens <= few_tokens && rounds_tokens_to_integers() ? 1.0 / 32767 : 0;
       placed_matrix<test_backend> product(be, tokens, rows), sum(be, tokens, cols), placed_x(be, x),
           placed_h(be, h);
       be.matmul(product.view(), placed_x.in(), weight.view, {});

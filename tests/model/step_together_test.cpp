@@ -29,12 +29,12 @@ using support::error_text;
 using support::expect_parts;
 using support::random_ids;
 
-/// Whether several rows get the bits of a row alone: where the CPU's kernels compute, up to four of them.
+/// Whether several rows get the bits of a row alone: where the CPU's kernels compute, a few of them.
 bool has_equal_bits(index rows) {
 #if defined(COREMATCHING_TEST_DEVICE)
   return rows == 1;
 #else
-  return rows == 1 || (rows <= 4 && !support::instruction_set().empty());
+  return rows == 1 || (rows <= support::few_tokens && !support::instruction_set().empty());
 #endif
 }
 
@@ -131,7 +131,11 @@ INSTANTIATE_TEST_SUITE_P(
                     company{"eight_dense", std::vector(8, policy::dense)},
                     company{"eight_sentences", std::vector(8, policy::sentence)},
                     company{"eight_gates", std::vector(8, policy::gate)},
-                    company{"six_predicted", std::vector(6, policy::predicted), dtype::f16_planes}),
+                    company{"six_predicted", std::vector(6, policy::predicted), dtype::f16_planes},
+                    company{"seven_dense", std::vector(7, policy::dense), dtype::q8_0},
+                    company{"more_dense", std::vector(support::few_tokens + 1, policy::dense)},
+                    company{"more_sentences", std::vector(support::few_tokens + 1, policy::sentence)},
+                    company{"more_gates", std::vector(support::few_tokens + 1, policy::gate)}),
     [](const auto& of) { return of.param.name; });
 
 TEST_P(steps_together, give_each_sequence_the_logits_that_it_gets_alone) {

@@ -235,7 +235,7 @@ inline double sum_unit(corematching::dtype type) {
 /// What that adds to products with elements in any type but the block formats, whose few tokens are rounded
 /// too.
 inline double many_tokens_error(corematching::dtype type, index tokens, index length, double magnitude = 1) {
-  return tokens > 4 ? rounded_factor_error(length, product_unit(type), magnitude) : 0;
+  return tokens > few_tokens ? rounded_factor_error(length, product_unit(type), magnitude) : 0;
 }
 
 /// What gated activations of order 1 err by where gate and up are stored in that type in between: their two

@@ -25,6 +25,10 @@ extern const bool is_emulated;
 inline constexpr bool is_emulated = false;
 #endif
 
+/// Up to so many tokens the CPU's kernels multiply by rows of weights as they are, and give each the bits
+/// that it gets alone; more of them go through other code.
+inline constexpr std::ptrdiff_t few_tokens = 12;
+
 /// Whether every access to memory is checked, which takes long too.
 #if defined(__SANITIZE_ADDRESS__)
 inline constexpr bool is_sanitized = true;

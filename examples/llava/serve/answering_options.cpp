@@ -28,7 +28,7 @@ void add_engine(CLI::App& app, engine_limits& limits) {
       ->check(CLI::Range(index{1}, index{1} << 20))
       ->group(group);
   app.add_option("--max-batch", limits.running,
-                 "questions that are answered together; up to 4 get the bits that they get alone")
+                 "questions that are answered together; up to 12 get the bits that they get alone")
       ->capture_default_str()
       ->check(CLI::Range(index{1}, index{1} << 10))
       ->group(group);

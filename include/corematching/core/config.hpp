@@ -76,6 +76,13 @@
 #pragma nv_diag_suppress 554
 #endif
 
+// An effect that costs nothing, for functions that compilers else drop as having none.
+#if defined(__GNUC__)
+#define COREMATCHING_KEEP() asm volatile("")
+#else
+#define COREMATCHING_KEEP() static_cast<void>(0)
+#endif
+
 // Keeps the operation that made a vector register's value where the source has it. Left alone, compilers move
 // the multiplications of long unrolled loops away from their additions and run out of registers.
 #if defined(__GNUC__) && COREMATCHING_HAS_NEON

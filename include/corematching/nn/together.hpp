@@ -86,9 +86,9 @@ class step_together {
   }
 
  private:
-  // A product of many rows with all neurons costs as much as the kernels of a few rows take for so many rows:
-  // on a CPU three and a half to five of them, at 8 rows (docs/performance.md).
-  static constexpr index rows_apart = 4;
+  // Where rows together want more than so many times all neurons, all of them cost no more for all rows. On a
+  // CPU that is never so among the few rows that get the bits that each gets alone (docs/performance.md).
+  static constexpr index rows_apart = 12;
 
   static const layer_member<B>& at(members_view members, index i) {
     return members[static_cast<std::size_t>(i)];

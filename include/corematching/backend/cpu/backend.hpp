@@ -18,6 +18,7 @@
 #include "corematching/backend/cpu/decode/attention.hpp"
 #include "corematching/backend/cpu/decode/each_token.hpp"
 #include "corematching/backend/cpu/decode/row_products.hpp"
+#include "corematching/backend/cpu/decode/shared_rows.hpp"
 #include "corematching/backend/cpu/memory/huge_pages.hpp"
 #include "corematching/backend/cpu/pointwise.hpp"
 #include "corematching/backend/cpu/prefill/attention.hpp"
@@ -139,7 +140,7 @@ class backend {
     visit_weights(gate.type, [&]<class T>() {
       const auto tokens = decode_batch_.take<T>(x);
       pool_.for_ranges(columns, grain, [&](int, index first, index last) {
-        detail::gated_rows<T>(y, tokens, gate, up, act, selection, first, last);
+        detail::gated_rows<T>(y, tokens, 0, gate, up, act, selection, first, last);
       });
     });
   }
@@ -151,11 +152,16 @@ class backend {
       counters_.count_product(1, rows, gate);
       counters_.count_product(1, rows, up);
     });
+    wanted_.assign(of_rows, gate.rows);
     visit_weights(gate.type, [&]<class T>() {
       const auto tokens = decode_batch_.take<T>(x);
+      if (wanted_.are_shared())
+        return pool_.for_ranges(
+            wanted_.rows().size, column_grain(2 * gate.cols), [&](int, index first, index last) {
+              detail::gated_wanted_rows<T>(y, tokens, gate, up, act, wanted_, first, last);
+            });
       walk_each(of_rows, gate, 2, [&](index t, const neurons& own, index first, index last, auto step) {
-        detail::gated_rows<T>(y.middle_rows(t, 1), detail::token_of_rows<T>{tokens, t}, gate, up, act, own,
-                              first, last, step);
+        detail::gated_rows<T>(y.middle_rows(t, 1), tokens, t, gate, up, act, own, first, last, step);
       });
     });
   }
@@ -163,16 +169,20 @@ class backend {
   void weighted_rows(out y, in x, stored_view<> w, neurons selection = {}) {
     assert(x.cols == detail::count_of(selection, w.rows) && y.cols == w.cols && y.rows == x.rows);
     counters_.count_row_sum(x.rows, w, selection);
-    if (x.rows <= detail::largest_decode_batch)
-      return sum_weighted_rows(y, x, w, [&](index) -> const neurons& { return selection; });
-    prefill_.weighted_rows(pool_, column_grain(x.rows * x.cols), y, x, w, selection);
+    if (x.rows > detail::largest_decode_batch)
+      return prefill_.weighted_rows(pool_, column_grain(x.rows * x.cols), y, x, w, selection);
+    visit_weights(w.type, [&]<class T>() {
+      row_sums_.sum<T>(pool_, scratch_, column_grain(w.cols), y, x, w, selection);
+    });
   }
 
   void add_weighted_rows_each(out y, in x, stored_view<> w, std::span<const neurons> of_rows, out room) {
     assert(std::ssize(of_rows) == x.rows && y.cols == w.cols && y.rows == x.rows && room.rows >= x.rows);
     detail::count_each(counters_, united_, of_rows, w, 1,
                        [&](index, const neurons& read) { counters_.count_row_sum(1, w, read); });
-    sum_weighted_rows(room, x, w, [&](index t) -> const neurons& { return of_rows[index_of(t)]; });
+    visit_weights(w.type, [&]<class T>() {
+      row_sums_.sum_each<T>(pool_, scratch_, column_grain(w.cols), room, x, w, of_rows);
+    });
     add(y, room);
   }
 
@@ -189,7 +199,7 @@ class backend {
   void attention(out y, in q, stored_view<> k, stored_view<> v, attention_shape shape) {
     assert(k.rows == v.rows && k.type == v.type && (!shape.causal || k.rows >= q.rows));
     counters_.count_attention(shape, q.rows, k);
-    if (q.rows <= detail::largest_decode_batch) return attend_few(y, q, k, v, shape);
+    if (q.rows <= detail::largest_attention_batch) return attend_few(y, q, k, v, shape);
     detail::attend_many(pool_, scratch_, y, q, k, v, shape);
   }
 
@@ -305,7 +315,7 @@ class backend {
     visit_weights(w.type, [&]<class T>() {
       const auto tokens = decode_batch_.take<T>(x);
       pool_.for_ranges(chosen.size, column_grain(w.cols), [&](int, index first, index last) {
-        detail::scaled_rows<T>(y.row(0).data, tokens, w, factors.data, chosen, first, last);
+        detail::scaled_rows<T>(y.row(0).data, tokens, 0, w, factors.data, chosen, first, last);
       });
     });
   }
@@ -330,10 +340,10 @@ class backend {
       const auto tokens = decode_batch_.take<T>(x);
       pool_.for_ranges(chosen.size, column_grain(2 * gate.cols), [&](int, index first, index last) {
         if constexpr (T::planes_add_up)
-          detail::finish_gated_rows<T>(y.data, tokens, gate, up, coarse_gate.data, coarse_up.data, act,
+          detail::finish_gated_rows<T>(y.data, tokens, 0, gate, up, coarse_gate.data, coarse_up.data, act,
                                        chosen, first, last);
         else
-          detail::gated_rows<T>(y, tokens, gate, up, act, chosen, first, last);
+          detail::gated_rows<T>(y, tokens, 0, gate, up, act, chosen, first, last);
       });
     });
   }
@@ -342,11 +352,15 @@ class backend {
     assert(std::ssize(of_rows) == x.rows && x.cols == w.cols && factors.cols == w.rows);
     detail::count_each(counters_, united_, of_rows, w, 1,
                        [&](index rows, const neurons&) { counters_.count_product(1, rows, w); });
+    wanted_.assign(of_rows, w.rows);
     visit_weights(w.type, [&]<class T>() {
       const auto tokens = decode_batch_.take<T>(x);
+      if (wanted_.are_shared())
+        return pool_.for_ranges(wanted_.rows().size, column_grain(w.cols), [&](int, index first, index last) {
+          detail::scaled_wanted_rows<T>(y, tokens, w, factors, wanted_, first, last);
+        });
       walk_each(of_rows, w, 1, [&](index t, const neurons& own, index first, index last, auto step) {
-        detail::scaled_rows<T>(y.row(t).data, detail::token_of_rows<T>{tokens, t}, w, factors.row(t).data,
-                               *own, first, last, step);
+        detail::scaled_rows<T>(y.row(t).data, tokens, t, w, factors.row(t).data, *own, first, last, step);
       });
     });
   }
@@ -361,12 +375,11 @@ class backend {
       });
       const auto tokens = decode_batch_.take<T>(x);
       walk_each(of_rows, gate, 2, [&](index t, const neurons& own, index first, index last, auto step) {
-        const detail::token_of_rows<T> token{tokens, t};
         if constexpr (T::planes_add_up)
-          detail::finish_gated_rows<T>(y.row(t).data, token, gate, up, coarse_gates.row(t).data,
+          detail::finish_gated_rows<T>(y.row(t).data, tokens, t, gate, up, coarse_gates.row(t).data,
                                        coarse_ups.row(t).data, act, *own, first, last, step);
         else
-          detail::gated_rows<T>(y.middle_rows(t, 1), token, gate, up, act, own, first, last, step);
+          detail::gated_rows<T>(y.middle_rows(t, 1), tokens, t, gate, up, act, own, first, last, step);
       });
     });
   }
@@ -407,12 +420,6 @@ class backend {
     });
   }
 
-  template <class SetOf>
-  void sum_weighted_rows(out y, in x, const stored_view<>& w, SetOf&& set_of) {
-    visit_weights(
-        w.type, [&]<class T>() { row_sums_.sum<T>(pool_, scratch_, column_grain(w.cols), y, x, w, set_of); });
-  }
-
   // Calls body(token, its rows, first, last, step); a place takes `factor` rows of the shape of w's.
   template <class Body>
   void walk_each(std::span<const neurons> of_rows, const stored_view<>& w, index factor, Body&& body) {
@@ -427,6 +434,7 @@ class backend {
   select::top_k_scratch top_k_scratch_;
   detail::row_sums row_sums_;
   detail::united_neurons united_;
+  detail::wanted_rows wanted_;
   work_counters counters_;
 };
 

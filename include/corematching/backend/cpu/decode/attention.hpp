@@ -51,6 +51,9 @@ row_streams<Rows> head_streams(const visible_heads& heads, index head,
   return streams;
 }
 
+/// Up to this many query rows are attended one after the other.
+inline constexpr index largest_attention_batch = 4;
+
 /// Weights of the keys, stored as `T`, for the query heads that share `heads`: p[i, j] = softmax_j(q . k_j *
 /// scale) in rows `stride` apart.
 template <class T>
@@ -59,11 +62,15 @@ void attend_keys(float* p, index stride, const float* q, const visible_heads& he
   for_places<4>(0, heads.visible, [&]<std::size_t Rows>(const std::array<index, Rows>& places) {
     for (index head = heads.first; head < heads.last; ++head) {
       const auto streams = head_streams<T>(heads, head, places);
-      for (index of = head * group; of < (head + 1) * group; ++of) {
-        const auto dots = dot_rows<T>(streams, q + of * d, d);
-        float* row = p + (of - heads.first * group) * stride;
-        for (std::size_t r = 0; r < Rows; ++r) row[places[r]] = dots[r] * heads.shape.scale;
-      }
+      for_token_groups<number_tokens>(group, [&](index of, auto together) {
+        const auto queries = for_each_token<together>(
+            [&](std::size_t t) { return q + (head * group + of + static_cast<index>(t)) * d; });
+        const auto dots = dot_rows<T>(streams, queries, d);
+        for (std::size_t t = 0; t < together; ++t) {
+          float* row = p + ((head - heads.first) * group + of + static_cast<index>(t)) * stride;
+          for (std::size_t r = 0; r < Rows; ++r) row[places[r]] = dots[t][r] * heads.shape.scale;
+        }
+      });
     }
   });
   for (index i = 0; i < (heads.last - heads.first) * group; ++i) softmax(p + i * stride, heads.visible);
@@ -77,12 +84,16 @@ void combine_values(float* y, const float* p, index stride, const visible_heads&
   for_places<8>(0, heads.visible, [&]<std::size_t Rows>(const std::array<index, Rows>& places) {
     for (index head = heads.first; head < heads.last; ++head) {
       const auto streams = head_streams<T>(heads, head, places);
-      for (index of = head * group; of < (head + 1) * group; ++of) {
-        const float* row = p + (of - heads.first * group) * stride;
-        std::array<float, Rows> factors;
-        for (std::size_t r = 0; r < Rows; ++r) factors[r] = row[places[r]];
-        add_weighted_rows<T>(streams, factors, d, y + of * d);
-      }
+      for_token_groups<sum_tokens>(group, [&](index of, auto together) {
+        dot_products<Rows, together> factors;
+        for (std::size_t t = 0; t < together; ++t) {
+          const float* row = p + ((head - heads.first) * group + of + static_cast<index>(t)) * stride;
+          for (std::size_t r = 0; r < Rows; ++r) factors[t][r] = row[places[r]];
+        }
+        const auto sums = for_each_token<together>(
+            [&](std::size_t t) { return y + (head * group + of + static_cast<index>(t)) * d; });
+        add_weighted_rows<T>(streams, factors, d, sums);
+      });
     }
   });
 }

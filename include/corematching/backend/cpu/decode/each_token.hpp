@@ -13,6 +13,7 @@
 
 #include "corematching/backend/backend.hpp"
 #include "corematching/backend/cpu/decode/row_products.hpp"
+#include "corematching/backend/cpu/decode/token_groups.hpp"
 #include "corematching/backend/cpu/memory/growing_buffer.hpp"
 #include "corematching/backend/cpu/pointwise.hpp"
 #include "corematching/backend/cpu/restriction.hpp"
@@ -27,6 +28,11 @@ namespace detail {
 /// have read them.
 inline constexpr index step_bytes = 128 * 1024;
 
+/// In how many steps walkers go side by side through `places` rows of `row_bytes`, all threads together.
+inline index steps_of(index walkers, index places, index row_bytes, const thread_pool& pool) {
+  return walkers > 1 ? std::max<index>(1, places * row_bytes / (pool.size() * step_bytes)) : 1;
+}
+
 /// Calls body(thread, token, first, last, step) for the places of each token, of which it has count_of(token)
 /// and which are split among threads as those of one token are.
 template <class CountOf, class Body>
@@ -34,7 +40,7 @@ void walk_side_by_side(thread_pool& pool, index tokens, index grain, index row_b
                        Body&& body) {
   index most = 0;
   for (index t = 0; t < tokens; ++t) most = std::max(most, count_of(t));
-  const index steps = tokens > 1 ? std::max<index>(1, most * row_bytes / (pool.size() * step_bytes)) : 1;
+  const index steps = steps_of(tokens, most, row_bytes, pool);
   const auto walk = [&](int thread) {
     for (index step = 0; step < steps; ++step)
       for (index t = 0; t < tokens; ++t)
@@ -95,24 +101,61 @@ void count_each(work_counters& counters, united_neurons& united, std::span<const
 /// the threads.
 class row_sums {
  public:
-  /// y[t] = sum over the places i of token t, whose rows are set_of(t), of x[t, i] * w[row of i]
-  template <class T, class SetOf>
+  /// y[t] = sum over places i of x[t, i] * w[row of i], i of the same rows for all tokens
+  template <class T>
   void sum(thread_pool& pool, std::span<growing_buffer<>> scratch, index grain, matrix_view<float> y,
-           matrix_view<const float> x, const stored_view<>& w, SetOf&& set_of) {
-    const index cols = w.cols;
-    partials_.assign(static_cast<std::size_t>(pool.size() * x.rows), nullptr);
+           matrix_view<const float> x, const stored_view<>& w, const neurons& selection) {
+    begin(pool, x.rows);
+    const index groups = (x.rows + index{sum_tokens} - 1) / index{sum_tokens}, places = x.cols;
+    const index steps = steps_of(groups, places, stored_bytes(w.type, 1, w.cols), pool);
+    pool.for_ranges(places, grain, [&](int thread, index first, index last) {
+      for (index step = 0; step < steps; ++step)
+        for_token_groups<sum_tokens>(x.rows, [&](index token, auto together) {
+          add<T, together>(pool, scratch, thread, x, token, w, selection, first, last, {step, steps});
+        });
+    });
+    finish(pool, y);
+  }
+
+  /// The same where token t has rows of_rows[t] of its own.
+  template <class T>
+  void sum_each(thread_pool& pool, std::span<growing_buffer<>> scratch, index grain, matrix_view<float> y,
+                matrix_view<const float> x, const stored_view<>& w, std::span<const neurons> of_rows) {
+    begin(pool, x.rows);
+    const auto set_of = [&](index t) -> const neurons& { return of_rows[static_cast<std::size_t>(t)]; };
     walk_side_by_side(
-        pool, x.rows, grain, stored_bytes(w.type, 1, cols),
+        pool, x.rows, grain, stored_bytes(w.type, 1, w.cols),
         [&](index t) { return count_of(set_of(t), w.rows); },
         [&](int thread, index t, index first, index last, walk_step step) {
-          // A row of room, then the sums of each token.
-          float* const room = scratch[static_cast<std::size_t>(thread)].at_least((1 + x.rows) * cols);
-          float* const partial = room + (1 + t) * cols;
-          if (step.number == 0) std::fill_n(partial, cols, 0.0f);
-          accumulate_rows<T>(partial, room, x.row(t).data, w, set_of(t), first, last, step);
-          partials_[place_of(t, thread, pool)] = partial;
+          add<T, 1>(pool, scratch, thread, x, t, w, set_of(t), first, last, step);
         });
-    for (index t = 0; t < x.rows; ++t) {
+    finish(pool, y);
+  }
+
+ private:
+  void begin(const thread_pool& pool, index tokens) {
+    partials_.assign(static_cast<std::size_t>(pool.size() * tokens), nullptr);
+  }
+
+  /// Adds a step's rows to the thread's sums of `Together` tokens from `token` on.
+  template <class T, std::size_t Together>
+  void add(const thread_pool& pool, std::span<growing_buffer<>> scratch, int thread,
+           matrix_view<const float> x, index token, const stored_view<>& w, const neurons& selection,
+           index first, index last, walk_step step) {
+    // A row of room, then the sums of each token.
+    float* const room = scratch[static_cast<std::size_t>(thread)].at_least((1 + x.rows) * w.cols);
+    const auto partials = for_each_token<Together>(
+        [&](std::size_t t) { return room + (1 + token + static_cast<index>(t)) * w.cols; });
+    for (std::size_t t = 0; t < Together; ++t) {
+      if (step.number == 0) std::fill_n(partials[t], w.cols, 0.0f);
+      partials_[place_of(token + static_cast<index>(t), thread, pool)] = partials[t];
+    }
+    accumulate_rows<T>(partials, room, rows_of(x, tokens_from<Together>(token)), w, selection, first, last,
+                       step);
+  }
+
+  void finish(const thread_pool& pool, matrix_view<float> y) const {
+    for (index t = 0; t < y.rows; ++t) {
       std::fill_n(y.row(t).data, y.cols, 0.0f);
       for (int thread = 0; thread < pool.size(); ++thread)
         if (const float* partial = partials_[place_of(t, thread, pool)])
@@ -120,7 +163,6 @@ class row_sums {
     }
   }
 
- private:
   static std::size_t place_of(index t, int thread, const thread_pool& pool) {
     return static_cast<std::size_t>(t * pool.size() + thread);
   }

@@ -46,14 +46,14 @@ float sum_quants(const stored_view<>& w, const neurons& selection, const float* 
   float total = 0;
   for (index place = first; place < last; place += at_once) {
     row_streams<sum_rows> rows;
-    std::array<float, sum_rows> factors{};
+    dot_products<sum_rows, 1> factors{};
     for (index r = 0; r < at_once; ++r) {
       // Behind the last place of the block its own row again, times zero.
       const index here = std::min(place + r, last - 1);
       rows[static_cast<std::size_t>(r)] = {quants(here), quants(here + at_once)};
-      if (place + r < last) total += factors[static_cast<std::size_t>(r)] = x[here];
+      if (place + r < last) total += factors[0][static_cast<std::size_t>(r)] = x[here];
     }
-    add_weighted_rows<std::int8_t>(rows, factors, w.cols, sums);
+    add_weighted_rows<std::int8_t>(rows, factors, w.cols, std::array{sums});
   }
   return total;
 }

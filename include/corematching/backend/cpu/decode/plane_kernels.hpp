@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Dot products of rows of quants in two planes with a token: of both planes, of the upper one alone, which is
+// Dot products of rows of quants in two planes with tokens: of both planes, of the upper one alone, which is
 // a coarse form of the row, and of the lower one, which makes that exact. Products of integers are exact and
 // summed over one block, so coarse and fine sums together differ from those of both planes by the rounding of
 // binary32 alone.
@@ -15,6 +15,7 @@
 #include "corematching/backend/cpu/decode/plane_tokens.hpp"
 #include "corematching/backend/cpu/decode/row_kernels.hpp"
 #include "corematching/backend/cpu/decode/row_stream.hpp"
+#include "corematching/backend/cpu/decode/token_groups.hpp"
 #include "corematching/backend/cpu/formats/all.hpp"
 #include "corematching/backend/cpu/formats/kernels.hpp"
 #include "corematching/backend/cpu/simd/i16x16.hpp"
@@ -66,47 +67,50 @@ struct padded_group {
   std::uint8_t upper[group_blocks * Q::half_bytes] = {}, lower[group_blocks * Q::half_bytes] = {};
 };
 
-/// Sums of products of rows in these planes with a token.
-template <quant_plane_format Q, planes Which, std::size_t Rows>
+/// Sums of products of rows in these planes with tokens.
+template <quant_plane_format Q, planes Which, std::size_t Rows, std::size_t Tokens>
 class plane_sums {
   using token_type = arranged_token<token_quant<Q>, Q::plane_bits>;
   using token_part = typename token_type::part;
+  using tokens = std::array<token_type, Tokens>;
   static constexpr int block_lanes = Q::half_bytes / 4, vector_blocks = token_part::bytes / Q::half_bytes;
 
  public:
-  plane_sums() {
-    sums_.fill(wide_f32::zero());
-    offsets_.fill(f32x8::zero());
-  }
-
   /// Adds those of the group of block `b`.
-  void add(const std::array<plane_group, Rows>& rows, const token_type& x, index b) {
-    const f32x8 token_scales = f32x8::load(x.scales + b), token_sums = f32x8::load(x.sums + b);
-    alignas(32) float scales[Rows][group_blocks];
+  void add(const std::array<plane_group, Rows>& rows, const tokens& x, index b) {
+    alignas(32) float scales[Tokens][Rows][group_blocks];
     for (std::size_t r = 0; r < Rows; ++r) {
       const f32x8 row_scales = f32x8::load(rows[r].scales);
-      (row_scales * token_scales).store(scales[r]);
-      offsets_[r] = fma(row_scales, token_sums, offsets_[r]);
+      for (std::size_t t = 0; t < Tokens; ++t) {
+        (row_scales * f32x8::load(x[t].scales + b)).store(scales[t][r]);
+        offsets_.of[t][r] = fma(row_scales, f32x8::load(x[t].sums + b), offsets_.of[t][r]);
+      }
     }
     for (int j = 0; j < int{group_blocks}; j += vector_blocks) {
-      const token_part token(x.quants + (b + j) / vector_blocks * token_part::size);
+      const auto token = for_each_token<Tokens>([&](std::size_t t) {
+        return token_part(x[t].quants + (b + j) / vector_blocks * token_part::size);
+      });
       for (std::size_t r = 0; r < Rows; ++r) {
-        const index at = j * Q::half_bytes;
-        const wide_i32 products = Which == planes::both ? token.times(rows[r].upper + at, rows[r].lower + at)
-                                  : Which == planes::upper ? token.times(rows[r].upper + at)
-                                                           : token.times(rows[r].lower + at);
-        sums_[r] = fma(products.to_float(), spread_to_blocks<block_lanes>(scales[r], j), sums_[r]);
+        const auto weights = quants_of(rows[r], j * Q::half_bytes);
+        for (std::size_t t = 0; t < Tokens; ++t)
+          sums_.of[t][r] = fma(token[t].times(weights).to_float(),
+                               spread_to_blocks<block_lanes>(scales[t][r], j), sums_.of[t][r]);
       }
     }
   }
 
-  float of_row(std::size_t r) const {
-    return plane_step<Q, Which> * (sums_[r].sum() - plane_offset<Q, Which> * offsets_[r].sum());
+  float of(std::size_t t, std::size_t r) const {
+    return plane_step<Q, Which> * (sums_.of[t][r].sum() - plane_offset<Q, Which> * offsets_.of[t][r].sum());
   }
 
  private:
-  std::array<wide_f32, Rows> sums_;
-  std::array<f32x8, Rows> offsets_;
+  static auto quants_of(const plane_group& row, index at) {
+    if constexpr (Which == planes::both) return token_part::taken_apart(row.upper + at, row.lower + at);
+    return token_part::taken_apart((Which == planes::upper ? row.upper : row.lower) + at);
+  }
+
+  vector_sums<wide_f32, Rows, Tokens> sums_;
+  vector_sums<f32x8, Rows, Tokens> offsets_;
 };
 
 /// Asks for what a group of blocks further ahead begins with. Lower planes are
@@ -139,11 +143,11 @@ void prefetch_scales(const plane_streams<Rows>& rows, const plane_layout<Q>& lay
 
 }  // namespace detail
 
-/// result[r] = the dot product of row r, in these planes, with `x`.
-template <quant_plane_format Q, planes Which, std::size_t Rows>
-std::array<float, Rows> dot_planes(const plane_streams<Rows>& rows,
-                                   const arranged_token<detail::token_quant<Q>, Q::plane_bits>& x,
-                                   index cols) {
+/// result[t][r] = the dot product of row r, in these planes, with x[t].
+template <quant_plane_format Q, planes Which, std::size_t Rows, std::size_t Tokens>
+dot_products<Rows, Tokens> dot_planes(
+    const plane_streams<Rows>& rows,
+    const std::array<arranged_token<detail::token_quant<Q>, Q::plane_bits>, Tokens>& x, index cols) {
   using namespace detail;
   const auto layout = plane_layout<Q>::of(1, cols);
   const index blocks = layout.blocks;
@@ -157,7 +161,7 @@ std::array<float, Rows> dot_planes(const plane_streams<Rows>& rows,
   const auto groups_at = [&](index b) {
     return of_rows([&](std::size_t r) { return group_at<Q>(rows.upper[r], rows.lower[r], b, blocks); });
   };
-  plane_sums<Q, Which, Rows> sums;
+  plane_sums<Q, Which, Rows, Tokens> sums;
   index b = 0;
   for (; b + group_blocks <= blocks; b += group_blocks) {
     prefetch_group<Q, Which>(rows, layout, b / group_blocks);
@@ -168,7 +172,8 @@ std::array<float, Rows> dot_planes(const plane_streams<Rows>& rows,
     const auto padded = of_rows([&](std::size_t r) { return padded_group<Q, Which>(groups[r], blocks - b); });
     sums.add(of_rows([&](std::size_t r) { return padded[r].view(); }), x, b);
   }
-  return of_rows([&](std::size_t r) { return sums.of_row(r); });
+  return for_each_token<Tokens>(
+      [&](std::size_t t) { return of_rows([&](std::size_t r) { return sums.of(t, r); }); });
 }
 
 }  // namespace COREMATCHING_CPU_ISA

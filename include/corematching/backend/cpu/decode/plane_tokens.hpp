@@ -69,38 +69,41 @@ struct plane_token {
     for (std::size_t i = 0; i < quants_.size(); ++i) quants_[i] = token_bytes::load(from + index(i) * bytes);
   }
 
-  wide_i32 times(const std::uint8_t* plane) const {
+  using weights = std::array<plane_bytes, parts>;
+
+  /// The quants that a vector of one plane holds.
+  static weights taken_apart(const std::uint8_t* plane) {
     const plane_bytes bits = plane_bytes::load(plane), mask = broadcast((1 << Bits) - 1);
-    if constexpr (Bits == 4) return sum({bits & mask, bits.template shifted_right<4>() & mask});
+    if constexpr (Bits == 4) return {bits & mask, bits.template shifted_right<4>() & mask};
     if constexpr (Bits == 2)
-      return sum({bits & mask, bits.template shifted_right<2>() & mask,
-                  bits.template shifted_right<4>() & mask, bits.template shifted_right<6>() & mask});
+      return {bits & mask, bits.template shifted_right<2>() & mask, bits.template shifted_right<4>() & mask,
+              bits.template shifted_right<6>() & mask};
   }
-  /// With both planes, put together.
-  wide_i32 times(const std::uint8_t* upper, const std::uint8_t* lower) const {
+  /// Those of both planes, put together.
+  static weights taken_apart(const std::uint8_t* upper, const std::uint8_t* lower) {
     const plane_bytes high = plane_bytes::load(upper), low = plane_bytes::load(lower);
     const plane_bytes uppers = broadcast(Bits == 4 ? 0xf0 : 0xcc);  // of whole quants, their upper halves
     const plane_bytes even = select_bits(uppers, high.template shifted_left<Bits>(), low),
                       odd = select_bits(uppers, high, low.template shifted_right<Bits>());
-    if constexpr (Bits == 4) return sum({even, odd});
+    if constexpr (Bits == 4) return {even, odd};
     const plane_bytes mask = broadcast(15);
     if constexpr (Bits == 2)
-      return sum({even & mask, odd & mask, even.template shifted_right<4>() & mask,
-                  odd.template shifted_right<4>() & mask});
+      return {even & mask, odd & mask, even.template shifted_right<4>() & mask,
+              odd.template shifted_right<4>() & mask};
   }
 
- private:
-  static plane_bytes broadcast(int byte) { return plane_bytes::broadcast(static_cast<std::uint8_t>(byte)); }
-
-  wide_i32 sum(const std::array<plane_bytes, parts>& weights) const {
+  wide_i32 times(const weights& w) const {
     wide_i32 result = wide_i32::zero();
     for (std::size_t i = 0; i < quants_.size(); ++i) {
       if constexpr (sizeof(Quant) > 1)
         if (i == parts) result = result.template shifted_left<8>();
-      result = multiply_add_quads(weights[i % parts], quants_[i], result);
+      result = multiply_add_quads(w[i % parts], quants_[i], result);
     }
     return result;
   }
+
+ private:
+  static plane_bytes broadcast(int byte) { return plane_bytes::broadcast(static_cast<std::uint8_t>(byte)); }
 
   std::array<token_bytes, parts * sizeof(Quant)> quants_;
 };
@@ -124,27 +127,29 @@ struct plane_token<std::int16_t, 4> {
     for (std::size_t i = 0; i < quants_.size(); ++i) quants_[i] = i16x16::load(from + index(i) * lanes);
   }
 
-  i32x8 times(const std::uint8_t* plane) const {
+  using weights = std::array<i16x16, 4>;
+
+  static weights taken_apart(const std::uint8_t* plane) {
     const i16x16 bits = i16x16::load_bytes(plane), mask = i16x16::broadcast(15);
-    return sum({bits & mask, bits.shifted_right<4>() & mask, bits.shifted_right<8>() & mask,
-                bits.shifted_right<12>()});
+    return {bits & mask, bits.shifted_right<4>() & mask, bits.shifted_right<8>() & mask,
+            bits.shifted_right<12>()};
   }
-  i32x8 times(const std::uint8_t* upper, const std::uint8_t* lower) const {
+  static weights taken_apart(const std::uint8_t* upper, const std::uint8_t* lower) {
     const i16x16 high = i16x16::load_bytes(upper), low = i16x16::load_bytes(lower),
                  uppers = i16x16::broadcast(static_cast<std::int16_t>(0xf0f0)),
                  lowers = i16x16::broadcast(0x0f0f), byte = i16x16::broadcast(255);
     const i16x16 first = (high.shifted_left<4>() & uppers) | (low & lowers),
                  last = (high & uppers) | (low.shifted_right<4>() & lowers);
-    return sum({first & byte, last & byte, first.shifted_right<8>(), last.shifted_right<8>()});
+    return {first & byte, last & byte, first.shifted_right<8>(), last.shifted_right<8>()};
   }
 
- private:
-  i32x8 sum(const std::array<i16x16, 4>& weights) const {
+  i32x8 times(const weights& w) const {
     i32x8 result = i32x8::zero();
-    for (std::size_t i = 0; i < 4; ++i) result = multiply_add_pairs(weights[i], quants_[i], result);
+    for (std::size_t i = 0; i < 4; ++i) result = multiply_add_pairs(w[i], quants_[i], result);
     return result;
   }
 
+ private:
   std::array<i16x16, 4> quants_;
 };
 

@@ -9,6 +9,8 @@
 #include <type_traits>
 
 #include "corematching/backend/cpu/decode/row_stream.hpp"
+#include "corematching/backend/cpu/decode/token_groups.hpp"
+#include "corematching/backend/cpu/simd/f32x16.hpp"
 #include "corematching/backend/cpu/simd/f32x8.hpp"
 #include "corematching/core/quantised.hpp"
 #include "corematching/core/view.hpp"
@@ -57,24 +59,23 @@ void widen_row(const stored_view<>& weight, index row, index column, index count
 inline constexpr index dot_lead = 1024;
 inline constexpr index sum_lead = 512;
 
-/// Elements of each row that a dot product takes at a time.
-inline constexpr index dot_step = 32;
-
 namespace detail {
 
-/// Rows of numbers, as a dot product reads them: eight from element i on, or one; and what it asks for ahead
-/// of the dot_step elements from i on.
+/// Rows of numbers, as a dot product reads them: sixteen from element i on, or one; and what it asks for
+/// ahead of the `step` elements from i on.
 template <class T, std::size_t Rows>
 class number_rows {
  public:
+  static constexpr index step = 32;
+
   number_rows(const row_streams<Rows>& rows, index size)
       : rows_(rows), bytes_(size * index{sizeof(T)}), lead_(std::min(dot_lead, bytes_)) {
     for (std::size_t r = 0; r < Rows; ++r) from_[r] = reinterpret_cast<const T*>(rows[r].row);
   }
-  f32x8 load(std::size_t r, index i) const { return f32x8::load(from_[r] + i); }
+  f32x16 load(std::size_t r, index i) const { return f32x16::load(from_[r] + i); }
   float at(std::size_t r, index i) const { return to_float(from_[r][i]); }
   void prefetch(index i) const {
-    prefetch_step<dot_step * index{sizeof(T)} / 64>(rows_, i * index{sizeof(T)} + lead_, bytes_);
+    prefetch_step<step * index{sizeof(T)} / 64>(rows_, i * index{sizeof(T)} + lead_, bytes_);
   }
 
  private:
@@ -83,65 +84,69 @@ class number_rows {
   std::array<const T*, Rows> from_;
 };
 
-/// result[r] = sum over i < size of row r's element i * x[i]
-template <std::size_t Rows, class Numbers>
-std::array<float, Rows> dot_numbers(const Numbers& rows, const float* x, index size) {
-  // Two accumulators per row hide the latency of the fused multiply-add.
-  std::array<f32x8, Rows> even, odd;
-  even.fill(f32x8::zero());
-  odd.fill(f32x8::zero());
-  index i = 0;
-  for (; i + dot_step <= size; i += dot_step) {
-    rows.prefetch(i);
-    for (index j = i; j < i + dot_step; j += 16) {
-      const f32x8 x0 = f32x8::load(x + j), x1 = f32x8::load(x + j + 8);
-      for (std::size_t r = 0; r < Rows; ++r) {
-        even[r] = fma(rows.load(r, j), x0, even[r]);
-        odd[r] = fma(rows.load(r, j + 8), x1, odd[r]);
-      }
+/// result[t][r] = sum over i < size of row r's element i * x[t][i]
+template <std::size_t Rows, std::size_t Tokens, class Numbers>
+dot_products<Rows, Tokens> dot_numbers(const Numbers& rows, const std::array<const float*, Tokens>& x,
+                                       index size) {
+  constexpr index lanes = 16;
+  vector_sums<f32x16, Rows, Tokens> sums;
+  const auto add = [&](index i) {
+    const auto token = for_each_token<Tokens>([&](std::size_t t) { return f32x16::load(x[t] + i); });
+    for (std::size_t r = 0; r < Rows; ++r) {
+      const f32x16 weights = rows.load(r, i);
+      for (std::size_t t = 0; t < Tokens; ++t) sums.of[t][r] = fma(weights, token[t], sums.of[t][r]);
     }
+  };
+  index i = 0;
+  for (; i + Numbers::step <= size; i += Numbers::step) {
+    rows.prefetch(i);
+    for (index j = i; j < i + Numbers::step; j += lanes) add(j);
   }
-  for (; i + 8 <= size; i += 8)
-    for (std::size_t r = 0; r < Rows; ++r) even[r] = fma(rows.load(r, i), f32x8::load(x + i), even[r]);
-  std::array<float, Rows> result;
-  for (std::size_t r = 0; r < Rows; ++r) {
-    float tail = 0;
-    for (index j = i; j < size; ++j) tail += rows.at(r, j) * x[j];
-    result[r] = (even[r] + odd[r]).sum() + tail;
-  }
+  for (; i + lanes <= size; i += lanes) add(i);
+  dot_products<Rows, Tokens> result;
+  for (std::size_t t = 0; t < Tokens; ++t)
+    for (std::size_t r = 0; r < Rows; ++r) {
+      result[t][r] = sums.of[t][r].sum();
+      for (index j = i; j < size; ++j) result[t][r] += rows.at(r, j) * x[t][j];
+    }
   return result;
 }
 
 }  // namespace detail
 
-/// result[r] = sum over i < size of row r's element i * x[i]
-template <class T, std::size_t Rows>
-std::array<float, Rows> dot_rows(const row_streams<Rows>& rows, const float* x, index size) {
+/// result[t][r] = sum over i < size of row r's element i * x[t][i]
+template <class T, std::size_t Rows, std::size_t Tokens>
+dot_products<Rows, Tokens> dot_rows(const row_streams<Rows>& rows, const std::array<const float*, Tokens>& x,
+                                    index size) {
   return detail::dot_numbers<Rows>(detail::number_rows<T, Rows>(rows, size), x, size);
 }
 
-/// y[i] += sum over r of factors[r] * row r's element i, i < size
-template <class T, std::size_t Rows>
-void add_weighted_rows(const row_streams<Rows>& rows, const std::array<float, Rows>& factors, index size,
-                       float* y) {
+/// y[t][i] += sum over r of factors[t][r] * row r's element i, i < size
+template <class T, std::size_t Rows, std::size_t Tokens>
+void add_weighted_rows(const row_streams<Rows>& rows, const dot_products<Rows, Tokens>& factors, index size,
+                       const std::array<float*, Tokens>& y) {
   constexpr index step = 64 / index{sizeof(T)};  // one cache line of each row
   const index bytes = size * index{sizeof(T)}, lead = std::min(sum_lead, bytes);
   std::array<const T*, Rows> from;
   for (std::size_t r = 0; r < Rows; ++r) from[r] = reinterpret_cast<const T*>(rows[r].row);
-  const auto add_eight = [&](index i) {
-    f32x8 sum = f32x8::load(y + i);
-    for (std::size_t r = 0; r < Rows; ++r)
-      sum = fma(f32x8::load(from[r] + i), f32x8::broadcast(factors[r]), sum);
-    sum.store(y + i);
+  const auto add = [&]<class Vector>(index i, Vector) {
+    auto sums = detail::for_each_token<Tokens>([&](std::size_t t) { return Vector::load(y[t] + i); });
+    for (std::size_t r = 0; r < Rows; ++r) {
+      const Vector weights = Vector::load(from[r] + i);
+      for (std::size_t t = 0; t < Tokens; ++t)
+        sums[t] = fma(weights, Vector::broadcast(factors[t][r]), sums[t]);
+    }
+    for (std::size_t t = 0; t < Tokens; ++t) sums[t].store(y[t] + i);
   };
   index i = 0;
   for (; i + step <= size; i += step) {
     prefetch_step<1>(rows, i * index{sizeof(T)} + lead, bytes);
-    for (index j = i; j < i + step; j += 8) add_eight(j);
+    for (index j = i; j < i + step; j += 16) add(j, f32x16());
   }
-  for (; i + 8 <= size; i += 8) add_eight(i);
+  for (; i + 8 <= size; i += 8) add(i, f32x8());
   for (; i < size; ++i)
-    for (std::size_t r = 0; r < Rows; ++r) y[i] += to_float(from[r][i]) * factors[r];
+    for (std::size_t t = 0; t < Tokens; ++t)
+      for (std::size_t r = 0; r < Rows; ++r) y[t][i] += to_float(from[r][i]) * factors[t][r];
 }
 
 }  // namespace COREMATCHING_CPU_ISA

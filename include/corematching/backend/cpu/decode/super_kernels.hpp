@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Dot products of rows in super-blocks, as files of GGUF store them, with a token that is rounded to 16 bits:
-// products of integers are exact and summed over a group, then scaled; minima meet the sums of the token's
+// Dot products of rows in super-blocks, as files of GGUF store them, with tokens that are rounded to 16 bits:
+// products of integers are exact and summed over a group, then scaled; minima meet the sums of a token's
 // blocks. Scales and minima of all groups of a block are widened at once.
 #pragma once
 
@@ -14,6 +14,7 @@
 #include "corematching/backend/cpu/decode/rounded_tokens.hpp"
 #include "corematching/backend/cpu/decode/row_kernels.hpp"
 #include "corematching/backend/cpu/decode/row_stream.hpp"
+#include "corematching/backend/cpu/decode/token_groups.hpp"
 #include "corematching/backend/cpu/formats/all.hpp"
 #include "corematching/backend/cpu/formats/kernels.hpp"
 #include "corematching/backend/cpu/simd/i16x32.hpp"
@@ -29,73 +30,76 @@ namespace detail {
 template <super_format Q, int Piece>
 wide_f32 add_products(i16x32 quants, i16x32 token, const float* scales, wide_f32 sum) {
   constexpr index group = Piece * block_size / Q::group;
+  if constexpr (Q::group == block_size)
+    return fma(multiply_blocks(quants, token).to_float(), wide_f32::broadcast(scales[group]), sum);
 #if COREMATCHING_HAS_AVX512
-  const wide_f32 products = multiply_add_pairs(quants, token, wide_i32::zero()).to_float();
-  if constexpr (Q::group == block_size) return fma(products, wide_f32::broadcast(scales[group]), sum);
-  return fma(products, spread_to_blocks<8>(scales + group / 8 * 8, group % 8), sum);
+  return fma(multiply_blocks(quants, token).to_float(),
+             spread_to_blocks<8>(scales + group / 8 * 8, group % 8), sum);
 #else
   const i32x8 low = multiply_add_pairs(quants.low, token.low, i32x8::zero());
-  if constexpr (Q::group == block_size) {
-    const i32x8 all = multiply_add_pairs(quants.high, token.high, low);
-    return fma(all.to_float(), f32x8::broadcast(scales[group]), sum);
-  }
   const i32x8 high = multiply_add_pairs(quants.high, token.high, i32x8::zero());
   return fma(high.to_float(), f32x8::broadcast(scales[group + 1]),
              fma(low.to_float(), f32x8::broadcast(scales[group]), sum));
 #endif
 }
 
-/// sums[r] += the products of pieces First.. of a block of each row, of those that share bytes.
-template <super_format Q, int First, std::size_t Rows>
+/// sums += the products of pieces First.. of a block of each row, of those that share bytes.
+template <super_format Q, int First, std::size_t Rows, std::size_t Tokens>
 [[gnu::always_inline]] inline void add_pieces(const std::array<const typename Q::stored*, Rows>& blocks,
-                                              const std::int16_t* token,
-                                              const float (&scales)[Rows][Q::groups],
-                                              std::array<wide_f32, Rows>& sums) {
+                                              const std::array<const std::int16_t*, Tokens>& tokens,
+                                              const float (&scales)[Tokens][Rows][Q::groups],
+                                              vector_sums<wide_f32, Rows, Tokens>& sums) {
   using kernels = format_kernels<Q>;
+  const auto add = [&]<int Piece>(std::size_t r, const std::array<i16x32, Tokens>& x) {
+    const i16x32 quants = kernels::template quants<Piece>(*blocks[r]);
+    for (std::size_t t = 0; t < Tokens; ++t)
+      sums.of[t][r] = add_products<Q, Piece>(quants, x[t], scales[t][r], sums.of[t][r]);
+  };
   [&]<std::size_t... I>(std::index_sequence<I...>) {
-    const i16x32 x[] = {i16x32::load(token + (First + int{I}) * block_size)...};
-    for (std::size_t r = 0; r < Rows; ++r)
-      ((sums[r] = add_products<Q, First + I>(kernels::template quants<First + I>(*blocks[r]), x[I], scales[r],
-                                             sums[r])),
-       ...);
+    const std::array<i16x32, Tokens> x[] = {for_each_token<Tokens>(
+        [&](std::size_t t) { return i16x32::load(tokens[t] + (First + int{I}) * block_size); })...};
+    for (std::size_t r = 0; r < Rows; ++r) (add.template operator()<First + int{I}>(r, x[I]), ...);
   }
   (std::make_index_sequence<kernels::together>());
 }
 
 }  // namespace detail
 
-/// result[r] = the dot product of row r with `x`.
-template <super_format Q, std::size_t Rows>
-std::array<float, Rows> dot_super_blocks(const row_streams<Rows>& rows, const rounded_token<std::int16_t>& x,
-                                         index cols) {
+/// result[t][r] = the dot product of row r with x[t].
+template <super_format Q, std::size_t Rows, std::size_t Tokens>
+dot_products<Rows, Tokens> dot_super_blocks(const row_streams<Rows>& rows,
+                                            const std::array<rounded_token<std::int16_t>, Tokens>& x,
+                                            index cols) {
   using kernels = detail::format_kernels<Q>;
   using stored = typename Q::stored;
   constexpr index size = sizeof(stored), lines = (size + 63) / 64;
   const index blocks = cols / Q::block, bytes = blocks * size, lead = std::min(dot_lead, bytes);
-  std::array<wide_f32, Rows> sums;
-  std::array<f32x8, Rows> minima;
-  sums.fill(wide_f32::zero());
-  minima.fill(f32x8::zero());
+  vector_sums<wide_f32, Rows, Tokens> sums;
+  vector_sums<f32x8, Rows, Tokens> minima;
   for (index s = 0; s < blocks; ++s) {
     prefetch_step<lines>(rows, s * size + lead, bytes);
-    const index of_token = s * (Q::block / block_size);
-    const typename kernels::token_factors factors(x.scales + of_token, x.sums + of_token);
-    alignas(32) float scales[Rows][Q::groups];
+    alignas(32) float scales[Tokens][Rows][Q::groups];
     std::array<const stored*, Rows> block;
-    for (std::size_t r = 0; r < Rows; ++r) {
-      block[r] = reinterpret_cast<const stored*>(rows[r].row) + s;
-      minima[r] = kernels::set_scales(*block[r], factors, scales[r], minima[r]);
+    for (std::size_t r = 0; r < Rows; ++r) block[r] = reinterpret_cast<const stored*>(rows[r].row) + s;
+    std::array<const std::int16_t*, Tokens> quants;
+    for (std::size_t t = 0; t < Tokens; ++t) {
+      const index of_token = s * (Q::block / block_size);
+      const typename kernels::token_factors factors(x[t].scales + of_token, x[t].sums + of_token);
+      for (std::size_t r = 0; r < Rows; ++r)
+        minima.of[t][r] = kernels::set_scales(*block[r], factors, scales[t][r], minima.of[t][r]);
+      quants[t] = x[t].quants + s * Q::block;
     }
     // Scales are loaded one by one from here on: shuffled out of registers, they would hold up what widens
     // quants.
     std::atomic_signal_fence(std::memory_order_acq_rel);
     [&]<std::size_t... I>(std::index_sequence<I...>) {
-      (detail::add_pieces<Q, I * kernels::together>(block, x.quants + s * Q::block, scales, sums), ...);
+      (detail::add_pieces<Q, int{I} * kernels::together>(block, quants, scales, sums), ...);
     }
     (std::make_index_sequence<Q::block / block_size / kernels::together>());
   }
-  std::array<float, Rows> result;
-  for (std::size_t r = 0; r < Rows; ++r) result[r] = sums[r].sum() - minima[r].sum();
+  dot_products<Rows, Tokens> result;
+  for (std::size_t t = 0; t < Tokens; ++t)
+    for (std::size_t r = 0; r < Rows; ++r) result[t][r] = sums.of[t][r].sum() - minima.of[t][r].sum();
   return result;
 }
 

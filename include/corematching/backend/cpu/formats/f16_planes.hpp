@@ -7,7 +7,6 @@
 
 #include "corematching/backend/cpu/formats/kernels.hpp"
 #include "corematching/backend/cpu/simd/f32x16.hpp"
-#include "corematching/backend/cpu/simd/f32x8.hpp"
 #include "corematching/core/formats/f16_planes.hpp"
 #include "corematching/core/quantised.hpp"
 
@@ -17,7 +16,10 @@ namespace detail {
 
 template <>
 struct format_kernels<f16_planes> {
-  static f32x8 load(plane_block from) { return f32x8::load_bytes(from.upper, from.lower); }
+  template <class Vector>
+  static Vector load(plane_block from) {
+    return Vector::load_bytes(from.upper, from.lower);
+  }
   static f32x16 load_coarse(const std::uint8_t* upper) {
     return f32x16::load_bytes(upper, f16_planes::middle_byte);
   }

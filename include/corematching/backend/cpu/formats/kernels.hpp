@@ -19,9 +19,13 @@ namespace detail {
 
 /// To be specialised, beside this file, with
 ///   token                 the integers to which decode rounds tokens
-///   token_block(quants)   one block of a token; times(block): its eight partial sums with a block of weights
+///   blocks_at_once        how many blocks one after the other a vector holds in dot products
+///   vector_of_token(quants), vector_of_row(blocks)
+///                         those of a token and of a row of weights, as products take them
+///   products(row, token)  sums of their products, in lanes that each belong to one block
+///   spread(scales)        the scales of the blocks, in their lanes
 ///   coefficients          the factors of eight rows as integers, for weighted sums: largest and divisor,
-///                         steps, set(rounded) and add_sums(quants, j, y)
+///                         steps, set(rounded) and add_sums(those of tokens, quants, j, their y)
 ///   quants(block)         the weights 0..15 and 16..31 of a block
 ///   quant_pairs(a, b)     the blocks of two rows side by side: lanes 2 i and 2 i + 1 of vector v are weight
 ///                         8 v + i of each
@@ -29,7 +33,7 @@ namespace detail {
 ///   numbers(block, scale) with AMX: the same two halves as binary32, scaled
 /// In sums, quants and quant_pairs, weights are the format's quant_offset too large. For numbers in two
 /// planes
-///   load(bytes)           eight numbers
+///   load<Vector>(bytes)   a vector of numbers
 ///   load_coarse(upper)    sixteen, as their upper bytes alone say
 ///   numbers(bytes, inside) with AMX: 32, those that are not inside zero
 template <block_format Q>

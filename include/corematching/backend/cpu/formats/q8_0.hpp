@@ -9,7 +9,9 @@
 #include <cstdint>
 
 #include "corematching/backend/cpu/formats/kernels.hpp"
+#include "corematching/backend/cpu/formats/pair_coefficients.hpp"
 #include "corematching/backend/cpu/simd/i16x16.hpp"
+#include "corematching/backend/cpu/simd/i16x32.hpp"
 #include "corematching/backend/cpu/simd/widest.hpp"
 #include "corematching/core/formats/grouped_blocks.hpp"
 #include "corematching/core/formats/q8_0.hpp"
@@ -22,19 +24,27 @@ template <>
 struct format_kernels<q8_0> {
   using token = std::int16_t;
 
-  struct token_block {
-    i16x16 first, last;
-    explicit token_block(const std::int16_t* quants)
-        : first(i16x16::load(quants)), last(i16x16::load(quants + 16)) {
-      keep_in_register(first);
-      keep_in_register(last);
-    }
-    i32x8 times(const std::uint8_t* block) const {
-      const i32x8 half = multiply_add_pairs(u8x16::load(block).widen_signed(), first, i32x8::zero());
-      return multiply_add_pairs(u8x16::load(block + 16).widen_signed(), last, half);
-    }
-  };
+  static constexpr index blocks_at_once = 1;
+  static i16x32 vector_of_token(const std::int16_t* quants) {
+    i16x32 all = i16x32::load(quants);
+    keep_in_register(all);
+    return all;
+  }
+  static i16x32 vector_of_row(const std::uint8_t* blocks) {
+    return i16x32::load_widened(reinterpret_cast<const std::int8_t*>(blocks));
+  }
+  static wide_i32 products(i16x32 row, i16x32 token) { return multiply_blocks(row, token); }
+  static wide_f32 spread(const float* scales) { return wide_f32::broadcast(*scales); }
 
+#if COREMATCHING_HAS_AVX512
+  using coefficients = pair_coefficients<q8_0>;
+  static std::array<i16x32, 2> row_pairs(const std::uint8_t* a, const std::uint8_t* b) {
+    return i16x32::pairs(reinterpret_cast<const std::int8_t*>(a), reinterpret_cast<const std::int8_t*>(b));
+  }
+  static std::array<i32x16, 2> columns(const std::array<i32x16, 2>& sums) {
+    return in_order(sums);
+  }
+#else
   /// Products are divided by 128 as they are formed: 8 * 4095 * 127 / 128 < 2^15.
   struct coefficients {
     static constexpr float largest = 4095, divisor = 128;
@@ -45,17 +55,27 @@ struct format_kernels<q8_0> {
       for (std::size_t r = 0; r < sum_rows; ++r) rounded[r].doubled().store(factors[r]);
     }
 
-    void add_sums(const group_quants& w, index j, float* y) const {
-      i16x16 even = i16x16::zero(), odd = i16x16::zero();
+    template <std::size_t Tokens>
+    static void add_sums(const std::array<coefficients, Tokens>& of, const group_quants& w, index j,
+                         const std::array<float*, Tokens>& y) {
+      std::array<i16x16, Tokens> even, odd;
+      even.fill(i16x16::zero());
+      odd.fill(i16x16::zero());
       for (std::size_t r = 0; r < sum_rows; ++r) {
-        const i16x16 factor = i16x16::broadcast_pair(factors[r][j]);
         const i16x16 quants = i16x16::load_bytes(w[r] + j * quant_bytes<q8_0>);
-        even = even + multiply_high(i16x16::even_bytes(quants), factor);
-        odd = odd + multiply_high(i16x16::odd_bytes(quants), factor);
+        const i16x16 evens = i16x16::even_bytes(quants), odds = i16x16::odd_bytes(quants);
+        for (std::size_t t = 0; t < Tokens; ++t) {
+          const i16x16 factor = i16x16::broadcast_pair(of[t].factors[r][j]);
+          even[t] = even[t] + multiply_high(evens, factor);
+          odd[t] = odd[t] + multiply_high(odds, factor);
+        }
       }
-      add_scaled(interleaved_first(even, odd), interleaved_last(even, odd), steps[j], y);
+      for (std::size_t t = 0; t < Tokens; ++t)
+        add_scaled(interleaved_first(even[t], odd[t]), interleaved_last(even[t], odd[t]), of[t].steps[j],
+                   y[t]);
     }
   };
+#endif
 
   static std::array<i16x16, 2> quants(const std::uint8_t* block) {
     return {u8x16::load(block).widen_signed(), u8x16::load(block + 16).widen_signed()};

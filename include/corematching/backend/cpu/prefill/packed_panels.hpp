@@ -43,7 +43,7 @@ template <class T>
 f32x8 load_weights(const stored_view<>& w, index row, index column, index count) {
   if constexpr (number_plane_format<T>) {
     const auto stored = blocks_of_row<T>(w, row);
-    if (count >= 8) return format_kernels<T>::load(stored.block(column));
+    if (count >= 8) return format_kernels<T>::template load<f32x8>(stored.block(column));
     float some[8] = {};
     dequantise(stored, column, count, some);
     return f32x8::load(some);

@@ -3,11 +3,13 @@
 #pragma once
 
 #include "corematching/core/config.hpp"
+#include "corematching/core/dtype.hpp"
 
 #if COREMATCHING_HAS_AVX512
 
 #include <immintrin.h>
 
+#include <array>
 #include <cstdint>
 
 namespace corematching::cpu {
@@ -18,10 +20,29 @@ struct f32x16 {
 
   static f32x16 zero() { return {_mm512_setzero_ps()}; }
   static f32x16 broadcast(float value) { return {_mm512_set1_ps(value)}; }
+  /// Two neighbours, eight times.
+  static f32x16 broadcast_two(const float* from) {
+    return {_mm512_castsi512_ps(_mm512_broadcastq_epi64(_mm_loadu_si64(from)))};
+  }
   static f32x16 load(const float* from) { return {_mm512_loadu_ps(from)}; }
+  static f32x16 load(const f16* from) {
+    return {_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)))};
+  }
+  static f32x16 load(const bf16* from) {
+    const __m256i numbers = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
+    return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(numbers), 16))};
+  }
+  static f32x16 load(const std::int8_t* from) {
+    const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from));
+    return {_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes))};
+  }
+  /// Binary16 numbers whose upper and lower bytes stand apart.
+  static f32x16 load_bytes(const std::uint8_t* upper, const std::uint8_t* lower) {
+    return of_bytes(upper, widened(lower));
+  }
+  /// The same where all have this lower byte.
   static f32x16 load_bytes(const std::uint8_t* upper, std::uint8_t lower) {
-    const __m256i wide = _mm256_cvtepu8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(upper)));
-    return {_mm512_cvtph_ps(_mm256_or_si256(_mm256_slli_epi16(wide, 8), _mm256_set1_epi16(lower)))};
+    return of_bytes(upper, _mm256_set1_epi16(lower));
   }
   float sum() const { return _mm512_reduce_add_ps(lanes); }
   void store(float* to) const { _mm512_storeu_ps(to, lanes); }
@@ -39,6 +60,14 @@ struct f32x16 {
   f32x16 rounded() const { return {_mm512_roundscale_ps(lanes, _MM_FROUND_TO_NEAREST_INT)}; }
   /// a * 2^n for integers n <= 128; maybe 0 where n < -126.
   friend f32x16 scaled_by_power(f32x16 a, f32x16 n) { return {_mm512_scalef_ps(a.lanes, n.lanes)}; }
+
+ private:
+  static __m256i widened(const std::uint8_t* bytes) {
+    return _mm256_cvtepu8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(bytes)));
+  }
+  static f32x16 of_bytes(const std::uint8_t* upper, __m256i lower) {
+    return {_mm512_cvtph_ps(_mm256_or_si256(_mm256_slli_epi16(widened(upper), 8), lower))};
+  }
 };
 
 struct i32x16 {
@@ -53,6 +82,11 @@ struct i32x16 {
     return {_mm512_slli_epi32(lanes, Bits)};
   }
   void pin() { COREMATCHING_PIN(lanes); }
+  /// Sums of pairs as i16x32::pairs() has them, in the order of their places.
+  friend std::array<i32x16, 2> in_order(const std::array<i32x16, 2>& sums) {
+    const __m512i first = sums[0].lanes, last = sums[1].lanes;
+    return {{{_mm512_shuffle_i64x2(first, last, 0x44)}, {_mm512_shuffle_i64x2(first, last, 0xee)}}};
+  }
 };
 
 struct i16x32 {
@@ -63,9 +97,12 @@ struct i16x32 {
   /// The pair of neighbours (low half, high half of `pair`) sixteen times.
   static i16x32 broadcast_pair(std::int32_t pair) { return {_mm512_set1_epi32(pair)}; }
   static i16x32 broadcast(std::int16_t value) { return {_mm512_set1_epi16(value)}; }
-  /// Thirty-two bytes without sign, one in each lane.
+  /// Thirty-two bytes, one in each lane.
   static i16x32 load_widened(const std::uint8_t* from) {
     return {_mm512_cvtepu8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)))};
+  }
+  static i16x32 load_widened(const std::int8_t* from) {
+    return {_mm512_cvtepi8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)))};
   }
   template <int Bits>
   i16x32 shifted_left() const {
@@ -80,6 +117,13 @@ struct i16x32 {
   friend i16x32 operator|(i16x32 a, i16x32 b) { return {_mm512_or_si512(a.lanes, b.lanes)}; }
   friend i16x32 operator-(i16x32 a, i16x32 b) { return {_mm512_sub_epi16(a.lanes, b.lanes)}; }
   friend i16x32 operator+(i16x32 a, i16x32 b) { return {_mm512_add_epi16(a.lanes, b.lanes)}; }
+  /// Bytes of `a` and `b` side by side, one in each lane: of places 0..7 and 16..23, then of the others.
+  static std::array<i16x32, 2> pairs(const std::int8_t* a, const std::int8_t* b) {
+    const __m256i left = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(a));
+    const __m256i right = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(b));
+    return {{{_mm512_cvtepi8_epi16(_mm256_unpacklo_epi8(left, right))},
+             {_mm512_cvtepi8_epi16(_mm256_unpackhi_epi8(left, right))}}};
+  }
   /// round(a b / 2^15)
   friend i16x32 multiply_high(i16x32 a, i16x32 b) { return {_mm512_mulhrs_epi16(a.lanes, b.lanes)}; }
   /// c[i] + a[2 i] b[2 i] + a[2 i + 1] b[2 i + 1]
@@ -94,6 +138,11 @@ struct i8x64 {
   /// Four bytes, sixteen times.
   static i8x64 broadcast(std::int32_t bytes) { return {_mm512_set1_epi32(bytes)}; }
   static i8x64 load(const std::int8_t* from) { return {_mm512_loadu_si512(from)}; }
+  /// The bytes of two blocks of 32 in the order of u8x64::nibbles_of_two().
+  static i8x64 load_two(const std::int8_t* from) {
+    const __m512i order = _mm512_setr_epi32(0, 8, 1, 9, 2, 10, 3, 11, 4, 12, 5, 13, 6, 14, 7, 15);
+    return {_mm512_permutexvar_epi32(order, _mm512_loadu_si512(from))};
+  }
 };
 
 struct u8x64 {
@@ -101,6 +150,15 @@ struct u8x64 {
 
   static u8x64 load(const std::uint8_t* from) { return {_mm512_loadu_si512(from)}; }
   static u8x64 broadcast(std::uint8_t value) { return {_mm512_set1_epi8(static_cast<char>(value))}; }
+  /// Of twice sixteen bytes the lower halves, then the upper halves: four of the first sixteen, four of the
+  /// others, and so on.
+  static u8x64 nibbles_of_two(const std::uint8_t* from) {
+    const __m512i order = _mm512_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7, 0, 4, 1, 5, 2, 6, 3, 7);
+    const __m512i halves = _mm512_setr_epi64(0, 0, 0, 0, 4, 4, 4, 4);
+    const __m256i bytes = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
+    const __m512i twice = _mm512_permutexvar_epi32(order, _mm512_castsi256_si512(bytes));
+    return {_mm512_and_si512(_mm512_srlv_epi64(twice, halves), _mm512_set1_epi8(15))};
+  }
   void store(std::uint8_t* to) const { _mm512_storeu_si512(to, lanes); }
   /// What leaves a byte may enter its neighbour.
   template <int Bits>
@@ -122,6 +180,13 @@ struct u8x64 {
     return {_mm512_dpbusd_epi32(c.lanes, a.lanes, b.lanes)};
   }
 };
+
+/// As for the vectors of 256 bits.
+inline void keep_in_register(i16x32& x) {
+#if defined(__GNUC__)
+  asm("" : "+v"(x.lanes));
+#endif
+}
 
 }  // namespace COREMATCHING_CPU_ISA
 }  // namespace corematching::cpu

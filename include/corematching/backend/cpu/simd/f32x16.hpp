@@ -21,8 +21,15 @@ struct f32x16 {
     const f32x8 half = f32x8::broadcast(value);
     return {half, half};
   }
-  static f32x16 load(const float* from) { return {f32x8::load(from), f32x8::load(from + 8)}; }
-  /// Binary16 numbers of these upper bytes, all with this lower one.
+  template <class T>
+  static f32x16 load(const T* from) {
+    return {f32x8::load(from), f32x8::load(from + 8)};
+  }
+  /// Binary16 numbers whose upper and lower bytes stand apart.
+  static f32x16 load_bytes(const std::uint8_t* upper, const std::uint8_t* lower) {
+    return {f32x8::load_bytes(upper, lower), f32x8::load_bytes(upper + 8, lower + 8)};
+  }
+  /// The same where all have this lower byte.
   static f32x16 load_bytes(const std::uint8_t* upper, std::uint8_t lower) {
     return {f32x8::load_bytes(upper, lower), f32x8::load_bytes(upper + 8, lower)};
   }

@@ -99,10 +99,12 @@ struct f32x8 {
 
 /// Asks for the cache line of `address`; never faults.
 inline void prefetch(const void* address) {
+  COREMATCHING_KEEP();
   __builtin_prefetch(address);
 }
 /// As far as the second level of caches.
 inline void prefetch_far(const void* address) {
+  COREMATCHING_KEEP();
   __builtin_prefetch(address, 0, 2);
 }
 

@@ -33,6 +33,10 @@ struct i32x8 {
     const __m256i low = _mm256_and_si256(lanes, _mm256_set1_epi32(0xffff));
     return {_mm256_or_si256(low, _mm256_slli_epi32(lanes, 16))};
   }
+  /// Lanes whose halves are the lower ones of `low` and `high`.
+  friend i32x8 half_pairs(i32x8 low, i32x8 high) {
+    return {_mm256_blend_epi16(low.lanes, _mm256_slli_epi32(high.lanes, 16), 0xaa)};
+  }
   /// The lower halves of lanes: the lower bytes of `low` and `high`.
   friend i32x8 byte_pairs(i32x8 low, i32x8 high) {
     const __m256i low_byte = _mm256_and_si256(low.lanes, _mm256_set1_epi32(0xff));

@@ -7,6 +7,7 @@
 
 #include "corematching/backend/cpu/simd/avx512.hpp"
 #include "corematching/backend/cpu/simd/i16x16.hpp"
+#include "corematching/backend/cpu/simd/widest.hpp"
 
 namespace corematching::cpu {
 inline namespace COREMATCHING_CPU_ISA {
@@ -23,6 +24,10 @@ struct i16x32 {
   }
   static i16x32 load_widened(const std::uint8_t* from) {
     return {u8x16::load(from).widen_unsigned(), u8x16::load(from + 16).widen_unsigned()};
+  }
+  static i16x32 load_widened(const std::int8_t* from) {
+    const auto* const bytes = reinterpret_cast<const std::uint8_t*>(from);
+    return {u8x16::load(bytes).widen_signed(), u8x16::load(bytes + 16).widen_signed()};
   }
   void store(std::int16_t* to) const {
     low.store(to);
@@ -42,7 +47,21 @@ struct i16x32 {
   friend i16x32 operator-(i16x32 a, i16x32 b) { return {a.low - b.low, a.high - b.high}; }
 };
 
+inline void keep_in_register(i16x32& x) {
+  keep_in_register(x.low);
+  keep_in_register(x.high);
+}
+
 #endif
+
+/// The sum of all products a[i] b[i], spread over the lanes.
+inline wide_i32 multiply_blocks(i16x32 a, i16x32 b) {
+#if COREMATCHING_HAS_AVX512
+  return {_mm512_madd_epi16(a.lanes, b.lanes)};
+#else
+  return multiply_add_pairs(a.high, b.high, multiply_add_pairs(a.low, b.low, wide_i32::zero()));
+#endif
+}
 
 /// `Count` bits of each lane, those from bit From on, at bit To, and zeros.
 template <int From, int Count, int To>
