@@ -160,7 +160,7 @@ TYPED_TEST(backend_operations, products_walk_through_weights_larger_than_one_pan
       const real_matrix activations_of = twin::gated_up(x, w, w, activation::silu, selection);
       for_each_configuration<TypeParam>([&](TypeParam& be) {
         const auto weight = placed_weight(be, w, type, {1, 5});
-        placed_matrix<TypeParam> placed_x(be, x), y(be, 6, activations_of.cols), sum(be, 6, 24);
+        placed_matrix<TypeParam> placed_x(be, x), y(be, x.rows, activations_of.cols), sum(be, x.rows, 24);
         placed_neurons<TypeParam> chosen(be, selection);
         be.gated_up(y.view(), placed_x.in(), weight.view, weight.view, activation::silu, chosen.view());
         expect_near(y.values(), activations_of, gated_error(24, magnitude));

@@ -132,7 +132,7 @@ INSTANTIATE_TEST_SUITE_P(
                     company{"eight_sentences", std::vector(8, policy::sentence)},
                     company{"eight_gates", std::vector(8, policy::gate)},
                     company{"six_predicted", std::vector(6, policy::predicted), dtype::f16_planes},
-                    company{"seven_dense", std::vector(7, policy::dense), dtype::q8_0},
+                    company{"seven_dense", std::vector(7, policy::dense)},
                     company{"more_dense", std::vector(support::few_tokens + 1, policy::dense)},
                     company{"more_sentences", std::vector(support::few_tokens + 1, policy::sentence)},
                     company{"more_gates", std::vector(support::few_tokens + 1, policy::gate)}),
