@@ -152,7 +152,7 @@ TYPED_TEST(backend_operations, weighted_rows_sums_the_rows_of_the_selected_neuro
 }
 
 TYPED_TEST(backend_operations, products_walk_through_weights_larger_than_one_panel) {
-  const real_matrix x = random_matrix(few_tokens + 1, 24, this->random);
+  const real_matrix x = random_matrix(std::min<index>(few_tokens + 1, exact_tokens), 24, this->random);
   const double magnitude = weight_magnitude(24);
   for (const dtype type : storage_types) {
     const real_matrix w = this->random_weight(1200, 24, type, magnitude);

@@ -6,6 +6,7 @@
 #include <bit>
 #include <cstddef>
 #include <cstdint>
+#include <numeric>
 #include <random>
 
 #include "corematching/backend/cpu/simd/f32x16.hpp"
@@ -134,6 +135,69 @@ TEST(i16x32, takes_bytes_apart) {
   }
   EXPECT_EQ(stored<thirty_two>(i16x32::load(less.data())), less);
 }
+
+TEST(i16x32, widens_bytes_with_sign_and_sums_products) {
+  using thirty_two = std::array<std::int16_t, 32>;
+  std::mt19937 random(16);
+  const bytes from = random_bytes(random);
+  std::array<std::int8_t, 32> with_sign;
+  thirty_two other;
+  std::int32_t expected = 0;
+  for (std::size_t i = 0; i < 32; ++i) {
+    with_sign[i] = static_cast<std::int8_t>(from[i]);
+    other[i] = static_cast<std::int16_t>(1000 * static_cast<int>(i) - 16000);
+    expected += with_sign[i] * other[i];
+  }
+  const i16x32 lanes = i16x32::load_widened(with_sign.data());
+  const thirty_two widened = stored<thirty_two>(lanes);
+  for (std::size_t i = 0; i < 32; ++i) EXPECT_EQ(widened[i], with_sign[i]);
+  std::array<std::int32_t, wide_lanes> sums;
+  multiply_blocks(lanes, i16x32::load(other.data())).store(sums.data());
+  EXPECT_EQ(std::accumulate(sums.begin(), sums.end(), 0), expected);
+}
+
+#if COREMATCHING_HAS_AVX512
+
+TEST(i16x32, puts_bytes_of_two_rows_side_by_side) {
+  std::array<std::int8_t, 32> a, b;
+  for (int i = 0; i < 32; ++i) {
+    a[static_cast<std::size_t>(i)] = static_cast<std::int8_t>(3 * i - 48);
+    b[static_cast<std::size_t>(i)] = static_cast<std::int8_t>(100 - 5 * i);
+  }
+  const auto [first, last] = i16x32::pairs(a.data(), b.data());
+  const i16x32 factors = i16x32::broadcast_pair(-7 * 65536 + 300);
+  const auto sums = in_order({multiply_add_pairs(first, factors, i32x16::zero()),
+                              multiply_add_pairs(last, factors, i32x16::zero())});
+  std::array<std::int32_t, 32> columns;
+  sums[0].store(columns.data());
+  sums[1].store(columns.data() + 16);
+  for (std::size_t i = 0; i < 32; ++i) EXPECT_EQ(columns[i], 300 * a[i] - 7 * b[i]) << i;
+}
+
+TEST(u8x64, takes_two_blocks_of_nibbles_apart_as_tokens_meet_them) {
+  std::mt19937 random(17);
+  const bytes from = random_bytes(random);
+  std::array<std::int8_t, 64> token;
+  std::array<std::int32_t, 2> expected{};
+  for (std::size_t i = 0; i < 64; ++i) {
+    token[i] = static_cast<std::int8_t>(static_cast<int>(random() % 255) - 127);
+    const std::size_t block = i / 32, place = i % 32;
+    const std::uint8_t both = from[16 * block + place % 16];
+    expected[block] += token[i] * (place < 16 ? both & 15 : both >> 4);
+  }
+  std::array<std::int32_t, 16> lanes;
+  multiply_add_quads(u8x64::nibbles_of_two(from.data()), i8x64::load_two(token.data()), i32x16::zero())
+      .store(lanes.data());
+  std::array<std::int32_t, 2> sums{};
+  for (std::size_t i = 0; i < 16; ++i) sums[i % 2] += lanes[i];
+  EXPECT_EQ(sums, expected);
+  const float scales[] = {2, 5};
+  std::array<float, 16> spread;
+  f32x16::broadcast_two(scales).store(spread.data());
+  for (std::size_t i = 0; i < 16; ++i) EXPECT_EQ(spread[i], scales[i % 2]);
+}
+
+#endif
 
 template <class T>
 class vectors_of_bytes : public testing::Test {};

@@ -56,8 +56,8 @@ TYPED_TEST(plane_tokens_of, multiply_exactly_and_keep_blocks_apart) {
     part::arrange(quants.data(), arranged.data());
     const part token(arranged.data());
     std::array<std::int32_t, sizeof(wide_i32) / 4> of_upper, of_both;
-    token.times(upper.data()).store(of_upper.data());
-    token.times(upper.data(), lower.data()).store(of_both.data());
+    token.times(part::taken_apart(upper.data())).store(of_upper.data());
+    token.times(part::taken_apart(upper.data(), lower.data())).store(of_both.data());
     for (std::size_t b = 0; b < blocks; ++b) {
       std::int32_t upper_sum = 0, both_sum = 0, upper_expected = 0, both_expected = 0;
       for (std::size_t lane = b * lanes; lane < (b + 1) * lanes; ++lane) {

@@ -82,12 +82,13 @@ struct i32x16 {
     return {_mm512_slli_epi32(lanes, Bits)};
   }
   void pin() { COREMATCHING_PIN(lanes); }
-  /// Sums of pairs as i16x32::pairs() has them, in the order of their places.
-  friend std::array<i32x16, 2> in_order(const std::array<i32x16, 2>& sums) {
-    const __m512i first = sums[0].lanes, last = sums[1].lanes;
-    return {{{_mm512_shuffle_i64x2(first, last, 0x44)}, {_mm512_shuffle_i64x2(first, last, 0xee)}}};
-  }
 };
+
+/// Sums of pairs as i16x32::pairs() has them, in the order of their places.
+inline std::array<i32x16, 2> in_order(const std::array<i32x16, 2>& sums) {
+  const __m512i first = sums[0].lanes, last = sums[1].lanes;
+  return {{{_mm512_shuffle_i64x2(first, last, 0x44)}, {_mm512_shuffle_i64x2(first, last, 0xee)}}};
+}
 
 struct i16x32 {
   __m512i lanes;
