@@ -33,8 +33,8 @@ struct vector_sums {
 
 namespace detail {
 
-/// Up to this many tokens the row kernels win: they read weights as they are and need no packing. Panels win
-/// from more than 16 on, AMX tiles from about 13.
+/// Up to this many tokens the row kernels win: they read weights as they are and need no packing. Of 16
+/// AMX tiles take less time with weights in blocks, panels more (docs/performance.md).
 inline constexpr index largest_decode_batch = 12;
 /// Rows that a dot product walks at once.
 inline constexpr std::size_t dot_streams = 4;
