@@ -54,10 +54,10 @@ void widen_row(const stored_view<>& weight, index row, index column, index count
   }
 }
 
-/// How far ahead of the arithmetic memory is asked for, in bytes. Half or twice as much made no difference
-/// that showed.
-inline constexpr index dot_lead = 1024;
-inline constexpr index sum_lead = 512;
+/// How far ahead of the arithmetic memory is asked for, in bytes. Half as much is a little slower, twice as
+/// much no faster (docs/performance.md).
+inline constexpr index dot_lead = 2048;
+inline constexpr index sum_lead = 1024;
 
 namespace detail {
 
