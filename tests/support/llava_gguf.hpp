@@ -17,6 +17,7 @@
 #include "corematching/io/safetensors.hpp"
 #include "corematching/model/gguf/tensors.hpp"
 #include "corematching/model/llava/config.hpp"
+#include "support/gguf_decoder.hpp"
 #include "support/raw_gguf.hpp"
 
 namespace support {
@@ -29,10 +30,6 @@ struct stored_tensor {
 
 inline std::string float_bytes(const std::vector<float>& values) {
   return {reinterpret_cast<const char*>(values.data()), values.size() * sizeof(float)};
-}
-
-inline void add_number(corematching::test::raw_gguf& file, const std::string& key, double value) {
-  file.raw(key, 6, float_bytes({static_cast<float>(value)}));
 }
 
 enum class mmproj_scheme : std::uint8_t { old_converter, todays };
@@ -102,7 +99,7 @@ inline corematching::test::raw_gguf mmproj_metadata(const mmproj_description& wh
   size("projection_dim", what.is_old() ? 768 : what.token_size);
   size("attention.head_count", what.tower.heads);
   size("block_count", what.stored_layers());
-  add_number(file, "clip.vision.attention.layer_norm_epsilon", what.tower.layer_norm_eps);
+  file.real("clip.vision.attention.layer_norm_epsilon", what.tower.layer_norm_eps);
   file.floats("clip.vision.image_mean", {0.48145466f, 0.4578275f, 0.40821073f});
   file.floats("clip.vision.image_std", {0.26862954f, 0.26130258f, 0.27577711f});
   return file;
@@ -160,8 +157,7 @@ inline std::string turned_rows(const std::string& bytes, corematching::index row
   const std::size_t row = bytes.size() / static_cast<std::size_t>(rows);
   std::string turned;
   for (corematching::index i = 0; i < rows; ++i) {
-    const auto from = i - i % head_dim + i % head_dim / 2 + i % 2 * (head_dim / 2);
-    turned += bytes.substr(static_cast<std::size_t>(from) * row, row);
+    turned += bytes.substr(static_cast<std::size_t>(turned_row(i, head_dim)) * row, row);
   }
   return turned;
 }
@@ -170,24 +166,12 @@ inline std::string turned_rows(const std::string& bytes, corematching::index row
 inline corematching::test::raw_gguf decoder_of(const corematching::io::checkpoint& from,
                                                const corematching::llama_config& config) {
   corematching::test::raw_gguf file;
-  const auto size = [&](const char* key, corematching::index value) {
-    file.integer(std::string("llama.") + key, static_cast<std::uint32_t>(value));
-  };
-  file.text("general.architecture", "llama");
-  size("block_count", config.layers);
-  size("context_length", config.max_positions);
-  size("embedding_length", config.hidden_size);
-  size("feed_forward_length", config.intermediate_size);
-  size("attention.head_count", config.heads);
-  size("attention.head_count_kv", config.kv_heads);
-  add_number(file, "llama.attention.layer_norm_rms_epsilon", config.rms_norm_eps);
-  add_number(file, "llama.rope.freq_base", config.rope.theta);
+  add_decoder_metadata(file, "llama", config);
   corematching::visit_gguf_tensors(config, [&](const corematching::tensor_description& t) {
     const corematching::io::tensor& tensor = from.at("language_model." + t.name);
     const std::string name = corematching::gguf_name(t.name);
     stored_tensor stored = as_converted(tensor);
-    if (name.find("attn_q.") != name.npos || name.find("attn_k.") != name.npos)
-      stored.bytes = turned_rows(stored.bytes, t.rows, config.head_dim);
+    if (has_turned_rows(name)) stored.bytes = turned_rows(stored.bytes, t.rows, config.head_dim);
     file.tensor(name, std::vector<std::uint64_t>(tensor.shape.rbegin(), tensor.shape.rend()), stored.type,
                 stored.bytes);
   });

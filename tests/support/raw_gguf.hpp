@@ -18,6 +18,7 @@ class raw_gguf {
   raw_gguf& text(std::string_view key, std::string_view value) { return begin(key, 8).add_text(value); }
   raw_gguf& integer(std::string_view key, std::uint32_t value) { return begin(key, 4).add(value); }
   raw_gguf& boolean(std::string_view key, bool value) { return begin(key, 7).add(std::uint8_t{value}); }
+  raw_gguf& real(std::string_view key, double value) { return begin(key, 6).add(static_cast<float>(value)); }
   raw_gguf& texts(std::string_view key, const std::vector<std::string>& values) {
     begin(key, 9).add(std::uint32_t{8}).add(std::uint64_t{values.size()});
     for (const std::string& value : values) add_text(value);

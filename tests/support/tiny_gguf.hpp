@@ -13,6 +13,7 @@
 #include "corematching/model/gguf/names.hpp"
 #include "corematching/model/gguf/tensors.hpp"
 #include "corematching/model/llama/config.hpp"
+#include "support/gguf_decoder.hpp"
 #include "support/random_blocks.hpp"
 #include "support/raw_gguf.hpp"
 #include "support/tiny_llama.hpp"
@@ -40,56 +41,21 @@ struct tiny_gguf {
   tiny_gguf(const std::string& architecture, const corematching::llama_config& config,
             const gguf_types& types, unsigned seed = 5)
       : tensors(random_tensors(config, seed)) {
-    describe(architecture, config);
+    add_decoder_metadata(file, architecture, config);
     std::mt19937 random(seed);
     corematching::visit_gguf_tensors(config, [&](const corematching::tensor_description& t) {
-      add(t, architecture == "llama" ? config : one_headed(config), types, random);
+      const bool turned = architecture == "llama" && has_turned_rows(corematching::gguf_name(t.name));
+      add(t, turned ? config.head_dim : 0, types, random);
     });
   }
 
  private:
-  void describe(const std::string& architecture, const corematching::llama_config& config) {
-    const auto size = [&](const char* key, index value) {
-      file.integer(architecture + "." + key, static_cast<std::uint32_t>(value));
-    };
-    const auto number = [&](const char* key, double value) {
-      const auto stored = static_cast<float>(value);
-      file.raw(architecture + "." + key, 6, {reinterpret_cast<const char*>(&stored), sizeof stored});
-    };
-    file.text("general.architecture", architecture);
-    size("block_count", config.layers);
-    size("context_length", config.max_positions);
-    size("embedding_length", config.hidden_size);
-    size("feed_forward_length", config.intermediate_size);
-    size("attention.head_count", config.heads);
-    size("attention.head_count_kv", config.kv_heads);
-    size("attention.key_length", config.head_dim);
-    size("attention.value_length", config.head_dim);
-    number("attention.layer_norm_rms_epsilon", config.rms_norm_eps);
-    number("rope.freq_base", config.rope.theta);
-  }
-
-  /// Nothing to turn: a head_dim of 2 would, so 0 says so.
-  static corematching::llama_config one_headed(corematching::llama_config config) {
-    config.head_dim = 0;
-    return config;
-  }
-
-  /// Row i of a projection of the file is this row of transformers': those that turn together lie side by
-  /// side there, and half a head apart here.
-  static index theirs(index i, index head_dim) {
-    if (head_dim == 0) return i;
-    const index head = i / head_dim, pair = i % head_dim / 2, second = i % 2;
-    return head * head_dim + second * (head_dim / 2) + pair;
-  }
-
-  void add(const corematching::tensor_description& t, const corematching::llama_config& config,
-           const gguf_types& types, std::mt19937& random) {
+  /// With a head_dim of 0 the rows are those of transformers.
+  void add(const corematching::tensor_description& t, index head_dim, const gguf_types& types,
+           std::mt19937& random) {
     const std::string name = corematching::gguf_name(t.name);
     real_matrix& ours = tensors.at(t.name);
-    const bool turned =
-        name.find("attn_q.") != std::string::npos || name.find("attn_k.") != std::string::npos;
-    const index head_dim = turned ? config.head_dim : 0;
+    const auto theirs = [&](index i) { return head_dim == 0 ? i : turned_row(i, head_dim); };
     const bool is_vector = t.kind == corematching::tensor_kind::vector;
     const auto named = std::ranges::find_if(types, [&](const auto& type) {
       return name.starts_with(type.first) || name.find("." + type.first) != std::string::npos;
@@ -103,14 +69,13 @@ struct tiny_gguf {
       const std::vector<float> values = blocks.values();
       for (index i = 0; i < t.rows; ++i)
         for (index j = 0; j < t.cols; ++j)
-          ours(theirs(i, head_dim), j) = double{values[static_cast<std::size_t>(i * t.cols + j)]};
+          ours(theirs(i), j) = double{values[static_cast<std::size_t>(i * t.cols + j)]};
     } else {
       const index rows = is_vector ? t.cols : t.rows, cols = is_vector ? 1 : t.cols;
       std::vector<float> values;
       for (index i = 0; i < rows; ++i)
         for (index j = 0; j < cols; ++j)
-          values.push_back(
-              static_cast<float>(ours.values[static_cast<std::size_t>(theirs(i, head_dim) * cols + j)]));
+          values.push_back(static_cast<float>(ours.values[static_cast<std::size_t>(theirs(i) * cols + j)]));
       file.tensor(name, dimensions, 0,
                   {reinterpret_cast<const char*>(values.data()), values.size() * sizeof(float)});
     }
