@@ -11,6 +11,8 @@ include(${CMAKE_CURRENT_LIST_DIR}/linked_models.cmake)
 
 set(COREMATCHING_CPU_BODIES all CACHE STRING
   "Instruction sets to build the CPU backend for: all, native (this CPU's best and the baseline), best, or a list")
+set(COREMATCHING_PREFILL_TOKEN_BITS 8 CACHE STRING
+  "To how many bits products of many tokens with quantised weights round tokens where 8 bits are faster: 8 or 16")
 
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64)$")
   set(corematching_known_bodies baseline avx2 avx2_vnni avx512 amx)
@@ -110,7 +112,8 @@ endfunction()
 
 # corematching_cpu_body(<set>): the body of these kernels.
 function(corematching_cpu_body set)
-  set(flags ${corematching_flags_of_${set}} -DCOREMATCHING_BODY=${set})
+  set(flags ${corematching_flags_of_${set}} -DCOREMATCHING_BODY=${set}
+    -DCOREMATCHING_PREFILL_TOKEN_BITS=${COREMATCHING_PREFILL_TOKEN_BITS})
   if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
     # GCC 12 takes the deliberately undefined operand of its own AVX-512 intrinsics for a mistake (GCC bug 105593).
     list(APPEND flags -Wno-maybe-uninitialized -Wno-uninitialized)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Products with weights that were moved from blocks of GGUF files, against binary64 products with the values
-// that the blocks hold: the only rounding beside binary32's is that of a few tokens to 16 bits.
+// that the blocks hold: the only rounding beside binary32's is that of tokens to 16 bits or 8.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -64,11 +64,6 @@ struct moved_matrix {
   std::shared_ptr<std::vector<std::byte>> memory_;
 };
 
-/// To what a few tokens are rounded; many are not.
-double rows_unit(index tokens) {
-  return tokens <= few_tokens && rounds_tokens_to_integers() ? 1.0 / 32767 : 0;
-}
-
 /// One of each format: with a minimum or none, in groups of 16 and of 32.
 std::vector<block_type> types_of_each_format() {
   std::vector<block_type> types;
@@ -113,7 +108,7 @@ TEST_F(moved_operations, products_along_the_rows_are_those_of_the_blocks) {
             EXPECT_EQ((be.counters() - before).weight_bytes, stored_bytes(w.stored.view));
             expect_near(
                 y.values(), expected,
-                dot_error(cols, magnitude) + rounded_factor_error(cols, rows_unit(tokens), magnitude));
+                dot_error(cols, magnitude) + rounded_factor_error(cols, moved_unit(type, tokens), magnitude));
           });
         }
       }
@@ -137,7 +132,7 @@ TEST_F(moved_operations, gated_neurons_are_those_of_the_blocks) {
                     chosen.view());
         expect_near(y.values(), expected,
                     gated_error(256, 0.1 * magnitude) +
-                        5 * rounded_factor_error(256, rows_unit(tokens), 0.1 * magnitude));
+                        5 * rounded_factor_error(256, moved_unit(type, tokens), 0.1 * magnitude));
       }
   }
 }
@@ -184,7 +179,11 @@ TEST_F(moved_operations, sums_of_neurons_are_those_of_the_blocks) {
             placed_matrix<test_backend> y(be, tokens, cols, placements[2]), placed_x(be, x, placements[1]);
             placed_neurons<test_backend> chosen(be, selection);
             be.weighted_rows(y.view(), placed_x.in(), w.stored.view, chosen.view());
-            expect_near(y.values(), expected, 2 * dot_error(x.cols, magnitude));
+            // Many tokens are rounded where their sums run along whole blocks.
+            const double unit = tokens > few_tokens && !selection ? moved_unit(w.stored.view.type, tokens)
+                                                                  : widened_unit(w.stored.view.type, tokens);
+            expect_near(y.values(), expected,
+                        2 * dot_error(x.cols, magnitude) + rounded_factor_error(x.cols, unit, magnitude));
           });
         }
       }
@@ -216,8 +215,10 @@ TEST_F(moved_operations, the_other_direction_is_slow_and_right) {
       placed_matrix<test_backend> sum(be, tokens, 256), product(be, tokens, 256), placed_x(be, x);
       be.weighted_rows(sum.view(), placed_x.in(), rows.stored.view, {});
       be.matmul(product.view(), placed_x.in(), neurons.stored.view, {});
-      expect_near(sum.values(), twin::weighted_rows(x, rows.values, {}), dot_error(32, magnitude));
-      expect_near(product.values(), twin::matmul(x, neurons.values), dot_error(32, magnitude));
+      const double tolerance = dot_error(32, magnitude) +
+                               rounded_factor_error(32, widened_unit(dtype::wide_16m, tokens), magnitude);
+      expect_near(sum.values(), twin::weighted_rows(x, rows.values, {}), tolerance);
+      expect_near(product.values(), twin::matmul(x, neurons.values), tolerance);
     }
   }
 }

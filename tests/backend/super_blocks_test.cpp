@@ -115,15 +115,16 @@ TYPED_TEST(super_block_weights, are_multiplied_as_what_they_stand_for) {
     const auto weight = be.place_weight({stored.view(), stored.bytes});
     for (const index tokens : {index{1}, few_tokens - 1, few_tokens, index{37}}) {
       const real_matrix x = random_matrix(tokens, cols, random), h = random_matrix(tokens, rows, random);
-      // Few tokens are rounded to 16 bits, many to nothing; sums of rows round neither.
-      const double unit = tokens <= few_tokens && rounds_tokens_to_integers() ? 1.0 / 32767 : 0;
       placed_matrix<test_backend> product(be, tokens, rows), sum(be, tokens, cols), placed_x(be, x),
           placed_h(be, h);
       be.matmul(product.view(), placed_x.in(), weight.view, {});
       be.weighted_rows(sum.view(), placed_h.in(), weight.view, {});
       expect_near(product.values(), twin::matmul(x, stored.values),
-                  dot_error(cols, magnitude) + rounded_factor_error(cols, unit, magnitude));
-      expect_near(sum.values(), twin::weighted_rows(h, stored.values), dot_error(rows, magnitude));
+                  dot_error(cols, magnitude) +
+                      rounded_factor_error(cols, moved_unit(stored.type, tokens), magnitude));
+      expect_near(sum.values(), twin::weighted_rows(h, stored.values),
+                  dot_error(rows, magnitude) +
+                      rounded_factor_error(rows, widened_unit(stored.type, tokens), magnitude));
     }
   }
 }

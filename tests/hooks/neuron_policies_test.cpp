@@ -350,7 +350,7 @@ void expect_foretold(dtype type, BytesSaved&& bytes_saved) {
     support::expect_logits(logits[i], {row, row + expected.cols}, error);
     // Kernels for many tokens may round them to bytes, in seven products of a layer, whose errors are
     // independent.
-    if (!is_quantised(type) || !support::rounds_tokens_to_bytes())
+    if (!is_quantised(type) || !support::rounds_tokens_to_bytes(type))
       support::expect_logits(at_once[i], {row, row + expected.cols}, error);
     else
       EXPECT_LE(distance(at_once[i], {row, row + expected.cols}),

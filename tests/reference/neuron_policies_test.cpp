@@ -105,7 +105,7 @@ class neuron_policies_reference : public testing::TestWithParam<std::string> {
     const bool rounds =
         is_quantised(type) ? support::rounds_tokens_to_integers() : support::multiplied_in_tiles(type);
     if (!rounds) return 2e-5;
-    const double bits = support::rounds_tokens_to_bytes() ? 127 : 32767;
+    const double bits = support::rounds_tokens_to_bytes(type) ? 127 : 32767;
     return std::sqrt(7.0 * static_cast<double>(layers) * 32 / 12) / bits;
   }
 };

@@ -125,7 +125,7 @@ double factor_rounding(dtype type, bool decode) {
                : whole_of(type) == dtype::f16 ? 0x1p-15
                                               : 0x1p-16;
   } else if (is_quantised(type)) {
-    rounding = block_rounding(support::rounds_tokens_to_bytes() ? 127 : 32767);
+    rounding = block_rounding(support::rounds_tokens_to_bytes(type) ? 127 : 32767);
   }
   if (decode && whole_of(type) == dtype::q4_0) rounding = std::max(rounding, block_rounding(127));
   return rounding;

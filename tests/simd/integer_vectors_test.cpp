@@ -201,7 +201,7 @@ TEST(u8x64, takes_two_blocks_of_nibbles_apart_as_tokens_meet_them) {
 
 template <class T>
 class vectors_of_bytes : public testing::Test {};
-#if COREMATCHING_HAS_VNNI
+#if COREMATCHING_HAS_AVX2
 using byte_vectors = testing::Types<i8x32, u8x32, wide_u8>;
 #else
 using byte_vectors = testing::Types<i8x32>;
@@ -285,6 +285,24 @@ TEST(wide_u8, multiplies_quads_without_saturation) {
       for (std::size_t j = 0; j < 4; ++j) expected += a[4 * i + j] * b[j];
       ASSERT_EQ(sums[i], expected);
     }
+  }
+}
+
+#endif
+
+#if COREMATCHING_HAS_AVX2
+
+TEST(u8x32, multiplies_pairs_and_adds_modulo_two_to_the_sixteenth) {
+  std::mt19937 random(12);
+  for (int round = 0; round < rounds; ++round) {
+    const auto a = random_lanes<bytes>(random, round % 2 == 0 ? 0 : 31, 31);
+    const auto b = random_lanes<std::array<std::int8_t, 32>>(random, round % 2 == 0 ? -127 : 127, 127);
+    const auto start = random_lanes<shorts>(random, -32768, 32767);
+    const shorts sums = stored<shorts>(
+        multiply_add_pairs(u8x32::load(a.data()), i8x32::load(b.data()), i16x16::load(start.data())));
+    for (std::size_t i = 0; i < 16; ++i)
+      ASSERT_EQ(sums[i],
+                static_cast<std::int16_t>(start[i] + a[2 * i] * b[2 * i] + a[2 * i + 1] * b[2 * i + 1]));
   }
 }
 

@@ -63,7 +63,7 @@ NAMES_OF = {
     "unordered_map": "unordered_map",
     "unordered_set": "unordered_set",
     "utility": "as_const cmp_less declval exchange forward in_range index_sequence index_sequence_for integer_sequence "
-               "make_index_sequence make_pair move pair swap to_underlying",
+               "make_index_sequence make_integer_sequence make_pair move pair swap to_underlying",
     "variant": "get get_if holds_alternative monostate variant variant_alternative_t variant_size_v visit",
     "vector": "erase_if vector",
 }

@@ -222,7 +222,7 @@ inline double tile_unit(corematching::dtype type) {
 inline double product_unit(corematching::dtype type) {
   if (multiplied_in_tiles(type)) return tile_unit(type);
   if (!corematching::is_quantised(type) || !rounds_tokens_to_integers()) return 0;
-  return rounds_tokens_to_bytes() ? 1.0 / 127 : 1.0 / 32767;
+  return rounds_tokens_to_bytes(type) ? 1.0 / 127 : 1.0 / 32767;
 }
 
 /// That of sums of rows: the token, the scale of the weights and their product are rounded to 1/32767, which
@@ -230,6 +230,18 @@ inline double product_unit(corematching::dtype type) {
 inline double sum_unit(corematching::dtype type) {
   if (multiplied_in_tiles(type)) return tile_unit(type);
   return corematching::is_quantised(type) && rounds_tokens_to_integers() ? 1.8 / 32767 : 0;
+}
+
+/// That of products, along the rows or of blocks of neurons, with weights that were moved from blocks of
+/// files.
+inline double moved_unit(corematching::dtype type, index tokens) {
+  if (tokens > few_tokens) return product_unit(type);
+  return rounds_tokens_to_integers() ? 1.0 / 32767 : 0;
+}
+
+/// That of sums in which each of those weights has a scale of its own.
+inline double widened_unit(corematching::dtype type, index tokens) {
+  return tokens > few_tokens && multiplied_in_tiles(type) ? tile_unit(type) : 0;
 }
 
 /// What that adds to products with elements in any type but the block formats, whose few tokens are rounded

@@ -24,10 +24,12 @@ struct q4_k : super_blocks<32, true> {
     std::uint8_t quants[groups / 2][group];
   };
 
+  static packed_factors::factors factors_of(const stored& from, index i) { return from.factors.of_group(i); }
+
   // Products with quants are exact: they have 11 + 6 + 4 bits. Only the difference is rounded, whether the
   // compiler fuses it with a product or not.
   static void widen(const stored& from, index i, float* to) {
-    const auto [step, offset] = from.factors.of_group(i);
+    const auto [step, offset] = factors_of(from, i);
     std::uint8_t pair[group];
     std::memcpy(pair, from.quants[i / 2], sizeof pair);
     for (index j = 0; j < group; ++j)

@@ -21,9 +21,11 @@ struct q5_k : super_blocks<32, true> {
     std::uint8_t quants[groups / 2][group];
   };
 
+  static packed_factors::factors factors_of(const stored& from, index i) { return from.factors.of_group(i); }
+
   // As q4_k's products, these are exact.
   static void widen(const stored& from, index i, float* to) {
-    const auto [step, offset] = from.factors.of_group(i);
+    const auto [step, offset] = factors_of(from, i);
     std::uint8_t pair[group], fifth[group];
     std::memcpy(pair, from.quants[i / 2], sizeof pair);
     std::memcpy(fifth, from.fifth_bits, sizeof fifth);

@@ -30,6 +30,10 @@ struct q6_k : super_blocks<16, false> {
     f16 scale;
   };
 
+  static packed_factors::factors factors_of(const stored& from, index i) {
+    return {to_float(from.scale) * static_cast<float>(from.scales[i]), 0};
+  }
+
   /// Products are exact: they have 11 + 7 + 5 bits.
   static void widen(const stored& from, index piece, float* to) {
     const index half = piece / 4, k = piece % 4;
@@ -37,7 +41,7 @@ struct q6_k : super_blocks<16, false> {
     std::memcpy(lower, from.lower_bits[half][k % 2], sizeof lower);
     std::memcpy(upper, from.upper_bits[half], sizeof upper);
     for (index j = 0; j < 32; j += group) {
-      const float step = to_float(from.scale) * static_cast<float>(from.scales[2 * piece + j / group]);
+      const float step = factors_of(from, 2 * piece + j / group).scale;
       for (index i = j; i < j + group; ++i)
         to[i] = step *
                 static_cast<float>((((lower[i] >> (4 * (k / 2))) & 15) | ((upper[i] >> (2 * k)) & 3) << 4) -

@@ -56,6 +56,7 @@ class tile_session {
 
 /// Asks for the cache lines of `bytes` bytes, for the second-level cache; never faults.
 inline void prefetch_bytes(const void* from, index bytes) {
+  COREMATCHING_KEEP();
   for (index i = 0; i < bytes; i += 64) _mm_prefetch(static_cast<const char*>(from) + i, _MM_HINT_T1);
 }
 

@@ -112,6 +112,12 @@ void prefetch_weights(const stored_view<>& w, index i, index column, index colum
     const auto [upper, lower] = blocks_of_row<T>(w, i).block(column / block);
     prefetch_bytes(upper, columns / block * T::half_bytes);
     prefetch_bytes(lower, columns / block * T::half_bytes);
+  } else if constexpr (neuron_format<T>) {
+    prefetch_bytes(blocks_of_row<T>(w, i).quants + column, columns);
+  } else if constexpr (super_format<T>) {
+    constexpr index bytes = sizeof(typename T::stored);
+    prefetch_bytes(w.data + i * w.row_bytes + column / T::block * bytes,
+                   (columns + T::block - 1) / T::block * bytes);
   } else {
     prefetch_bytes(w.data + i * w.row_bytes + at(column), at(columns));
   }
@@ -170,13 +176,15 @@ void pack_weight_columns(tile_workspace& work, const stored_view<>& w, const neu
 }
 
 template <class T>
-using is_tiled = std::bool_constant<!std::is_same_v<T, float> && !moved_format<T>>;
+using is_tiled = std::bool_constant<!std::is_same_v<T, float>>;
 /// The formats whose weights are multiplied in tiles.
 using tiled_formats = filtered<weight_formats, is_tiled>;
 
 class tile_scheme {
  public:
   using formats = tiled_formats;
+  template <class>
+  static constexpr bool sums_along_neurons = false;
   template <class T, sums>
   using tokens = token_strips<T>;
   template <class, sums>

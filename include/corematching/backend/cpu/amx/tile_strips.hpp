@@ -17,6 +17,7 @@
 #include "corematching/backend/cpu/formats/all.hpp"
 #include "corematching/backend/cpu/formats/kernels.hpp"
 #include "corematching/core/formats/grouped_blocks.hpp"
+#include "corematching/core/formats/moved.hpp"
 #include "corematching/core/quantised.hpp"
 
 namespace corematching::cpu {
@@ -106,6 +107,17 @@ template <block_format Q, class Sink>
     const __m512 scale = _mm512_cvtph_ps(_mm256_set1_epi16(static_cast<short>(row.scale(b)->bits)));
     const auto halves = format_kernels<Q>::numbers(row.block(b), scale);
     sink(b - begin, split<1>(halves[0].lanes, halves[1].lanes));
+  }
+}
+
+/// The same of formats that hold quants of files, which are widened.
+template <moved_format Q, class Sink>
+[[gnu::always_inline]] inline void split_weights(const quantised_row<Q>& row, index first, index count,
+                                                 Sink&& sink) {
+  alignas(64) float widened[block_size];
+  for (index b = 0; b < count / block_size; ++b) {
+    dequantise(row, first + b * block_size, block_size, widened);
+    sink(b, split<1>(_mm512_load_ps(widened), _mm512_load_ps(widened + 16)));
   }
 }
 

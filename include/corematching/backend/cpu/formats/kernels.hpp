@@ -29,7 +29,8 @@ namespace detail {
 ///   quants(block)         the weights 0..15 and 16..31 of a block
 ///   quant_pairs(a, b)     the blocks of two rows side by side: lanes 2 i and 2 i + 1 of vector v are weight
 ///                         8 v + i of each
-///   bytes(block, more)    with VNNI: the weights of a block, each `more` too large, as bytes without sign
+///   bytes(block, more)    with VNNI, of narrow quants with AVX2: the weights of a block, each `more` too
+///                         large, as bytes without sign
 ///   numbers(block, scale) with AMX: the same two halves as binary32, scaled
 /// In sums, quants and quant_pairs, weights are the format's quant_offset too large. For numbers in two
 /// planes

@@ -30,7 +30,7 @@ struct merged_kernels {
     const auto first = merged(a), second = merged(b);
     return whole::quant_pairs(first.data(), second.data());
   }
-#if COREMATCHING_HAS_VNNI
+#if COREMATCHING_HAS_AVX2
   static u8x32 bytes(plane_block block, std::uint8_t more) {
     const auto quants = merged(block);
     return whole::bytes(quants.data(), more);

@@ -113,7 +113,7 @@ struct format_kernels<q4_0> {
     return {first.low_nibbles(), last.low_nibbles(), first.high_nibbles(), last.high_nibbles()};
   }
 
-#if COREMATCHING_HAS_VNNI
+#if COREMATCHING_HAS_AVX2
   static u8x32 bytes(const std::uint8_t* block, std::uint8_t more) {
     return u8x32::nibbles(block) + u8x32::broadcast(static_cast<std::uint8_t>(more - q4_0::quant_offset));
   }

@@ -4,6 +4,7 @@
 
 #include "corematching/backend/cpu/formats/kernels.hpp"
 #include "corematching/backend/cpu/formats/super_blocks.hpp"
+#include "corematching/backend/cpu/simd/i16x16.hpp"
 #include "corematching/backend/cpu/simd/i16x32.hpp"
 #include "corematching/core/formats/q4_k.hpp"
 
@@ -23,6 +24,15 @@ struct format_kernels<q4_k> : factored_kernels {
     if constexpr (Piece % 2 == 0) return moved_bits<0, 4, 0>(pair);
     return pair.shifted_right<4>();
   }
+
+#if COREMATCHING_HAS_AVX2
+  template <int Piece>
+  static u8x32 bytes(const q4_k::stored& block) {
+    u8x32 pair = u8x32::load(block.quants[Piece / 2]);
+    if constexpr (Piece % 2 == 1) pair = pair.shifted_right<4>();
+    return pair & u8x32::broadcast(15);
+  }
+#endif
 };
 
 }  // namespace detail

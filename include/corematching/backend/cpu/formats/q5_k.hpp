@@ -4,6 +4,7 @@
 
 #include "corematching/backend/cpu/formats/kernels.hpp"
 #include "corematching/backend/cpu/formats/super_blocks.hpp"
+#include "corematching/backend/cpu/simd/i16x16.hpp"
 #include "corematching/backend/cpu/simd/i16x32.hpp"
 #include "corematching/core/formats/q5_k.hpp"
 
@@ -24,6 +25,19 @@ struct format_kernels<q5_k> : factored_kernels {
     if constexpr (Piece % 2 == 0) return moved_bits<0, 4, 0>(pair) | fifth;
     return pair.shifted_right<4>() | fifth;
   }
+
+#if COREMATCHING_HAS_AVX2
+  template <int Piece>
+  static u8x32 bytes(const q5_k::stored& block) {
+    u8x32 pair = u8x32::load(block.quants[Piece / 2]), fifth = u8x32::load(block.fifth_bits);
+    if constexpr (Piece % 2 == 1) pair = pair.shifted_right<4>();
+    if constexpr (Piece < 4)
+      fifth = fifth.shifted_left<4 - Piece>();
+    else
+      fifth = fifth.shifted_right<Piece - 4>();
+    return select_bits(u8x32::broadcast(16), fifth, pair & u8x32::broadcast(15));
+  }
+#endif
 };
 
 }  // namespace detail

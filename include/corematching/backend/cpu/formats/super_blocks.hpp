@@ -9,6 +9,7 @@
 //                         products of the block's minima with the token are added
 //   together              how many pieces of 32 weights, one after the other, share bytes of the block
 //   quants<Piece>(block)  the quants of one of its eight pieces
+//   bytes<Piece>(block)   with AVX2, of quants of four bits or five: the same as bytes
 #pragma once
 
 #include <cstdint>

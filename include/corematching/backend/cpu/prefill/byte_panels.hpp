@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// The panels and the kernel of panel_kernels.hpp for the block formats where there is a dot product of bytes
-// (VNNI): tokens are rounded to 8 bits, and an instruction forms four products for each sum instead of two.
+// The panels and the kernels of panel_kernels.hpp for tokens that are rounded to 8 bits. Where there is a dot
+// product of bytes (VNNI), an instruction forms four products for each sum instead of two. With AVX2 alone
+// products of bytes come in pairs of 16 bits; those of narrow quants stay so small that a block, or half of
+// one, is summed before it is widened: nine multiplications for 256 weights and a token instead of sixteen.
 #pragma once
 
 #include <array>
@@ -9,82 +11,168 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 
 #include "corematching/backend/cpu/formats/all.hpp"
 #include "corematching/backend/cpu/formats/kernels.hpp"
+#include "corematching/backend/cpu/prefill/integer_panels.hpp"
 #include "corematching/backend/cpu/prefill/packed_panels.hpp"
 #include "corematching/backend/cpu/prefill/panel_kernels.hpp"
 #include "corematching/backend/cpu/simd/transpose.hpp"
 #include "corematching/backend/cpu/simd/widest.hpp"
 #include "corematching/core/formats/grouped_blocks.hpp"
+#include "corematching/core/formats/super_blocks.hpp"
 #include "corematching/core/quantised.hpp"
 
-#if COREMATCHING_HAS_VNNI
+#if COREMATCHING_HAS_AVX2
 
 namespace corematching::cpu {
 inline namespace COREMATCHING_CPU_ISA {
 namespace detail {
 
-/// Weight rows as bytes without sign, four elements of a row together, and the scales of their blocks.
+/// Weight rows as bytes without sign, four elements of a row together, and the scales and minima of their
+/// blocks.
 template <>
 struct weight_panel<std::int8_t> {
   alignas(64) std::uint8_t quants[panel_depth<std::int8_t> / 4][panel_rows][4];
   alignas(64) float scales[blocks_in_panel<std::int8_t>][panel_rows];
+  alignas(64) float minima[blocks_in_panel<std::int8_t>][panel_rows];
+
+  /// Block `b` of rows part..part + 8.
+  void set_quants(index b, std::size_t part, std::array<u8x32, 8>& of_rows) {
+    transpose(of_rows);
+    index quad = b * (block_size / 4);
+    for (const u8x32& four : of_rows) four.store(quants[quad++][part]);
+  }
 };
 
 /// Elements first..first + count of rows in blocks; `first` and `count` in whole blocks.
-template <block_format Q>
+template <rounded_format Q>
 void pack_rows(weight_panel<std::int8_t>& w, const panel_rows_of& rows, index first, index count) {
   assert(first % block_size == 0 && count % block_size == 0);
   for (index b = 0; b < count / block_size; ++b)
     for (std::size_t part = 0; part < panel_rows_of::size; part += 8) {
-      std::array<u8x32, 8> quads;
+      std::array<u8x32, 8> quants;
       for (std::size_t r = 0; r < 8; ++r) {
         const auto row = blocks_of_row<Q>(rows.w, rows.row(part + r));
-        quads[r] = format_kernels<Q>::bytes(row.block(first / block_size + b), panel_byte_offset);
+        quants[r] = format_kernels<Q>::bytes(row.block(first / block_size + b), panel_byte_offset);
         w.scales[b][part + r] = to_float(*row.scale(first / block_size + b));
       }
-      transpose(quads);
-      index quad = b * (block_size / 4);
-      for (const u8x32& four : quads) four.store(w.quants[quad++][part]);
+      w.set_quants(b, part, quants);
     }
 }
 
-/// sums[t][r] += sum over blocks b of w.scale[b][r] x.scale[t][b] sum over k of w[r][b, k] x[t][b, k], the
-/// inner sum in integers that begin with what takes the offset of the weights back.
+/// The same of rows in super-blocks.
+template <super_format Q>
+void pack_rows(weight_panel<std::int8_t>& w, const panel_rows_of& rows, index first, index count) {
+  assert(first % block_size == 0 && count % block_size == 0);
+  for_each_piece(first, count, [&]<int Piece>(index b) {
+    for (std::size_t part = 0; part < panel_rows_of::size; part += 8) {
+      std::array<u8x32, 8> quants;
+      for (std::size_t r = 0; r < 8; ++r) {
+        const auto& block = super_block<Q>(rows.w, rows.row(part + r), first + b * block_size);
+        quants[r] = format_kernels<Q>::template bytes<Piece>(block);
+        const auto [scale, minimum] = Q::factors_of(block, Piece);
+        w.scales[b][part + r] = scale;
+        w.minima[b][part + r] = -minimum;
+      }
+      w.set_quants(b, part, quants);
+    }
+  });
+}
+
+#if COREMATCHING_HAS_VNNI
+
+/// Sums of products of bytes, four for each lane and step.
+struct byte_sums {
+  wide_i32 lanes;
+  /// Steps after which they are to be widened.
+  template <class T>
+  static constexpr index steps = block_size / 4;
+
+  static byte_sums broadcast(std::int32_t start) { return {wide_i32::broadcast(start)}; }
+  void add(wide_u8 w, wide_i8 x) {
+    lanes = multiply_add_quads(w, x, lanes);
+    lanes.pin();
+  }
+  /// A block is one sum.
+  wide_i32 widened_onto(wide_i32) const { return lanes; }
+};
+
+#else
+
+/// The same, two for each half of a lane, whose sums must stay within int16: 16 products of quants up to 15,
+/// or 8 of those up to 31, with tokens up to 127.
+struct byte_sums {
+  wide_i16 lanes;
+  template <class T>
+  static constexpr index steps = block_size / (std::is_same_v<T, q5_k> ? 8 : 4);
+
+  static byte_sums broadcast(std::int32_t start) { return {wide_i16::broadcast_pair(start)}; }
+  void add(wide_u8 w, wide_i8 x) {
+    lanes = multiply_add_pairs(w, x, lanes);
+    lanes.pin();
+  }
+  wide_i32 widened_onto(wide_i32 sums) const {
+    return multiply_add_pairs(lanes, wide_i16::broadcast(1), sums);
+  }
+};
+
+#endif
+
+/// add_products of panel_kernels.hpp. Without minima the sums begin with what takes the offset of the weights
+/// back. They are widened after `Steps` times four elements.
+template <bool Minimum, index Steps>
 [[gnu::noinline]] inline void add_products(const weight_panel<std::int8_t>& w, token_panel<std::int8_t> x,
                                            index depth, float* sums) {
   constexpr std::size_t tokens = panel_tokens;
   constexpr index blocks = blocks_in_panel<std::int8_t>;
   for (index b = 0; b * block_size < depth; ++b) {
-    std::array<wide_i32, tokens> low, high;
-    COREMATCHING_UNROLL(12)
-    for (std::size_t t = 0; t < tokens; ++t) low[t] = high[t] = wide_i32::broadcast(x.start[t * blocks + b]);
-    const std::uint8_t* quants = w.quants[b * (block_size / 4)][0];
-    const std::int8_t* values = x.values + b * block_size;
-    COREMATCHING_UNROLL(8)
-    for (index k = 0; k < block_size; k += 4) {
-      x.prefetch_next(b * block_size + k);
-      const wide_u8 w_low = wide_u8::load(quants + k * panel_rows);
-      const wide_u8 w_high = wide_u8::load(quants + k * panel_rows + 4 * wide_lanes);
+    std::array<wide_i32, tokens> low_sums, high_sums;
+    low_sums.fill(wide_i32::zero());
+    high_sums.fill(wide_i32::zero());
+    for (index first = 0; first < block_size; first += 4 * Steps) {
+      std::array<byte_sums, tokens> low, high;
+      COREMATCHING_UNROLL(12)
+      for (std::size_t t = 0; t < tokens; ++t)
+        low[t] = high[t] = byte_sums::broadcast(Minimum ? 0 : x.start[t * blocks + b]);
+      const std::uint8_t* quants = w.quants[(b * block_size + first) / 4][0];
+      const std::int8_t* values = x.values + b * block_size + first;
+      COREMATCHING_UNROLL(8)
+      for (index k = 0; k < 4 * Steps; k += 4) {
+        x.prefetch_next(b * block_size + first + k);
+        const wide_u8 w_low = wide_u8::load(quants + k * panel_rows);
+        const wide_u8 w_high = wide_u8::load(quants + k * panel_rows + 4 * wide_lanes);
+        COREMATCHING_UNROLL(12)
+        for (std::size_t t = 0; t < tokens; ++t) {
+          std::int32_t quad;
+          std::memcpy(&quad, values + t * panel_depth<std::int8_t> + k, sizeof quad);
+          const wide_i8 token = wide_i8::broadcast(quad);
+          low[t].add(w_low, token);
+          high[t].add(w_high, token);
+        }
+      }
       COREMATCHING_UNROLL(12)
       for (std::size_t t = 0; t < tokens; ++t) {
-        std::int32_t quad;
-        std::memcpy(&quad, values + t * panel_depth<std::int8_t> + k, sizeof quad);
-        const wide_i8 token = wide_i8::broadcast(quad);
-        low[t] = multiply_add_quads(w_low, token, low[t]);
-        high[t] = multiply_add_quads(w_high, token, high[t]);
-        low[t].pin();
-        high[t].pin();
+        low_sums[t] = low[t].widened_onto(low_sums[t]);
+        high_sums[t] = high[t].widened_onto(high_sums[t]);
       }
     }
     COREMATCHING_UNROLL(12)
-    for (std::size_t t = 0; t < tokens; ++t)
-      add_block_sums(low[t], high[t], w.scales[b], wide_f32::broadcast(x.scales[t * blocks + b]),
-                     sums + t * group_rows);
+    for (std::size_t t = 0; t < tokens; ++t) {
+      panel_outputs all(sums + t * group_rows);
+      all.add(low_sums[t], high_sums[t], w.scales[b], x.scales[t * blocks + b]);
+      if constexpr (Minimum) all.add(w.minima[b], sum_of_group<block_size>(x, t, b * block_size));
+      all.store(sums + t * group_rows);
+    }
     // The next block reads the sums from memory again; kept in registers they would be spilled.
     std::atomic_signal_fence(std::memory_order_acq_rel);
   }
+}
+
+template <class T>
+void add_panel(const weight_panel<std::int8_t>& w, token_panel<std::int8_t> x, index depth, float* sums) {
+  add_products<panel_factors<T>::has_minimum, byte_sums::steps<T>>(w, x, depth, sums);
 }
 
 }  // namespace detail

@@ -6,6 +6,7 @@
 // How numbers are packed and multiplied is a scheme's to say. Weights are packed into slots, each of
 // `slot_rows` rows (or columns) of theirs, `slots` of which make a group. A scheme has, for weights stored as
 // one of `formats` and for sums along the rows of the weights (y = x W^T) or across them (y = x W):
+//   sums_along_neurons<T>               whether sums across all rows are sums::along_neurons
 //   tokens<T, Way>, workspace<T, Way>   packed tokens, of which there is one, and what each thread packs into
 //   tokens_of<T, Way>(), workspace_of<T, Way>(thread)
 //   pack_tokens<T, Way>(pool, tokens, x)
@@ -32,8 +33,8 @@ namespace corematching::cpu {
 inline namespace COREMATCHING_CPU_ISA {
 namespace detail {
 
-/// Which way sums run through the weights.
-enum class sums : std::uint8_t { along_rows, across_rows };
+/// Which way sums run through the weights. Along neurons is across all rows where blocks run that way too.
+enum class sums : std::uint8_t { along_rows, across_rows, along_neurons };
 
 /// A group of columns first..last of a product of the tokens `x`, for one thread.
 template <class Tokens, class Workspace>
@@ -94,14 +95,21 @@ class many_token_products {
   /// y = x W, rows `selection` of it.
   void weighted_rows(thread_pool& pool, index grain, matrix_view<float> y, matrix_view<const float> x,
                      const stored_view<>& w, const neurons& selection) {
-    for_groups<sums::across_rows>(pool, grain, Scheme::slots, y, x, w.type, [&]<class T>(const auto& task) {
+    const auto combined = [&]<class T>(const auto& task) {
       Scheme::template combine<T>(
           task, slots_of(task.columns()), w, selection,
           [&](index t, const float* row) { std::copy_n(row, task.columns(), task.result(t).data); });
-    });
+    };
+    if (!selection && sums_along_neurons(w.type))
+      for_groups<sums::along_neurons>(pool, grain, Scheme::slots, y, x, w.type, combined);
+    else
+      for_groups<sums::across_rows>(pool, grain, Scheme::slots, y, x, w.type, combined);
   }
 
  private:
+  static bool sums_along_neurons(dtype type) {
+    return visit_weights(type, []<class T>() { return Scheme::template sums_along_neurons<T>; });
+  }
   static index slots_of(index rows) { return (rows + Scheme::slot_rows - 1) / Scheme::slot_rows; }
 
   /// Calls body(task) for groups of at most `slots` slots of columns, for equal parts of the tokens where
@@ -113,7 +121,8 @@ class many_token_products {
     const index parts = (x.rows + Scheme::most_tokens - 1) / Scheme::most_tokens;
     const index step = (units + parts - 1) / parts * Scheme::unit_tokens;
     visit_weights(type, [&]<class T>() {
-      if constexpr (Scheme::formats::template has<T>) {
+      if constexpr (Scheme::formats::template has<T> &&
+                    (Way != sums::along_neurons || Scheme::template sums_along_neurons<T>)) {
         using tokens = typename Scheme::template tokens<T, Way>;
         using workspace = typename Scheme::template workspace<T, Way>;
         tokens& packed = scheme_.template tokens_of<T, Way>();

@@ -1,13 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// Stored weights into the panels of panel_kernels.hpp. The sums of a panel run along the rows of a matrix
-// (y = x W^T) or across them (y = x W), and each has its own way to pack.
+// Stored weights into the panels of panel_kernels.hpp that hold numbers. The sums of a panel run along the
+// rows of a matrix (y = x W^T) or across them (y = x W), and each has its own way to pack.
 #pragma once
 
 #include <algorithm>
 #include <array>
-#include <cassert>
 #include <cstddef>
-#include <cstdint>
 
 #include "corematching/backend/cpu/decode/rounded_tokens.hpp"
 #include "corematching/backend/cpu/decode/row_kernels.hpp"
@@ -65,8 +63,9 @@ void pack_rows(weight_panel<float>& w, const panel_rows_of& rows, index first, i
     }
 }
 
-/// The same of rows in blocks whose weights are widened; `first` and `count` in whole blocks.
-template <moved_format Q>
+/// The same of neurons in blocks, along which each weight has a scale of its own; `first` and `count` in
+/// whole blocks.
+template <neuron_format Q>
 void pack_rows(weight_panel<float>& w, const panel_rows_of& rows, index first, index count) {
   float widened[8][block_size];
   for (index k = 0; k < count; k += block_size)
@@ -81,29 +80,6 @@ void pack_rows(weight_panel<float>& w, const panel_rows_of& rows, index first, i
           block[i].store(w.weights[k + part + static_cast<index>(i)] + half);
       }
     }
-}
-
-/// The same of rows in blocks, as pairs; `first` and `count` in whole blocks.
-template <block_format Q>
-void pack_rows(weight_panel<std::int16_t>& w, const panel_rows_of& rows, index first, index count) {
-  assert(first % block_size == 0 && count % block_size == 0);
-  const i16x16 offset = i16x16::broadcast(static_cast<std::int16_t>(Q::quant_offset));
-  for (index b = 0; b < count / block_size; ++b) {
-    for (std::size_t half = 0; half < panel_rows_of::size; half += 8) {
-      std::array<std::array<i16x16, 8>, 2> parts;  // elements 0..15 and 16..31 of eight rows
-      for (std::size_t r = 0; r < 8; ++r) {
-        const auto row = blocks_of_row<Q>(rows.w, rows.row(half + r));
-        const auto quants = format_kernels<Q>::quants(row.block(first / block_size + b));
-        for (std::size_t part = 0; part < 2; ++part) parts[part][r] = quants[part] - offset;
-        w.scales[b][half + r] = to_float(*row.scale(first / block_size + b));
-      }
-      index pair = b * (block_size / 2);
-      for (auto& part : parts) {
-        transpose(part);
-        for (const i16x16& pairs : part) pairs.store(w.quants[pair++][half]);
-      }
-    }
-  }
 }
 
 /// Columns column..column + columns (a group at most) of the rows at places first..first + count:
@@ -128,50 +104,6 @@ void pack_columns(weight_panel<float>* panels, const stored_view<>& w, const neu
     widen_row<Q>(w, row_of(selection, first + k), column, columns, widened);
     for (index j = 0; j < columns; j += 8)
       f32x8::load(widened + j).store(panels[j / panel_rows].weights[k] + j % panel_rows);
-  }
-}
-
-/// Panels that take one block of columns.
-inline constexpr index panels_in_block = block_size / panel_rows;
-static_assert(block_size % panel_rows == 0);
-
-/// One block of columns, pairs being neighbours in `selection`. The scales of these blocks differ along the
-/// sum and belong to the tokens; `ratios`[k] receives them in units of 2^-15 of the panels' scales, one for
-/// 32 places.
-template <block_format Q>
-void pack_columns(weight_panel<std::int16_t>* panels, std::int16_t* ratios, const stored_view<>& w,
-                  const neurons& selection, index column, index first, index count) {
-  const index block = column / block_size;
-  const auto row = [&](index k) {
-    return blocks_of_row<Q>(w, row_of(selection, first + std::min(k, count - 1)));
-  };
-  const i16x16 offset = i16x16::broadcast(static_cast<std::int16_t>(Q::quant_offset));
-  constexpr std::size_t rows = panel_rows;
-  for (index k = 0; k < count; k += 2) {
-    const auto pairs = format_kernels<Q>::quant_pairs(row(k).block(block), row(k + 1).block(block));
-    for (std::size_t v = 0; v < pairs.size(); ++v)
-      (pairs[v] - offset).store(panels[8 * v / rows].quants[k / 2][8 * v % rows]);
-  }
-  for (index b = 0; b * block_size < count; ++b) {
-    float scales[block_size], step;
-    for (index i = 0; i < block_size; ++i) scales[i] = to_float(*row(b * block_size + i).scale(block));
-    round_block(scales, ratios + b * block_size, step);
-    for (index h = 0; h < panels_in_block; ++h) std::fill_n(panels[h].scales[b], panel_rows, 0x1p15f * step);
-  }
-}
-
-/// to[t][k] = x.values[t][k] * ratios[k] / 2^15 in all blocks that begin before `depth`: tokens with the
-/// scales of the weights that they will meet.
-inline void scale_tokens(token_panel<std::int16_t> x, const std::int16_t* ratios, index depth,
-                         std::int16_t* to) {
-  const index padded = (depth + block_size - 1) / block_size * block_size;
-  static_assert(block_size % (2 * wide_lanes) == 0);
-  for (index k = 0; k < padded; k += 2 * wide_lanes) {
-    const wide_i16 ratio = wide_i16::load(ratios + k);
-    for (index t = 0; t < panel_tokens; ++t) {
-      const index at = t * panel_depth<std::int16_t> + k;
-      multiply_high(wide_i16::load(x.values + at), ratio).store(to + at);
-    }
   }
 }
 

@@ -30,6 +30,7 @@ class packed_tokens {
     cols_ = cols;
     values_.at_least(chunks() * padded_rows() * depth);
     if constexpr (rounds) scales_.at_least(chunks() * padded_rows() * blocks_in_panel<X>);
+    if constexpr (rounds) sums_.at_least(chunks() * padded_rows() * groups_in_panel<X>);
     if constexpr (bytes) start_.at_least(chunks() * padded_rows() * blocks_in_panel<X>);
   }
 
@@ -54,7 +55,8 @@ class packed_tokens {
 
   token_panel<X> panel(index chunk, index panel) {
     const index row = panel * panel_tokens;
-    return {values(row, chunk), rounds ? scales(row, chunk) : nullptr, bytes ? start(row, chunk) : nullptr};
+    return {values(row, chunk), rounds ? scales(row, chunk) : nullptr, rounds ? sums(row, chunk) : nullptr,
+            bytes ? start(row, chunk) : nullptr};
   }
 
  private:
@@ -64,6 +66,9 @@ class packed_tokens {
   X* values(index row, index chunk) { return values_.at_least(0) + (chunk * padded_rows() + row) * depth; }
   float* scales(index row, index chunk) {
     return scales_.at_least(0) + (chunk * padded_rows() + row) * blocks_in_panel<X>;
+  }
+  float* sums(index row, index chunk) {
+    return sums_.at_least(0) + (chunk * padded_rows() + row) * groups_in_panel<X>;
   }
   std::int32_t* start(index row, index chunk) {
     return start_.at_least(0) + (chunk * padded_rows() + row) * blocks_in_panel<X>;
@@ -80,27 +85,54 @@ class packed_tokens {
         std::copy(from + i, from + count, padded);
         round_block(padded, to + i, *scale);
       }
-      if constexpr (bytes) set_start(row, chunk, (count + block_size - 1) / block_size);
+      const index blocks = (count + block_size - 1) / block_size;
+      set_sums(row, chunk, blocks);
+      if constexpr (bytes) set_start(row, chunk, blocks);
     } else {
       std::copy_n(from, count, to);
     }
   }
 
+  static std::int32_t sum(const X* quants, index count) {
+    return std::accumulate(quants, quants + count, std::int32_t{0});
+  }
+
+  void set_sums(index row, index chunk, index blocks) {
+    const X* quants = values(row, chunk);
+    for (index i = 0; i < blocks * block_size / least_group; ++i, quants += least_group)
+      sums(row, chunk)[i] =
+          scales(row, chunk)[i * least_group / block_size] * static_cast<float>(sum(quants, least_group));
+  }
+
   /// Takes back what weights are stored larger by.
   void set_start(index row, index chunk, index blocks) {
     const X* quants = values(row, chunk);
-    for (index b = 0; b < blocks; ++b, quants += block_size)
-      start(row, chunk)[b] = -panel_byte_offset * std::accumulate(quants, quants + block_size, 0);
+    for (index b = 0; b < blocks; ++b, quants += block_size) start(row, chunk)[b] = start_of(quants);
+  }
+  static std::int32_t start_of(const X* quants) {
+#if COREMATCHING_HAS_VNNI
+    return -panel_byte_offset * sum(quants, block_size);
+#else  // each half of a lane sums two of every four
+    std::int32_t even = 0, odd = 0;
+    for (index i = 0; i < block_size; i += 4) {
+      even += sum(quants + i, 2);
+      odd += sum(quants + i + 2, 2);
+    }
+    return ((-panel_byte_offset * even) & 0xffff) |
+           static_cast<std::int32_t>(static_cast<std::uint32_t>(-panel_byte_offset * odd) << 16);
+#endif
   }
 
   void clear(index row, index chunk) {
     std::fill_n(values(row, chunk), depth, X{});
     if constexpr (rounds) std::fill_n(scales(row, chunk), blocks_in_panel<X>, 0.0f);
+    if constexpr (rounds) std::fill_n(sums(row, chunk), groups_in_panel<X>, 0.0f);
     if constexpr (bytes) std::fill_n(start(row, chunk), blocks_in_panel<X>, 0);
   }
 
   growing_buffer<X> values_;
   growing_buffer<float> scales_;
+  growing_buffer<float> sums_;
   growing_buffer<std::int32_t> start_;
   index rows_ = 0;
   index cols_ = 0;

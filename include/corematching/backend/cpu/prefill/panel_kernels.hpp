@@ -14,6 +14,11 @@
 
 #include "corematching/backend/cpu/simd/widest.hpp"
 #include "corematching/core/dtype.hpp"
+#include "corematching/core/formats/grouped_blocks.hpp"
+#include "corematching/core/formats/moved.hpp"
+#include "corematching/core/formats/planes.hpp"
+#include "corematching/core/formats/q4_0.hpp"
+#include "corematching/core/formats/q4_0_planes.hpp"
 #include "corematching/core/view.hpp"
 
 namespace corematching::cpu {
@@ -27,28 +32,66 @@ inline constexpr index panel_tokens = COREMATCHING_HAS_AVX512 ? 12 : 6;
 inline constexpr index panels_at_once = 2;
 inline constexpr index group_rows = panels_at_once * panel_rows;
 
-/// The formats whose weights are multiplied as integers; others are widened while they are packed.
+/// The formats that weights are rounded to, in blocks along the rows.
 template <class T>
-inline constexpr bool integer_panels = block_format<T> && !moved_format<T> && !number_plane_format<T>;
+concept rounded_format = block_format<T> && !moved_format<T> && !number_plane_format<T>;
 
-/// What tokens are multiplied as by weights stored as `T` in sums along the rows of the weights: where there
-/// is a dot product of bytes, those of the block formats as bytes.
+/// The formats whose weights are multiplied as integers in sums along the rows; others are widened while they
+/// are packed, and so are those in blocks of neurons, along whose rows each weight has a scale of its own.
 template <class T>
-using product_type =
-    std::conditional_t<integer_panels<T>,
-                       std::conditional_t<COREMATCHING_HAS_VNNI, std::int8_t, std::int16_t>, float>;
+inline constexpr bool integer_panels = block_format<T> && !neuron_format<T> && !number_plane_format<T>;
+
+/// The formats whose quants, without sign, have four bits or five.
+template <class T>
+inline constexpr bool narrow_quants = false;
+template <>
+inline constexpr bool narrow_quants<q4_0> = true;
+template <>
+inline constexpr bool narrow_quants<q4_0_planes> = true;
+template <>
+inline constexpr bool narrow_quants<q4_k> = true;
+template <>
+inline constexpr bool narrow_quants<q5_k> = true;
+
+/// Those that meet tokens of 8 bits: where there is a dot product of bytes all that are rounded to, and with
+/// AVX2 alone those of which products of bytes can be summed in 16 bits. Others meet tokens of 16 bits, and
+/// so do all where COREMATCHING_PREFILL_TOKEN_BITS is 16.
+template <class T>
+inline constexpr bool byte_panels = COREMATCHING_PREFILL_TOKEN_BITS == 8 && COREMATCHING_HAS_AVX2 &&
+                                    (narrow_quants<T> || (COREMATCHING_HAS_VNNI && rounded_format<T>));
+
+/// What tokens are multiplied as by weights stored as `T` in sums along the rows of the weights.
+template <class T>
+using product_type = std::conditional_t<byte_panels<T>, std::int8_t,
+                                        std::conditional_t<integer_panels<T>, std::int16_t, float>>;
 /// The same in sums across the rows, where tokens take over the scales of the weights that they meet.
 template <class T>
-using sum_type = std::conditional_t<integer_panels<T>, std::int16_t, float>;
+using sum_type = std::conditional_t<rounded_format<T>, std::int16_t, float>;
 
-/// What panels of bytes hold their weights larger by: the instruction takes bytes without sign.
-inline constexpr int panel_byte_offset = 128;
+/// Weights that share a scale, and whether they share a minimum, which their quants are above.
+template <class T>
+struct panel_factors {
+  static constexpr index group = block_size;
+  static constexpr bool has_minimum = false;
+};
+template <moved_format T>
+struct panel_factors<T> {
+  static constexpr index group = T::group;
+  static constexpr bool has_minimum = T::has_minimum;
+};
+/// The fewest weights that share them: sums of tokens are kept for as many elements.
+inline constexpr index least_group = 16;
+
+/// What bytes without sign hold weights larger by where they have no minimum.
+inline constexpr int panel_byte_offset = COREMATCHING_HAS_VNNI ? 128 : q4_0::quant_offset;
 
 /// Elements of a row that a panel holds: two panels fill half of 32 KiB.
 template <class X>
 inline constexpr index panel_depth = 8192 / panel_rows / index{sizeof(X)};
 template <class X>
 inline constexpr index blocks_in_panel = panel_depth<X> / block_size;
+template <class X>
+inline constexpr index groups_in_panel = panel_depth<X> / least_group;
 
 /// Weight rows, element by element.
 template <class X>
@@ -56,11 +99,12 @@ struct weight_panel {
   alignas(64) float weights[panel_depth<float>][panel_rows];
 };
 
-/// Weight rows as integers, pair by pair of elements, and the scales of their blocks.
+/// Weight rows as integers, pair by pair of elements, and the scales and minima of their groups.
 template <>
 struct weight_panel<std::int16_t> {
   alignas(64) std::int16_t quants[panel_depth<std::int16_t> / 2][panel_rows][2];
-  alignas(64) float scales[blocks_in_panel<std::int16_t>][panel_rows];
+  alignas(64) float scales[groups_in_panel<std::int16_t>][panel_rows];
+  alignas(64) float minima[groups_in_panel<std::int16_t>][panel_rows];
 };
 
 /// Tokens, row by row; integers with the scales of their blocks.
@@ -68,6 +112,7 @@ template <class X>
 struct token_panel {
   const X* values;                      // [panel_tokens][panel_depth]
   const float* scales = nullptr;        // [panel_tokens][blocks_in_panel], of integers
+  const float* sums = nullptr;          // [panel_tokens][groups_in_panel], of integers: scale times sum
   const std::int32_t* start = nullptr;  // [panel_tokens][blocks_in_panel], of bytes: what sums begin with
   const X* next = nullptr;              // what the next panel begins with, or goes on with
 
@@ -76,12 +121,38 @@ struct token_panel {
   void prefetch_next(index k) const { prefetch(next + k * (panel_tokens / panels_at_once)); }
 };
 
-/// sums[r] += scale products[r] * w_scales[r] for a panel's rows.
-inline void add_block_sums(wide_i32 low, wide_i32 high, const float* w_scales, wide_f32 scale, float* sums) {
-  const wide_f32 low_scales = wide_f32::load(w_scales), high_scales = wide_f32::load(w_scales + wide_lanes);
-  fma(low.to_float(), low_scales * scale, wide_f32::load(sums)).store(sums);
-  fma(high.to_float(), high_scales * scale, wide_f32::load(sums + wide_lanes)).store(sums + wide_lanes);
+/// The elements first..first + Group of a token of a panel, scale times sum.
+template <index Group, class X>
+float sum_of_group(token_panel<X> x, index t, index first) {
+  const float* sums = x.sums + t * groups_in_panel<X> + first / least_group;
+  if constexpr (Group == least_group) return *sums;
+  return sums[0] + sums[1];
 }
+
+/// The outputs of a panel's rows for one token, which groups of products are added to.
+struct panel_outputs {
+  wide_f32 low, high;
+
+  explicit panel_outputs(const float* sums)
+      : low(wide_f32::load(sums)), high(wide_f32::load(sums + wide_lanes)) {}
+  void store(float* sums) const {
+    low.store(sums);
+    high.store(sums + wide_lanes);
+  }
+
+  /// += scale products[r] w_scales[r]
+  void add(wide_i32 low_products, wide_i32 high_products, const float* w_scales, float scale) {
+    const wide_f32 s = wide_f32::broadcast(scale);
+    low = fma(low_products.to_float(), wide_f32::load(w_scales) * s, low);
+    high = fma(high_products.to_float(), wide_f32::load(w_scales + wide_lanes) * s, high);
+  }
+  /// += sum w_minima[r]
+  void add(const float* w_minima, float sum) {
+    const wide_f32 s = wide_f32::broadcast(sum);
+    low = fma(wide_f32::load(w_minima), s, low);
+    high = fma(wide_f32::load(w_minima + wide_lanes), s, high);
+  }
+};
 
 /// sums[t][r] += sum over k < depth of w[r][k] x[t][k]; rows of `sums` lie group_rows apart.
 [[gnu::noinline]] inline void add_products(const weight_panel<float>& w, token_panel<float> x, index depth,
@@ -112,22 +183,25 @@ inline void add_block_sums(wide_i32 low, wide_i32 high, const float* w_scales, w
   }
 }
 
-/// sums[t][r] += sum over blocks b of w.scale[b][r] x.scale[t][b] sum over k of w[r][b, k] x[t][b, k], the
-/// inner sum in integers: 32 * 2^7 * 2^15 < 2^31. A block that `depth` ends in is taken as a whole.
+/// sums[t][r] += sum over groups g of w.scale[g][r] x.scale[t] sum over k of w[r][g, k] x[t][g, k], and of
+/// w.minimum[g][r] x.sum[t][g] where there is one. The inner sum is in integers: 32 * 2^7 * 2^15 < 2^31. A
+/// group that `depth` ends in is taken as a whole.
+template <index Group, bool Minimum>
 [[gnu::noinline]] inline void add_products(const weight_panel<std::int16_t>& w, token_panel<std::int16_t> x,
                                            index depth, float* sums) {
   constexpr std::size_t tokens = panel_tokens;
-  for (index b = 0; b * block_size < depth; ++b) {
+  for (index first = 0, g = 0; first < depth; first += Group, ++g) {
     std::array<wide_i32, tokens> low, high;
     low.fill(wide_i32::zero());
     high.fill(wide_i32::zero());
-    const std::int16_t* quants = w.quants[b * (block_size / 2)][0];
-    const std::int16_t* values = x.values + b * block_size;
+    const std::int16_t* quants = w.quants[first / 2][0];
+    const std::int16_t* values = x.values + first;
     COREMATCHING_UNROLL(16)
-    for (index k = 0; k < block_size; k += 2) {
-      x.prefetch_next(b * block_size + k);
+    for (index k = 0; k < Group; k += 2) {
+      x.prefetch_next(first + k);
       const wide_i16 w_low = wide_i16::load(quants + k * panel_rows);
       const wide_i16 w_high = wide_i16::load(quants + k * panel_rows + 2 * wide_lanes);
+      COREMATCHING_UNROLL(12)
       for (std::size_t t = 0; t < tokens; ++t) {
         std::int32_t pair;
         std::memcpy(&pair, values + t * panel_depth<std::int16_t> + k, sizeof pair);
@@ -138,13 +212,26 @@ inline void add_block_sums(wide_i32 low, wide_i32 high, const float* w_scales, w
         high[t].pin();
       }
     }
-    for (std::size_t t = 0; t < tokens; ++t)
-      add_block_sums(low[t], high[t], w.scales[b],
-                     wide_f32::broadcast(x.scales[t * blocks_in_panel<std::int16_t> + b]),
-                     sums + t * group_rows);
-    // The next block reads the sums from memory again; kept in registers they would be spilled.
+    COREMATCHING_UNROLL(12)
+    for (std::size_t t = 0; t < tokens; ++t) {
+      panel_outputs all(sums + t * group_rows);
+      all.add(low[t], high[t], w.scales[g], x.scales[t * blocks_in_panel<std::int16_t> + first / block_size]);
+      if constexpr (Minimum) all.add(w.minima[g], sum_of_group<Group>(x, t, first));
+      all.store(sums + t * group_rows);
+    }
+    // The next group reads the sums from memory again; kept in registers they would be spilled.
     std::atomic_signal_fence(std::memory_order_acq_rel);
   }
+}
+
+/// The same for weights stored as `T`.
+template <class T>
+void add_panel(const weight_panel<float>& w, token_panel<float> x, index depth, float* sums) {
+  add_products(w, x, depth, sums);
+}
+template <class T>
+void add_panel(const weight_panel<std::int16_t>& w, token_panel<std::int16_t> x, index depth, float* sums) {
+  add_products<panel_factors<T>::group, panel_factors<T>::has_minimum>(w, x, depth, sums);
 }
 
 }  // namespace detail

@@ -11,6 +11,7 @@
 
 #include "corematching/backend/cpu/memory/growing_buffer.hpp"
 #include "corematching/backend/cpu/prefill/byte_panels.hpp"
+#include "corematching/backend/cpu/prefill/integer_panels.hpp"
 #include "corematching/backend/cpu/prefill/many_tokens.hpp"
 #include "corematching/backend/cpu/prefill/packed_panels.hpp"
 #include "corematching/backend/cpu/prefill/packed_tokens.hpp"
@@ -37,9 +38,12 @@ struct panel_workspace {
 class panel_scheme {
  public:
   using formats = weight_formats;
+  template <class T>
+  static constexpr bool sums_along_neurons = neuron_format<T>;
   /// What tokens are multiplied as.
   template <class T, sums Way>
-  using number = std::conditional_t<Way == sums::along_rows, product_type<T>, sum_type<T>>;
+  using number = std::conditional_t<Way == sums::along_rows, product_type<T>,
+                                    std::conditional_t<Way == sums::across_rows, sum_type<T>, std::int16_t>>;
   template <class T, sums Way>
   using tokens = packed_tokens<number<T, Way>>;
   template <class T, sums Way>
@@ -85,14 +89,14 @@ class panel_scheme {
 
   template <class T, class Task, class Pack, class Finish>
   static void multiply(const Task& task, index panels, Pack&& pack, Finish&& finish) {
-    finish_rows(task, sum_panels(task, panels, pack, [](auto tokens, index, index) { return tokens; }),
+    finish_rows(task, sum_panels<T>(task, panels, pack, [](auto tokens, index, index) { return tokens; }),
                 finish);
   }
 
   template <class T, class Task, class Finish>
   static void combine(const Task& task, index panels, const stored_view<>& w, const neurons& selection,
                       Finish&& finish) {
-    if constexpr (integer_panels<T>) {
+    if constexpr (rounded_format<T>) {
       alignas(64) std::int16_t ratios[group_rows / block_size][panel_depth<std::int16_t>];
       alignas(64) std::int16_t scaled[panel_tokens * panel_depth<std::int16_t>];
       const auto pack = [&](index place, index count) {
@@ -105,7 +109,14 @@ class panel_scheme {
         at.values = scaled;
         return at;
       };
-      finish_rows(task, sum_panels(task, panels, pack, adapt), finish);
+      finish_rows(task, sum_panels<T>(task, panels, pack, adapt), finish);
+    } else if constexpr (neuron_format<T> && takes_integers<Task>) {
+      const auto pack = [&](index first, index count) {
+        for (index block = 0; block < task.columns() / block_size; ++block)
+          pack_neurons<T>(task.work.panels + block * panels_in_block, w, task.first + block * block_size,
+                          first, count);
+      };
+      multiply<T>(task, panels, pack, finish);
     } else {
       const auto pack = [&](index place, index count) {
         pack_columns<T>(task.work.panels, w, selection, task.first, task.columns(), place, count);
@@ -115,6 +126,10 @@ class panel_scheme {
   }
 
  private:
+  template <class Task>
+  static constexpr bool takes_integers =
+      std::is_same_v<std::remove_cvref_t<decltype(Task::x)>, packed_tokens<std::int16_t>>;
+
   template <class X>
   struct state {
     packed_tokens<X> tokens;
@@ -134,7 +149,7 @@ class panel_scheme {
   /// sums[t][panel_rows h + r] = sum over k of x[t][k] * weight k of row r of panel h; pack(first, count)
   /// fills the panels with that part of the sum, adapt(panel, h, count) may change a panel of tokens for
   /// panel h of weights.
-  template <class Task, class Pack, class Adapt>
+  template <class T, class Task, class Pack, class Adapt>
   static const float* sum_panels(const Task& task, index panels, Pack&& pack, Adapt&& adapt) {
     auto& x = task.x;
     float* sums = task.work.sums.at_least(x.padded_rows() * group_rows);
@@ -147,7 +162,7 @@ class panel_scheme {
         stored.next = stored.values + panel_tokens * x.depth;
         float* to = sums + t * panel_tokens * group_rows;
         for (index h = 0; h < panels; ++h) {
-          add_products(task.work.panels[h], adapt(stored, h, count), count, to + h * panel_rows);
+          add_panel<T>(task.work.panels[h], adapt(stored, h, count), count, to + h * panel_rows);
           stored.next += panel_tokens / panels_at_once * x.depth;  // what prefetch_next() asked for
         }
       }

@@ -109,6 +109,9 @@ struct i16x16 {
     return {_mm256_add_epi32(_mm256_madd_epi16(a.lanes, b.lanes), c.lanes)};
 #endif
   }
+  void pin() {
+    COREMATCHING_PIN(lanes);
+  }
 };
 
 /// Thirty-two bytes.
@@ -169,8 +172,6 @@ struct i8x32 {
   }
 };
 
-#if COREMATCHING_HAS_VNNI
-
 struct u8x32 {
   __m256i lanes;
 
@@ -198,6 +199,11 @@ struct u8x32 {
   /// Modulo 256.
   friend u8x32 operator+(u8x32 a, u8x32 b) { return {_mm256_add_epi8(a.lanes, b.lanes)}; }
 
+  /// c[i] + a[2 i] b[2 i] + a[2 i + 1] b[2 i + 1], modulo 2^16; the two products must stay within int16.
+  friend i16x16 multiply_add_pairs(u8x32 a, i8x32 b, i16x16 c) {
+    return {_mm256_add_epi16(_mm256_maddubs_epi16(a.lanes, b.lanes), c.lanes)};
+  }
+#if COREMATCHING_HAS_VNNI
   /// c[i] + the sum of the four products a[4 i + j] b[4 i + j]
   friend i32x8 multiply_add_quads(u8x32 a, i8x32 b, i32x8 c) {
 #if COREMATCHING_HAS_AVX512
@@ -206,9 +212,8 @@ struct u8x32 {
     return {_mm256_dpbusd_avx_epi32(c.lanes, a.lanes, b.lanes)};
 #endif
   }
-};
-
 #endif
+};
 
 /// Keeps a value in its register: compilers else fold a load into every use, and loads are what kernels of
 /// decode run out of.

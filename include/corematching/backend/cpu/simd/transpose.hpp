@@ -40,14 +40,12 @@ inline void transpose(std::array<i16x16, 8>& rows) {
   for (std::size_t i = 0; i < 8; ++i) rows[i].lanes = _mm256_castps_si256(elements[i].lanes);
 }
 
-#if COREMATCHING_HAS_VNNI
 inline void transpose(std::array<u8x32, 8>& rows) {
   std::array<i16x16, 8> elements;
   for (std::size_t i = 0; i < 8; ++i) elements[i].lanes = rows[i].lanes;
   transpose(elements);
   for (std::size_t i = 0; i < 8; ++i) rows[i].lanes = elements[i].lanes;
 }
-#endif
 
 #elif COREMATCHING_HAS_NEON
 

@@ -22,7 +22,7 @@ using wide_u8 = u8x64;
 using wide_f32 = f32x8;
 using wide_i32 = i32x8;
 using wide_i16 = i16x16;
-#if COREMATCHING_HAS_VNNI
+#if COREMATCHING_HAS_AVX2
 using wide_i8 = i8x32;
 using wide_u8 = u8x32;
 #endif
