@@ -27,8 +27,9 @@ void add_model(CLI::App& app, options& o) {
   auto* shape = app.add_option("--shape", o.shape, "shape of a model, filled with random weights")
                     ->check(CLI::IsMember(shape_names()))
                     ->capture_default_str();
-  auto* model = app.add_option("--model", o.model, "checkpoint to load instead; only its language model runs")
-                    ->type_name("DIR")
+  auto* model = app.add_option("--model", o.model,
+                               "checkpoint or GGUF file to load instead; only its language model runs")
+                    ->type_name("DIR|FILE")
                     ->excludes(shape);
   app.add_option("--layers", o.layers, "so many decoder layers instead of the shape's")
       ->check(CLI::Range(1, 1024))

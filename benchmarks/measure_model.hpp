@@ -2,8 +2,13 @@
 // Measured passes over one model on any backend, each between two probes of the machine.
 #pragma once
 
+#include <filesystem>
+
+#include "corematching/io/gguf_file.hpp"
 #include "corematching/io/safetensors.hpp"
 #include "corematching/model/config.hpp"
+#include "corematching/model/gguf/config.hpp"
+#include "corematching/model/gguf/reader.hpp"
 #include "llava_bench_options.hpp"
 #include "llava_bench_report.hpp"
 #include "random_model.hpp"
@@ -16,6 +21,12 @@ llama<B> make_model(B& be, const options& o) {
     llama_config config = shapes().at(o.shape);
     config.layers = o.layers.value_or(config.layers);
     return random_model(be, config, o.weights, o.threads);
+  }
+  if (std::filesystem::is_regular_file(o.model)) {
+    const auto file = io::gguf_file::open(o.model);
+    const llama_config config = read_gguf_config(file);
+    gguf_reader<B> reader(be, file, config, o.threads);
+    return {be, config, reader};
   }
   const llama_config config = read_model_config(o.model).text();
   const auto files = io::checkpoint::open(o.model);

@@ -9,6 +9,7 @@
 #include <cstring>
 #include <memory>
 #include <random>
+#include <utility>
 #include <vector>
 
 #include "corematching/model/gguf/moved_weights.hpp"
@@ -69,16 +70,17 @@ std::vector<block_type> types_of_each_format() {
   std::vector<block_type> types;
   for (const block_type& of : block_types)
     if (of.type == io::ggml_type::q4_1 || of.type == io::ggml_type::q6_k || of.type == io::ggml_type::q2_k ||
-        of.type == io::ggml_type::q4_k || of.type == io::ggml_type::q5_k || of.type == io::ggml_type::q8_0 ||
-        of.type == io::ggml_type::iq4_xs)
+        of.type == io::ggml_type::q4_0 || of.type == io::ggml_type::q4_k || of.type == io::ggml_type::q5_k ||
+        of.type == io::ggml_type::q8_0 || of.type == io::ggml_type::iq4_xs)
       types.push_back(of);
   return types;
 }
 
-/// What rows of a type are stored as, but for q8_0, which is held to the same elsewhere.
+/// What rows of a type are stored as, but for q8_0 and q4_0, which are held to the same elsewhere.
 std::vector<dtype> row_types_of(io::ggml_type type) {
   std::vector<dtype> types{dtype::wide_16m};
-  if (row_type_of(type) != dtype::q8_0) types.insert(types.begin(), row_type_of(type));
+  if (const dtype row = row_type_of(type); row != dtype::q8_0 && row != dtype::q4_0)
+    types.insert(types.begin(), row);
   if (const auto kept = kept_type_of(type)) types.insert(types.begin(), *kept);
   return types;
 }
@@ -179,9 +181,9 @@ TEST_F(moved_operations, sums_of_neurons_are_those_of_the_blocks) {
             placed_matrix<test_backend> y(be, tokens, cols, placements[2]), placed_x(be, x, placements[1]);
             placed_neurons<test_backend> chosen(be, selection);
             be.weighted_rows(y.view(), placed_x.in(), w.stored.view, chosen.view());
-            // Many tokens are rounded where their sums run along whole blocks.
-            const double unit = tokens > few_tokens && !selection ? moved_unit(w.stored.view.type, tokens)
-                                                                  : widened_unit(w.stored.view.type, tokens);
+            const dtype type = w.stored.view.type;
+            const double unit =
+                tokens <= few_tokens || !selection ? moved_unit(type, tokens) : widened_unit(type, tokens);
             expect_near(y.values(), expected,
                         2 * dot_error(x.cols, magnitude) + rounded_factor_error(x.cols, unit, magnitude));
           });
@@ -190,16 +192,20 @@ TEST_F(moved_operations, sums_of_neurons_are_those_of_the_blocks) {
 }
 
 TEST_F(moved_operations, count_the_scales_of_blocks_of_which_a_neuron_is_read) {
-  const moved_matrix w = moved_matrix::as_neurons(blocks_matrix(block_types[4], 64, 128, random));  // q8_0
-  auto be = make_backend(1);
-  const std::vector<std::int32_t> chosen{3, 30, 31, 32, 127};  // of the first, second and last block of four
-  placed_matrix<test_backend> y(be, 1, 64), x(be, random_matrix(1, 5, random));
-  placed_neurons<test_backend> placed(be, chosen);
-  const work_counters before = be.counters();
-  be.weighted_rows(y.view(), x.in(), w.stored.view, placed.view());
-  const work_counters cost = be.counters() - before;
-  EXPECT_EQ(cost.weight_bytes, 5u * 64 + 3u * 64 * sizeof(float));
-  EXPECT_EQ(cost.flops, 2u * 5 * 64);
+  for (const auto& [type, bits] : {std::pair(io::ggml_type::q8_0, 8u), std::pair(io::ggml_type::q4_0, 4u)}) {
+    const auto* const of = std::ranges::find(block_types, type, &block_type::type);
+    const moved_matrix w = moved_matrix::as_neurons(blocks_matrix(*of, 64, 128, random));
+    auto be = make_backend(1);
+    const std::vector<std::int32_t> chosen{3, 30, 31, 32,
+                                           127};  // of the first, second and last block of four
+    placed_matrix<test_backend> y(be, 1, 64), x(be, random_matrix(1, 5, random));
+    placed_neurons<test_backend> placed(be, chosen);
+    const work_counters before = be.counters();
+    be.weighted_rows(y.view(), x.in(), w.stored.view, placed.view());
+    const work_counters cost = be.counters() - before;
+    EXPECT_EQ(cost.weight_bytes, 5u * 64 * bits / 8 + 3u * 64 * sizeof(float));
+    EXPECT_EQ(cost.flops, 2u * 5 * 64);
+  }
 }
 
 TEST_F(moved_operations, the_other_direction_is_slow_and_right) {

@@ -352,7 +352,7 @@ class changed_mmproj {
       if (has(key)) file.integer("clip.vision." + key, other == numbers_.end() ? value : other->second);
     }
     for (const auto& [key, value] : flags_) file.boolean(key, value);
-    support::add_number(file, "clip.vision.attention.layer_norm_epsilon", 1e-5);
+    file.real("clip.vision.attention.layer_norm_epsilon", 1e-5);
     visit_mmproj_file(what, [&](const std::string& name, const std::string&, const auto& shape) {
       std::int64_t size = 1;
       for (const std::int64_t side : shape) size *= side;

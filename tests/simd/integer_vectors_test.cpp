@@ -317,6 +317,18 @@ TEST(u8x32, adds_without_carry_into_the_next_byte) {
   }
 }
 
+TEST(u8x32, four_are_interleaved) {
+  std::array<u8x32, 4> rows;
+  for (std::size_t r = 0; r < 4; ++r) {
+    bytes row;
+    for (std::size_t i = 0; i < 32; ++i) row[i] = static_cast<std::uint8_t>(4 * i + r);
+    rows[r] = u8x32::load(row.data());
+  }
+  interleave(rows);
+  for (std::size_t v = 0; v < 4; ++v)
+    for (std::size_t i = 0; i < 32; ++i) EXPECT_EQ(stored<bytes>(rows[v])[i], 32 * v + i);
+}
+
 TEST(vectors, eight_of_eight_quads_of_bytes_are_transposed) {
   std::array<u8x32, 8> rows;
   for (std::size_t i = 0; i < 8; ++i) {

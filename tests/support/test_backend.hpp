@@ -97,7 +97,7 @@ inline bool rounds_tokens_to_integers() {
 #endif
 }
 
-/// Whether products of many tokens along rows of such weights round tokens to 8 bits, not to 16: with AVX2
+/// Whether products of many tokens along blocks of such weights round tokens to 8 bits, not to 16: with AVX2
 /// where quants have at most five bits, with a dot product of bytes also for q8_0.
 inline bool rounds_tokens_to_bytes([[maybe_unused]] corematching::dtype type) {
 #if defined(COREMATCHING_TEST_DEVICE)
@@ -105,7 +105,7 @@ inline bool rounds_tokens_to_bytes([[maybe_unused]] corematching::dtype type) {
 #else
   using enum corematching::dtype;
   const corematching::dtype whole = corematching::whole_of(type);
-  if (whole == q4_0 || whole == q4_k || whole == q5_k)
+  if (whole == q4_0 || whole == q4_k || whole == q5_k || whole == down_4bit_32 || whole == down_4bit_32m)
     return instruction_set().starts_with("avx") || instruction_set() == "amx";
   return whole == q8_0 &&
          (instruction_set() == "avx2_vnni" || instruction_set() == "avx512" || instruction_set() == "amx");

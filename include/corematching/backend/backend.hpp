@@ -72,8 +72,9 @@ struct work_counters {
       index blocks = 0, last = -1;
       for (const std::int32_t n : *selection)
         if (n / T::group != last) ++blocks, last = n / T::group;
-      weight_bytes += static_cast<std::uint64_t>(rows * w.cols) +
-                      static_cast<std::uint64_t>(blocks * neuron_layout<T>{w.cols}.header_bytes());
+      const neuron_layout<T> layout{w.cols};
+      weight_bytes +=
+          static_cast<std::uint64_t>(rows * layout.neuron_bytes() + blocks * layout.header_bytes());
     });
   }
   /// `pairs` of a token and a row of `w`, which is read for another token anyway.

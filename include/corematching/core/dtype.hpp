@@ -36,8 +36,9 @@
 namespace corematching {
 
 /// All formats. Their place here is their number.
-using formats = type_list<float, f16, bf16, q8_0, q4_0, q4_k, q5_k, q6_k, q8_0_planes, q4_0_planes,
-                          f16_planes, wide_16, wide_16m, wide_32m, down_16, down_16m, down_32, down_32m>;
+using formats =
+    type_list<float, f16, bf16, q8_0, q4_0, q4_k, q5_k, q6_k, q8_0_planes, q4_0_planes, f16_planes, wide_16,
+              wide_16m, wide_32m, down_16, down_16m, down_32, down_32m, down_4bit_32, down_4bit_32m>;
 
 /// One of them, where it is known at run time only.
 enum class dtype : std::uint8_t {
@@ -58,7 +59,9 @@ enum class dtype : std::uint8_t {
   down_16 = formats::place_of<corematching::down_16>,
   down_16m = formats::place_of<corematching::down_16m>,
   down_32 = formats::place_of<corematching::down_32>,
-  down_32m = formats::place_of<corematching::down_32m>
+  down_32m = formats::place_of<corematching::down_32m>,
+  down_4bit_32 = formats::place_of<corematching::down_4bit_32>,
+  down_4bit_32m = formats::place_of<corematching::down_4bit_32m>
 };
 
 template <class T>

@@ -88,13 +88,13 @@ struct quantised_row<Q> {
 /// One neuron's quants, and the scales and minima that it shares with others.
 template <neuron_format Q>
 struct quantised_row<Q> {
-  const std::int8_t* quants;
+  const std::uint8_t* quants;
   const float* scales;
   const float* minima;  // not to be read where the format has none
   index length;
 
   quantised_row(const std::byte* matrix, neuron_layout<Q> layout, index n)
-      : quants(reinterpret_cast<const std::int8_t*>(matrix + layout.quants_at(n))),
+      : quants(reinterpret_cast<const std::uint8_t*>(matrix + layout.quants_at(n))),
         scales(reinterpret_cast<const float*>(matrix + layout.scales_at(n))),
         minima(reinterpret_cast<const float*>(matrix + layout.minima_at(n))),
         length(layout.cols) {}
@@ -158,6 +158,23 @@ COREMATCHING_OPAQUE void dequantise_blocks(const quantised_row<Q>& row, index fi
   }
 }
 
+/// The quants of a neuron as numbers.
+template <neuron_format Q>
+void widen_quants(const quantised_row<Q>& row, index first, index count, float* to) {
+  if constexpr (Q::bits == 8) {
+    for (index j = 0; j < count; ++j)
+      to[j] = static_cast<float>(static_cast<std::int8_t>(row.quants[first + j]));
+  } else {
+    constexpr index half = block_size / 2;
+    for (index j = 0; j < count; j += block_size)
+      for (index i = 0; i < half; ++i) {
+        const int pair = row.quants[(first + j) / 2 + i];
+        to[j + i] = static_cast<float>((pair & 15) - Q::quant_offset);
+        to[j + half + i] = static_cast<float>((pair >> 4) - Q::quant_offset);
+      }
+  }
+}
+
 }  // namespace detail
 
 /// The values of `count` weights of a row from weight `first` on; both whole groups of the format.
@@ -169,8 +186,9 @@ void dequantise(const quantised_row<Q>& row, index first, index count, float* to
   } else if constexpr (quant_plane_format<Q>) {
     detail::dequantise_blocks(row, first / block_size, (first + count) / block_size, to);
   } else if constexpr (neuron_format<Q>) {
+    detail::widen_quants(row, first, count, to);
     for (index j = 0; j < count; ++j) {
-      to[j] = row.scales[first + j] * static_cast<float>(row.quants[first + j]);
+      to[j] *= row.scales[first + j];
       if constexpr (Q::has_minimum) to[j] += row.minima[first + j];
     }
   } else {

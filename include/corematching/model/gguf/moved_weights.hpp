@@ -4,7 +4,8 @@
 //
 //   along the rows            Q8_0, Q5_0 and IQ4_NL to q8_0, Q4_0 to q4_0, others to wide_16, wide_16m and
 //                             wide_32m, but for those that are kept as they are (kept_type_of)
-//   transposed, by neuron     all to down_16, down_16m, down_32 and down_32m
+//   transposed, by neuron     Q4_0 to down_4bit_32, Q4_1 and Q4_K to down_4bit_32m, others to down_16,
+//                             down_16m, down_32 and down_32m
 #pragma once
 
 #include <atomic>
@@ -72,10 +73,16 @@ struct moved_to<io::ggml_q4_0> {
   using rows = q4_0;
 };
 
+/// Of the types whose quants have four bits in steps of one scale.
 template <class Block>
-using by_neurons =
+inline constexpr bool has_four_bits =
+    std::is_same_v<Block, io::ggml_q4_0> || std::is_same_v<Block, io::ggml_q4_1> ||
+    std::is_same_v<Block, io::ggml_q4_k>;
+template <class Block>
+using by_neurons = std::conditional_t<
+    has_four_bits<Block>, std::conditional_t<Block::has_minimum, down_4bit_32m, down_4bit_32>,
     std::conditional_t<Block::group == 16, std::conditional_t<Block::has_minimum, down_16m, down_16>,
-                       std::conditional_t<Block::has_minimum, down_32m, down_32>>;
+                       std::conditional_t<Block::has_minimum, down_32m, down_32>>>;
 
 /// Stores block `b` of a row of `blocks`.
 template <wide_format Q>
@@ -97,7 +104,20 @@ void store_quants(const widened_block& from, index b, index blocks, std::byte* r
   }
 }
 
-/// Stores 32 neurons' weights of column `j`, from neuron `n` on.
+/// Stores column `j` of a neuron's quants; of halves of bytes the low ones come first.
+template <neuron_format Q>
+void store_quant(std::byte* neuron, index j, int quant) {
+  if constexpr (Q::bits == 8) {
+    neuron[j] = static_cast<std::byte>(quant);
+  } else {
+    constexpr index half = block_size / 2;
+    const auto bits = static_cast<std::byte>(quant + Q::quant_offset);
+    std::byte& pair = neuron[j / block_size * half + j % half];
+    pair = j % block_size < half ? bits : pair | bits << 4;
+  }
+}
+
+/// Stores 32 neurons' weights of column `j`, from neuron `n` on; columns in their order.
 template <neuron_format Q>
 void store_neurons(const widened_block& from, index n, index j, index cols, std::byte* matrix) {
   const neuron_layout<Q> layout{cols};
@@ -107,9 +127,8 @@ void store_neurons(const widened_block& from, index n, index j, index cols, std:
     std::memcpy(matrix + layout.scales_at(first) + at, from.scales + place, sizeof(float));
     if constexpr (Q::has_minimum)
       std::memcpy(matrix + layout.minima_at(first) + at, from.minima + place, sizeof(float));
-    std::byte* const quants = matrix + layout.quants_at(first) + j;
     for (index i = 0; i < Q::group; ++i)
-      quants[i * cols] = static_cast<std::byte>(from.quants[part * Q::group + i]);
+      store_quant<Q>(matrix + layout.quants_at(first + i), j, from.quants[part * Q::group + i]);
   }
 }
 

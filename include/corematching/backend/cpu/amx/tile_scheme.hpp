@@ -113,7 +113,7 @@ void prefetch_weights(const stored_view<>& w, index i, index column, index colum
     prefetch_bytes(upper, columns / block * T::half_bytes);
     prefetch_bytes(lower, columns / block * T::half_bytes);
   } else if constexpr (neuron_format<T>) {
-    prefetch_bytes(blocks_of_row<T>(w, i).quants + column, columns);
+    prefetch_bytes(blocks_of_row<T>(w, i).quants + column * T::bits / 8, columns * T::bits / 8);
   } else if constexpr (super_format<T>) {
     constexpr index bytes = sizeof(typename T::stored);
     prefetch_bytes(w.data + i * w.row_bytes + column / T::block * bytes,

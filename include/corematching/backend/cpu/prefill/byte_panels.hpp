@@ -5,6 +5,7 @@
 // one, is summed before it is widened: nine multiplications for 256 weights and a token instead of sixteen.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cassert>
@@ -21,6 +22,7 @@
 #include "corematching/backend/cpu/simd/transpose.hpp"
 #include "corematching/backend/cpu/simd/widest.hpp"
 #include "corematching/core/formats/grouped_blocks.hpp"
+#include "corematching/core/formats/neuron_blocks.hpp"
 #include "corematching/core/formats/super_blocks.hpp"
 #include "corematching/core/quantised.hpp"
 
@@ -79,6 +81,27 @@ void pack_rows(weight_panel<std::int8_t>& w, const panel_rows_of& rows, index fi
       w.set_quants(b, part, quants);
     }
   });
+}
+
+/// One block of columns of neurons first..first + count, as pack_neurons of integer_panels.hpp packs them.
+template <neuron_format Q>
+void pack_neurons(weight_panel<std::int8_t>* panels, const stored_view<>& w, index column, index first,
+                  index count) {
+  static_assert(Q::group == block_size && Q::bits == 4);
+  assert(first % Q::group == 0);
+  const auto row = [&](index k) { return blocks_of_row<Q>(w, first + std::min(k, count - 1)); };
+  constexpr int more = Q::has_minimum ? 0 : panel_byte_offset - Q::quant_offset;
+  constexpr std::size_t rows = panel_rows;
+  for (index k = 0; k < count; k += 4) {
+    std::array<u8x32, 4> quads;
+    for (index i = 0; i < 4; ++i)
+      quads[static_cast<std::size_t>(i)] =
+          u8x32::nibbles(row(k + i).quants + column / 2) + u8x32::broadcast(std::uint8_t{more});
+    interleave(quads);
+    for (std::size_t v = 0; v < quads.size(); ++v)
+      quads[v].store(panels[8 * v / rows].quants[k / 4][8 * v % rows]);
+  }
+  for (index g = 0; g * Q::group < count; ++g) set_factors<Q>(panels, row(g * Q::group), column, g);
 }
 
 #if COREMATCHING_HAS_VNNI

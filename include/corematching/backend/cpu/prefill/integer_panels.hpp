@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 #include <utility>
 
 #include "corematching/backend/cpu/decode/rounded_tokens.hpp"
@@ -166,27 +167,33 @@ inline void scale_tokens(token_panel<std::int16_t> x, const std::int16_t* ratios
   }
 }
 
-/// One block of columns of neurons first..first + count, whose scales run along the sum with those of the
-/// tokens; `first` in whole groups.
+/// The scales and minima that group `g` of neurons, of which `of_group` is one, has in one block of columns.
+template <neuron_format Q, class X>
+void set_factors(weight_panel<X>* panels, const quantised_row<Q>& of_group, index column, index g) {
+  for (index h = 0; h < panels_in_block; ++h) {
+    std::copy_n(of_group.scales + column + h * panel_rows, panel_rows, panels[h].scales[g]);
+    if constexpr (Q::has_minimum)
+      std::copy_n(of_group.minima + column + h * panel_rows, panel_rows, panels[h].minima[g]);
+  }
+}
+
+/// One block of columns of neurons first..first + count, which sums run along as blocks do; `first` in whole
+/// groups.
 template <neuron_format Q>
 void pack_neurons(weight_panel<std::int16_t>* panels, const stored_view<>& w, index column, index first,
                   index count) {
   assert(first % Q::group == 0);
+  using quants = format_kernels<std::conditional_t<Q::bits == 8, q8_0, q4_0>>;  // which store them alike
   const auto row = [&](index k) { return blocks_of_row<Q>(w, first + std::min(k, count - 1)); };
-  const auto quants = [&](index k) { return reinterpret_cast<const std::uint8_t*>(row(k).quants + column); };
+  const auto block = [&](index k) { return row(k).quants + column * Q::bits / 8; };
+  const i16x16 offset = i16x16::broadcast(static_cast<std::int16_t>(Q::quant_offset));
   constexpr std::size_t rows = panel_rows;
   for (index k = 0; k < count; k += 2) {
-    const auto pairs = format_kernels<q8_0>::quant_pairs(quants(k), quants(k + 1));
+    const auto pairs = quants::quant_pairs(block(k), block(k + 1));
     for (std::size_t v = 0; v < pairs.size(); ++v)
-      pairs[v].store(panels[8 * v / rows].quants[k / 2][8 * v % rows]);
+      (pairs[v] - offset).store(panels[8 * v / rows].quants[k / 2][8 * v % rows]);
   }
-  for (index g = 0; g * Q::group < count; ++g)
-    for (index h = 0; h < panels_in_block; ++h) {
-      const auto of_group = row(g * Q::group);
-      std::copy_n(of_group.scales + column + h * panel_rows, panel_rows, panels[h].scales[g]);
-      if constexpr (Q::has_minimum)
-        std::copy_n(of_group.minima + column + h * panel_rows, panel_rows, panels[h].minima[g]);
-    }
+  for (index g = 0; g * Q::group < count; ++g) set_factors<Q>(panels, row(g * Q::group), column, g);
 }
 
 }  // namespace detail

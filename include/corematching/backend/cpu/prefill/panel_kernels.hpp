@@ -52,6 +52,8 @@ template <>
 inline constexpr bool narrow_quants<q4_k> = true;
 template <>
 inline constexpr bool narrow_quants<q5_k> = true;
+template <neuron_format T>
+inline constexpr bool narrow_quants<T> = T::bits == 4;
 
 /// Those that meet tokens of 8 bits: where there is a dot product of bytes all that are rounded to, and with
 /// AVX2 alone those of which products of bytes can be summed in 16 bits. Others meet tokens of 16 bits, and
@@ -60,10 +62,12 @@ template <class T>
 inline constexpr bool byte_panels = COREMATCHING_PREFILL_TOKEN_BITS == 8 && COREMATCHING_HAS_AVX2 &&
                                     (narrow_quants<T> || (COREMATCHING_HAS_VNNI && rounded_format<T>));
 
-/// What tokens are multiplied as by weights stored as `T` in sums along the rows of the weights.
+/// What tokens are multiplied as by weights stored as `T` where sums run along their blocks, and in sums
+/// along the rows of the weights.
 template <class T>
-using product_type = std::conditional_t<byte_panels<T>, std::int8_t,
-                                        std::conditional_t<integer_panels<T>, std::int16_t, float>>;
+using integer_type = std::conditional_t<byte_panels<T>, std::int8_t, std::int16_t>;
+template <class T>
+using product_type = std::conditional_t<integer_panels<T>, integer_type<T>, float>;
 /// The same in sums across the rows, where tokens take over the scales of the weights that they meet.
 template <class T>
 using sum_type = std::conditional_t<rounded_format<T>, std::int16_t, float>;

@@ -42,8 +42,9 @@ class panel_scheme {
   static constexpr bool sums_along_neurons = neuron_format<T>;
   /// What tokens are multiplied as.
   template <class T, sums Way>
-  using number = std::conditional_t<Way == sums::along_rows, product_type<T>,
-                                    std::conditional_t<Way == sums::across_rows, sum_type<T>, std::int16_t>>;
+  using number =
+      std::conditional_t<Way == sums::along_rows, product_type<T>,
+                         std::conditional_t<Way == sums::across_rows, sum_type<T>, integer_type<T>>>;
   template <class T, sums Way>
   using tokens = packed_tokens<number<T, Way>>;
   template <class T, sums Way>
@@ -128,7 +129,7 @@ class panel_scheme {
  private:
   template <class Task>
   static constexpr bool takes_integers =
-      std::is_same_v<std::remove_cvref_t<decltype(Task::x)>, packed_tokens<std::int16_t>>;
+      !std::is_same_v<std::remove_cvref_t<decltype(Task::x)>, packed_tokens<float>>;
 
   template <class X>
   struct state {

@@ -7,6 +7,7 @@
 
 #if COREMATCHING_HAS_AVX2
 
+#include <array>
 #include <cstdint>
 
 namespace corematching::cpu {
@@ -214,6 +215,22 @@ struct u8x32 {
   }
 #endif
 };
+
+/// Four vectors side by side: the elements 8 v..8 v + 8 of all four, element by element, as vector v.
+inline void interleave(std::array<u8x32, 4>& of) {
+  // Within the halves of the registers, of which each holds sixteen elements.
+  const __m256i ab_low = _mm256_unpacklo_epi8(of[0].lanes, of[1].lanes);
+  const __m256i ab_high = _mm256_unpackhi_epi8(of[0].lanes, of[1].lanes);
+  const __m256i cd_low = _mm256_unpacklo_epi8(of[2].lanes, of[3].lanes);
+  const __m256i cd_high = _mm256_unpackhi_epi8(of[2].lanes, of[3].lanes);
+  const __m256i first = _mm256_unpacklo_epi16(ab_low, cd_low), second = _mm256_unpackhi_epi16(ab_low, cd_low);
+  const __m256i third = _mm256_unpacklo_epi16(ab_high, cd_high),
+                fourth = _mm256_unpackhi_epi16(ab_high, cd_high);
+  of[0].lanes = _mm256_permute2x128_si256(first, second, 0x20);
+  of[1].lanes = _mm256_permute2x128_si256(third, fourth, 0x20);
+  of[2].lanes = _mm256_permute2x128_si256(first, second, 0x31);
+  of[3].lanes = _mm256_permute2x128_si256(third, fourth, 0x31);
+}
 
 /// Keeps a value in its register: compilers else fold a load into every use, and loads are what kernels of
 /// decode run out of.
