@@ -113,16 +113,22 @@ inline double activated(corematching::activation act, double x) {
   return NAN;
 }
 
+/// The selected rows, in their order.
+inline real_matrix selected_rows(const real_matrix& w, const neurons& selection) {
+  real_matrix rows(count_of(selection, w.rows), w.cols);
+  for (index i = 0; i < rows.rows; ++i)
+    for (index j = 0; j < w.cols; ++j) rows(i, j) = w(row_of(selection, i), j);
+  return rows;
+}
+
 /// act(x Wgate^T) * (x Wup^T), one column for each selected neuron.
 inline real_matrix gated_up(const real_matrix& x, const real_matrix& gate, const real_matrix& up,
                             corematching::activation act, const neurons& selection = {}) {
-  const real_matrix g = matmul(x, gate), u = matmul(x, up);
-  real_matrix y(x.rows, count_of(selection, gate.rows));
+  const real_matrix g = matmul(x, selected_rows(gate, selection)),
+                    u = matmul(x, selected_rows(up, selection));
+  real_matrix y(g.rows, g.cols);
   for (index i = 0; i < y.rows; ++i)
-    for (index j = 0; j < y.cols; ++j) {
-      const index n = row_of(selection, j);
-      y(i, j) = activated(act, g(i, n)) * u(i, n);
-    }
+    for (index j = 0; j < y.cols; ++j) y(i, j) = activated(act, g(i, j)) * u(i, j);
   return y;
 }
 
