@@ -32,10 +32,6 @@ struct f32x16 {
     const __m256i numbers = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
     return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(numbers), 16))};
   }
-  static f32x16 load(const std::int8_t* from) {
-    const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from));
-    return {_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes))};
-  }
   /// Binary16 numbers whose upper and lower bytes stand apart.
   static f32x16 load_bytes(const std::uint8_t* upper, const std::uint8_t* lower) {
     return of_bytes(upper, widened(lower));
