@@ -196,8 +196,8 @@ TEST_F(moved_operations, count_the_scales_of_blocks_of_which_a_neuron_is_read) {
     const auto* const of = std::ranges::find(block_types, type, &block_type::type);
     const moved_matrix w = moved_matrix::as_neurons(blocks_matrix(*of, 64, 128, random));
     auto be = make_backend(1);
-    const std::vector<std::int32_t> chosen{3, 30, 31, 32,
-                                           127};  // of the first, second and last block of four
+    // Of the first, second and last block of four.
+    const std::vector<std::int32_t> chosen{3, 30, 31, 32, 127};
     placed_matrix<test_backend> y(be, 1, 64), x(be, random_matrix(1, 5, random));
     placed_neurons<test_backend> placed(be, chosen);
     const work_counters before = be.counters();

@@ -12,7 +12,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <type_traits>
 
 #include "corematching/backend/cpu/formats/all.hpp"
 #include "corematching/backend/cpu/formats/kernels.hpp"
@@ -124,12 +123,11 @@ struct byte_sums {
 
 #else
 
-/// The same, two for each half of a lane, whose sums must stay within int16: 16 products of quants up to 15,
-/// or 8 of those up to 31, with tokens up to 127.
+/// The same, two for each half of a lane and step, as many as stay within int16.
 struct byte_sums {
   wide_i16 lanes;
   template <class T>
-  static constexpr index steps = block_size / (std::is_same_v<T, q5_k> ? 8 : 4);
+  static constexpr index steps = short_products<T> >= 16 ? block_size / 4 : block_size / 8;
 
   static byte_sums broadcast(std::int32_t start) { return {wide_i16::broadcast_pair(start)}; }
   void add(wide_u8 w, wide_i8 x) {

@@ -41,26 +41,30 @@ concept rounded_format = block_format<T> && !moved_format<T> && !number_plane_fo
 template <class T>
 inline constexpr bool integer_panels = block_format<T> && !neuron_format<T> && !number_plane_format<T>;
 
-/// The formats whose quants, without sign, have four bits or five.
+/// How many bits quants have that are stored without sign; others are taken for bytes.
 template <class T>
-inline constexpr bool narrow_quants = false;
+inline constexpr int quant_bits = 8;
 template <>
-inline constexpr bool narrow_quants<q4_0> = true;
+inline constexpr int quant_bits<q4_0> = 4;
 template <>
-inline constexpr bool narrow_quants<q4_0_planes> = true;
+inline constexpr int quant_bits<q4_0_planes> = 4;
 template <>
-inline constexpr bool narrow_quants<q4_k> = true;
+inline constexpr int quant_bits<q4_k> = 4;
 template <>
-inline constexpr bool narrow_quants<q5_k> = true;
+inline constexpr int quant_bits<q5_k> = 5;
 template <neuron_format T>
-inline constexpr bool narrow_quants<T> = T::bits == 4;
+inline constexpr int quant_bits<T> = T::bits;
+
+/// How many products of such quants and bytes up to 127 fit into a sum of 16 bits.
+template <class T>
+inline constexpr int short_products = 32767 / (127 * ((1 << quant_bits<T>)-1));
 
 /// Those that meet tokens of 8 bits: where there is a dot product of bytes all that are rounded to, and with
 /// AVX2 alone those of which products of bytes can be summed in 16 bits. Others meet tokens of 16 bits, and
 /// so do all where COREMATCHING_PREFILL_TOKEN_BITS is 16.
 template <class T>
 inline constexpr bool byte_panels = COREMATCHING_PREFILL_TOKEN_BITS == 8 && COREMATCHING_HAS_AVX2 &&
-                                    (narrow_quants<T> || (COREMATCHING_HAS_VNNI && rounded_format<T>));
+                                    (quant_bits<T> <= 5 || (COREMATCHING_HAS_VNNI && rounded_format<T>));
 
 /// What tokens are multiplied as by weights stored as `T` where sums run along their blocks, and in sums
 /// along the rows of the weights.
