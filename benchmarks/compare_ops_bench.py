@@ -15,7 +15,8 @@ import statistics
 import subprocess
 
 GROUPS = {
-    "products": ("matmul", "gated_up", "weighted_rows", "coarse_matmul", "finish_gated_up"),
+    "products": ("matmul", "gated_up", "gated_up_each", "weighted_rows", "weighted_rows_each", "coarse_matmul",
+                 "finish_gated_up"),
     "attention": ("attention",),
     "pointwise": ("rms_norm", "layer_norm", "rotary", "add", "activate", "store_rows"),
     "selection": ("activated_neurons", "count_core_neurons", "core_neurons", "overlap", "top_k"),
@@ -24,7 +25,10 @@ GROUPS = {
 
 def group_of(name):
     operation = name.split("/")[0]
-    return next(group for group, operations in GROUPS.items() if operation in operations)
+    for group, operations in GROUPS.items():
+        if operation in operations:
+            return group
+    raise SystemExit(f"compare_ops_bench.py: {operation} of ops_bench belongs to no group; add it to GROUPS")
 
 
 def times(program, name, min_time):
@@ -50,13 +54,14 @@ def main():
     parser.add_argument("--min-time", type=float, default=0.2)
     o = parser.parse_args()
     ratios = {group: [] for group in GROUPS}
-    for name in names_of(o.first, o.filter):
+    groups = {name: group_of(name) for name in names_of(o.first, o.filter)}
+    for name, group in groups.items():
         seconds = ([], [])
         for turn in range(o.rounds):
             for side in ((0, 1) if turn % 2 == 0 else (1, 0)):
                 seconds[side].append(times((o.first, o.second)[side], name, o.min_time))
         ratio = statistics.median(seconds[0]) / statistics.median(seconds[1])
-        ratios[group_of(name)].append(ratio)
+        ratios[group].append(ratio)
         print(f"{name:55} {ratio:.3f}", flush=True)
     print()
     for group, values in ratios.items():
