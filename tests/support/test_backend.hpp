@@ -98,7 +98,8 @@ inline bool rounds_tokens_to_integers() {
 }
 
 /// Whether products of many tokens along blocks of such weights round tokens to 8 bits, not to 16: with AVX2
-/// where quants have at most five bits, with a dot product of bytes also for q8_0.
+/// where quants have at most five bits, with a dot product of bytes also for q8_0. Those of q4_k and q5_k do
+/// so for few tokens too.
 inline bool rounds_tokens_to_bytes([[maybe_unused]] corematching::dtype type) {
 #if defined(COREMATCHING_TEST_DEVICE)
   return false;

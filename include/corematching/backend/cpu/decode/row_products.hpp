@@ -95,7 +95,7 @@ struct token_rows<Q> {
 template <class Q>
 requires wide_format<Q> || super_format<Q>
 struct token_rows<Q> {
-  rounded_tokens<std::int16_t>& rounded;
+  rounded_tokens<token_quant<Q>>& rounded;
   index cols;
 
   template <std::size_t Rows, std::size_t Tokens>

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// Dot products of rows in super-blocks, as files of GGUF store them, with tokens that are rounded to 16 bits:
-// products of integers are exact and summed over a group, then scaled; minima meet the sums of a token's
-// blocks. Scales and minima of all groups of a block are widened at once.
+// Dot products of rows in super-blocks, as files of GGUF store them, with tokens that are rounded to 16 bits
+// or to 8: products of integers are exact and summed over a group, then scaled; minima meet the sums of a
+// token's blocks. Scales and minima of all groups of a block are widened at once.
 #pragma once
 
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <utility>
@@ -43,10 +44,15 @@ wide_f32 add_products(i16x32 quants, i16x32 token, const float* scales, wide_f32
 #endif
 }
 
+/// The quants of some tokens at one block.
+template <super_format Q, std::size_t Tokens>
+using quants_of_tokens = std::array<const token_quant<Q>*, Tokens>;
+
 /// sums += the products of pieces First.. of a block of each row, of those that share bytes.
 template <super_format Q, int First, std::size_t Rows, std::size_t Tokens>
+requires std::same_as<token_quant<Q>, std::int16_t>
 [[gnu::always_inline]] inline void add_pieces(const std::array<const typename Q::stored*, Rows>& blocks,
-                                              const std::array<const std::int16_t*, Tokens>& tokens,
+                                              const quants_of_tokens<Q, Tokens>& tokens,
                                               const float (&scales)[Tokens][Rows][Q::groups],
                                               vector_sums<wide_f32, Rows, Tokens>& sums) {
   using kernels = format_kernels<Q>;
@@ -63,30 +69,69 @@ template <super_format Q, int First, std::size_t Rows, std::size_t Tokens>
   (std::make_index_sequence<kernels::together>());
 }
 
+#if COREMATCHING_HAS_AVX2
+template <super_format Q, int First, std::size_t Rows, std::size_t Tokens>
+requires std::same_as<token_quant<Q>, std::int8_t>
+[[gnu::always_inline]] inline void add_pieces(const std::array<const typename Q::stored*, Rows>& blocks,
+                                              const quants_of_tokens<Q, Tokens>& tokens,
+                                              const float (&scales)[Tokens][Rows][Q::groups],
+                                              vector_sums<wide_f32, Rows, Tokens>& sums) {
+  using kernels = format_kernels<Q>;
+  static_assert(Q::group == block_size && kernels::together == 2);
+#if COREMATCHING_HAS_AVX512
+  const auto x =
+      for_each_token<Tokens>([&](std::size_t t) { return i8x64::load(tokens[t] + First * block_size); });
+  for (std::size_t r = 0; r < Rows; ++r) {
+    const u8x64 quants = kernels::template bytes_of_two<First>(*blocks[r]);
+    for (std::size_t t = 0; t < Tokens; ++t)
+      sums.of[t][r] = fma(multiply_add_quads(quants, x[t], wide_i32::zero()).to_float(),
+                          spread_to_blocks<8>(scales[t][r], First), sums.of[t][r]);
+  }
+#else
+  const auto add = [&]<int Piece>(std::size_t r) {
+    const u8x32 quants = kernels::template bytes<Piece>(*blocks[r]);
+    for (std::size_t t = 0; t < Tokens; ++t)
+      sums.of[t][r] = fma(multiply_quads(quants, i8x32::load(tokens[t] + Piece * block_size)).to_float(),
+                          f32x8::broadcast(scales[t][r][Piece]), sums.of[t][r]);
+  };
+  for (std::size_t r = 0; r < Rows; ++r) {
+    add.template operator()<First>(r);
+    add.template operator()<First + 1>(r);
+  }
+#endif
+}
+#endif
+
 }  // namespace detail
 
 /// result[t][r] = the dot product of row r with x[t].
 template <super_format Q, std::size_t Rows, std::size_t Tokens>
-dot_products<Rows, Tokens> dot_super_blocks(const row_streams<Rows>& rows,
-                                            const std::array<rounded_token<std::int16_t>, Tokens>& x,
-                                            index cols) {
+dot_products<Rows, Tokens> dot_super_blocks(
+    const row_streams<Rows>& rows, const std::array<rounded_token<detail::token_quant<Q>>, Tokens>& x,
+    index cols) {
   using kernels = detail::format_kernels<Q>;
   using stored = typename Q::stored;
-  constexpr index size = sizeof(stored), lines = (size + 63) / 64;
+  constexpr index size = sizeof(stored), lines = size / 64;
   const index blocks = cols / Q::block, bytes = blocks * size, lead = std::min(dot_lead, bytes);
+  // Whether a block has the beginning of a line beyond those that every block has.
+  const auto begins_line = [](const std::byte* of) {
+    return reinterpret_cast<std::uintptr_t>(of) % 64 + size % 64 >= 64;
+  };
   vector_sums<wide_f32, Rows, Tokens> sums;
   vector_sums<f32x8, Rows, Tokens> minima;
   for (index s = 0; s < blocks; ++s) {
     prefetch_step<lines>(rows, s * size + lead, bytes);
+    if (begins_line(rows[0].row + s * size)) prefetch_step<1>(rows, s * size + lead + 64 * lines, bytes);
     alignas(32) float scales[Tokens][Rows][Q::groups];
     std::array<const stored*, Rows> block;
     for (std::size_t r = 0; r < Rows; ++r) block[r] = reinterpret_cast<const stored*>(rows[r].row) + s;
-    std::array<const std::int16_t*, Tokens> quants;
+    const typename kernels::template row_factors<stored, Rows> of_rows(block);
+    detail::quants_of_tokens<Q, Tokens> quants;
     for (std::size_t t = 0; t < Tokens; ++t) {
       const index of_token = s * (Q::block / block_size);
       const typename kernels::token_factors factors(x[t].scales + of_token, x[t].sums + of_token);
       for (std::size_t r = 0; r < Rows; ++r)
-        minima.of[t][r] = kernels::set_scales(*block[r], factors, scales[t][r], minima.of[t][r]);
+        minima.of[t][r] = of_rows.set_scales(r, factors, scales[t][r], minima.of[t][r]);
       quants[t] = x[t].quants + s * Q::block;
     }
     // Scales are loaded one by one from here on: shuffled out of registers, they would hold up what widens

@@ -6,6 +6,7 @@
 #include "corematching/backend/cpu/formats/super_blocks.hpp"
 #include "corematching/backend/cpu/simd/i16x16.hpp"
 #include "corematching/backend/cpu/simd/i16x32.hpp"
+#include "corematching/backend/cpu/simd/widest.hpp"
 #include "corematching/core/formats/q4_k.hpp"
 
 namespace corematching::cpu {
@@ -14,10 +15,6 @@ namespace detail {
 
 template <>
 struct format_kernels<q4_k> : factored_kernels {
-  static f32x8 set_scales(const q4_k::stored& block, const token_factors& x, float* scales, f32x8 minima) {
-    return factored_kernels::set_scales(block.factors, x, scales, minima);
-  }
-
   template <int Piece>
   static i16x32 quants(const q4_k::stored& block) {
     const i16x32 pair = i16x32::load_widened(block.quants[Piece / 2]);
@@ -31,6 +28,12 @@ struct format_kernels<q4_k> : factored_kernels {
     u8x32 pair = u8x32::load(block.quants[Piece / 2]);
     if constexpr (Piece % 2 == 1) pair = pair.shifted_right<4>();
     return pair & u8x32::broadcast(15);
+  }
+#endif
+#if COREMATCHING_HAS_AVX512
+  template <int Piece>
+  static u8x64 bytes_of_two(const q4_k::stored& block) {
+    return u8x64::nibbles(block.quants[Piece / 2]);
   }
 #endif
 };

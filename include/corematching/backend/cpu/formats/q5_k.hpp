@@ -6,6 +6,7 @@
 #include "corematching/backend/cpu/formats/super_blocks.hpp"
 #include "corematching/backend/cpu/simd/i16x16.hpp"
 #include "corematching/backend/cpu/simd/i16x32.hpp"
+#include "corematching/backend/cpu/simd/widest.hpp"
 #include "corematching/core/formats/q5_k.hpp"
 
 namespace corematching::cpu {
@@ -14,10 +15,6 @@ namespace detail {
 
 template <>
 struct format_kernels<q5_k> : factored_kernels {
-  static f32x8 set_scales(const q5_k::stored& block, const token_factors& x, float* scales, f32x8 minima) {
-    return factored_kernels::set_scales(block.factors, x, scales, minima);
-  }
-
   template <int Piece>
   static i16x32 quants(const q5_k::stored& block) {
     const i16x32 pair = i16x32::load_widened(block.quants[Piece / 2]);
@@ -36,6 +33,12 @@ struct format_kernels<q5_k> : factored_kernels {
     else
       fifth = fifth.shifted_right<Piece - 4>();
     return select_bits(u8x32::broadcast(16), fifth, pair & u8x32::broadcast(15));
+  }
+#endif
+#if COREMATCHING_HAS_AVX512
+  template <int Piece>
+  static u8x64 bytes_of_two(const q5_k::stored& block) {
+    return u8x64::nibbles(block.quants[Piece / 2]) | u8x64::two_bits<Piece>(block.fifth_bits, 16);
   }
 #endif
 };

@@ -2,6 +2,8 @@
 // The kernels' part of q6_k: super_blocks.hpp says what it is.
 #pragma once
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
 
 #include "corematching/backend/cpu/formats/kernels.hpp"
@@ -30,12 +32,19 @@ struct format_kernels<q6_k> {
     }
   };
 
-  static f32x8 set_scales(const q6_k::stored& block, const token_factors& x, float* scales, f32x8 minima) {
-    const f32x8 d = f32x8::broadcast(block.scale);
-    for (index i = 0; i < q6_k::groups; i += 8)
-      (d * f32x8::load(block.scales + i) * f32x8::load(x.scales + i)).store(scales + i);
-    return minima;  // there are none
-  }
+  template <class Stored, std::size_t Rows>
+  struct row_factors {
+    std::array<const Stored*, Rows> blocks;
+
+    explicit row_factors(const std::array<const Stored*, Rows>& of_rows) : blocks(of_rows) {}
+
+    f32x8 set_scales(std::size_t r, const token_factors& x, float* scales, f32x8 minima) const {
+      const f32x8 d = f32x8::broadcast(blocks[r]->scale);
+      for (index i = 0; i < q6_k::groups; i += 8)
+        (d * f32x8::load(blocks[r]->scales + i) * f32x8::load(x.scales + i)).store(scales + i);
+      return minima;  // there are none
+    }
+  };
 
   template <int Piece>
   static i16x32 quants(const q6_k::stored& block) {

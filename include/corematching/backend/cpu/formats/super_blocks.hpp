@@ -1,20 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
 // What decode/super_kernels.hpp asks of a format in super-blocks, and what several of them share. They
 // specialise format_kernels with
-//   token                 16-bit integers
+//   token                 16-bit integers, or bytes
 //   token_factors(scales, sums)
 //                         what they need of a token's eight blocks of 32 (rounded_token)
-//   set_scales(block, factors, scales, minima)
-//                         scales[i] = the scale of group i times the token's; returns `minima`, to which the
-//                         products of the block's minima with the token are added
+//   row_factors<stored, Rows>(blocks)
+//                         what they have of a block in each of some rows, and its member
+//   set_scales(r, factors, scales, minima)
+//                         scales[i] = the scale of group i of row r times the token's; returns `minima`, to
+//                         which the products of the block's minima with the token are added
 //   together              how many pieces of 32 weights, one after the other, share bytes of the block
 //   quants<Piece>(block)  the quants of one of its eight pieces
 //   bytes<Piece>(block)   with AVX2, of quants of four bits or five: the same as bytes
+//   bytes_of_two<Piece>(block)
+//                         with AVX-512: those of two pieces, one after the other
 #pragma once
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
-#include <cstring>
 
+#include "corematching/backend/cpu/formats/unpacked_factors.hpp"
 #include "corematching/backend/cpu/simd/f32x8.hpp"
 #include "corematching/core/formats/super_blocks.hpp"
 
@@ -22,17 +28,14 @@ namespace corematching::cpu {
 inline namespace COREMATCHING_CPU_ISA {
 namespace detail {
 
-/// Eight integers of six bits each.
-inline f32x8 widened_factors(std::uint32_t first, std::uint32_t last) {
-  const std::uint32_t both[2] = {first, last};
-  std::int8_t factors[8];
-  std::memcpy(factors, both, sizeof factors);
-  return f32x8::load(factors);
-}
-
-/// Of formats whose blocks begin with packed_factors.
+/// Of formats whose blocks begin with packed_factors. Products of their quants, of four bits or five, with
+/// bytes take half of the instructions where a vector has such.
 struct factored_kernels {
+#if COREMATCHING_HAS_AVX2
+  using token = std::int8_t;
+#else
   using token = std::int16_t;
+#endif
   static constexpr int together = 2;
 
   struct token_factors {
@@ -42,17 +45,28 @@ struct factored_kernels {
         : scales(f32x8::load(of_scales)), sums(f32x8::load(of_sums)) {}
   };
 
-  /// As packed_factors::of_group says, four groups at a time.
-  static f32x8 set_scales(const packed_factors& block, const token_factors& x, float* scales, f32x8 minima) {
-    std::uint32_t packed[3];
-    std::memcpy(packed, block.of_groups, sizeof packed);
-    const auto [scale, minimum, rest] = packed;
-    constexpr std::uint32_t six = 0x3f3f3f3f, four = 0x0f0f0f0f, two = 0x03030303;
-    const f32x8 d = f32x8::broadcast(block.scale), m = f32x8::broadcast(block.minimum);
-    (d * widened_factors(scale & six, (rest & four) | ((scale >> 6) & two) << 4) * x.scales).store(scales);
-    return fma(m * widened_factors(minimum & six, ((rest >> 4) & four) | ((minimum >> 6) & two) << 4), x.sums,
-               minima);
-  }
+  template <class Stored, std::size_t Rows>
+  class row_factors {
+   public:
+    explicit row_factors(const std::array<const Stored*, Rows>& blocks)
+        : factors_(factors_of(blocks)), integers_(factors_) {}
+
+    f32x8 set_scales(std::size_t r, const token_factors& x, float* scales, f32x8 minima) const {
+      const f32x8 d = f32x8::broadcast(factors_[r]->scale), m = f32x8::broadcast(factors_[r]->minimum);
+      (d * f32x8::load(integers_.scales(r)) * x.scales).store(scales);
+      return fma(m * f32x8::load(integers_.minima(r)), x.sums, minima);
+    }
+
+   private:
+    static std::array<const packed_factors*, Rows> factors_of(const std::array<const Stored*, Rows>& blocks) {
+      std::array<const packed_factors*, Rows> all;
+      for (std::size_t r = 0; r < Rows; ++r) all[r] = &blocks[r]->factors;
+      return all;
+    }
+
+    std::array<const packed_factors*, Rows> factors_;
+    unpacked_factors<Rows> integers_;
+  };
 };
 
 }  // namespace detail

@@ -156,6 +156,19 @@ struct u8x64 {
     const __m512i twice = _mm512_permutexvar_epi32(order, _mm512_castsi256_si512(bytes));
     return {_mm512_and_si512(_mm512_srlv_epi64(twice, halves), _mm512_set1_epi8(15))};
   }
+  /// The lower halves of 32 bytes, then their upper halves.
+  static u8x64 nibbles(const std::uint8_t* from) {
+    const __m512i shifted = _mm512_srlv_epi64(twice(from), _mm512_setr_epi64(0, 0, 0, 0, 4, 4, 4, 4));
+    return {_mm512_and_si512(shifted, _mm512_set1_epi8(15))};
+  }
+  /// 0 or `value`: bit `Bit` of 32 bytes, then the bit behind it.
+  template <int Bit>
+  static u8x64 two_bits(const std::uint8_t* from, std::uint8_t value) {
+    const auto of_each_half = [](int bit) { return static_cast<char>(1 << bit); };
+    const __m512i bits =
+        _mm512_inserti64x4(_mm512_set1_epi8(of_each_half(Bit)), _mm256_set1_epi8(of_each_half(Bit + 1)), 1);
+    return {_mm512_maskz_set1_epi8(_mm512_test_epi8_mask(twice(from), bits), static_cast<char>(value))};
+  }
   void store(std::uint8_t* to) const { _mm512_storeu_si512(to, lanes); }
   /// What leaves a byte may enter its neighbour.
   template <int Bits>
@@ -167,6 +180,7 @@ struct u8x64 {
     return {_mm512_srli_epi16(lanes, Bits)};
   }
   friend u8x64 operator&(u8x64 a, u8x64 b) { return {_mm512_and_si512(a.lanes, b.lanes)}; }
+  friend u8x64 operator|(u8x64 a, u8x64 b) { return {_mm512_or_si512(a.lanes, b.lanes)}; }
   /// The bits of `a` where `mask` has ones, those of `b` elsewhere.
   friend u8x64 select_bits(u8x64 mask, u8x64 a, u8x64 b) {
     return {_mm512_ternarylogic_epi64(mask.lanes, a.lanes, b.lanes, 0xca)};
@@ -175,6 +189,11 @@ struct u8x64 {
   /// c[i] + the sum of the four products a[4 i + j] b[4 i + j]
   friend i32x16 multiply_add_quads(u8x64 a, i8x64 b, i32x16 c) {
     return {_mm512_dpbusd_epi32(c.lanes, a.lanes, b.lanes)};
+  }
+
+ private:
+  static __m512i twice(const std::uint8_t* from) {
+    return _mm512_broadcast_i64x4(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
   }
 };
 

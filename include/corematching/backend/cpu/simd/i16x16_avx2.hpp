@@ -204,6 +204,8 @@ struct u8x32 {
   friend i16x16 multiply_add_pairs(u8x32 a, i8x32 b, i16x16 c) {
     return {_mm256_add_epi16(_mm256_maddubs_epi16(a.lanes, b.lanes), c.lanes)};
   }
+  /// Sums of four neighbouring products; without VNNI the sum of two must stay within int16.
+  friend i32x8 multiply_quads(u8x32 a, i8x32 b) { return multiply_byte_quads(i8x32{a.lanes}, b); }
 #if COREMATCHING_HAS_VNNI
   /// c[i] + the sum of the four products a[4 i + j] b[4 i + j]
   friend i32x8 multiply_add_quads(u8x32 a, i8x32 b, i32x8 c) {
