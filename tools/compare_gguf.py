@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Compares what `llava` answers from a GGUF file with transformers on the widened weights, in float32 and greedily.
 
-    compare_gguf.py MODEL.gguf --llava LLAVA [--prompts 20] [--tokens 64] [-- OPTION ...]      options for llava
+    compare_gguf.py MODEL.gguf --llava LLAVA [--prompts 20] [--tokens 64] [--options="--device eigen ..."]
 
 Each question is put in the chat format of the file's tokenizer. Where llava prefers another id than transformers, it starts
 again behind the id of transformers, so that all logits follow the same ids. An id that differs is a fault where the first
@@ -15,6 +15,7 @@ Needs what dequantise_gguf.py needs (tools/requirements.txt).
 from __future__ import annotations
 
 import argparse
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -93,7 +94,7 @@ def main() -> None:
     parser.add_argument("--llava", required=True)
     parser.add_argument("--prompts", type=int, default=len(QUESTIONS), choices=range(1, len(QUESTIONS) + 1), metavar="N")
     parser.add_argument("--tokens", type=int, default=64, help="of an answer at most (default: 64)")
-    parser.add_argument("options", nargs="*", metavar="OPTION", help="for llava, behind --")
+    parser.add_argument("--options", type=shlex.split, default=[], metavar="TEXT", help="for llava, as one argument")
     o = parser.parse_args()
     transformers.utils.logging.disable_progress_bar()
     with torch.inference_mode(), tempfile.TemporaryDirectory() as name:

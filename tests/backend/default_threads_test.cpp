@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "corematching/backend/cpu/threads/default_threads.hpp"
+#include "corematching/backend/default_threads.hpp"
 
 #include <gtest/gtest.h>
 

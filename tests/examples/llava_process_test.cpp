@@ -9,7 +9,7 @@
 #include <thread>
 #include <vector>
 
-#include "corematching/backend/cpu/threads/default_threads.hpp"
+#include "corematching/backend/default_threads.hpp"
 #include "corematching/io/json.hpp"
 #include "support/driver_program.hpp"
 #include "support/paths.hpp"

@@ -91,6 +91,14 @@
 #define COREMATCHING_KEEP() static_cast<void>(0)
 #endif
 
+// Rounds the elements of an array to what memory holds of them. Contracted to fused multiply-adds, products
+// would depend on the compiler's flags.
+#if defined(__GNUC__)
+#define COREMATCHING_ROUND(array) asm volatile("" : "+m"(array))
+#else
+#define COREMATCHING_ROUND(array) static_cast<void>(0)
+#endif
+
 // Keeps the operation that made a vector register's value where the source has it. Left alone, compilers move
 // the multiplications of long unrolled loops away from their additions and run out of registers.
 #if defined(__GNUC__) && COREMATCHING_HAS_NEON

@@ -40,8 +40,9 @@ class magnitude_sums {
   void begin_prompt(std::int32_t first_position, std::span<const token_kind> kinds) {
     prompt_tokens tokens(first_position, kinds);
     require(tokens.size() > 0, "the prompt is empty");
-    require(!counted_ || tokens_.size() > 0 || tokens.has(*counted_), "magnitudes are summed over ",
-            *counted_ == token_kind::text ? "text" : "image", " tokens, but the prompt has none");
+    if (counted_ && tokens_.size() == 0)
+      require(tokens.has(*counted_), "magnitudes are summed over ",
+              *counted_ == token_kind::text ? "text" : "image", " tokens, but the prompt has none");
     tokens_ = std::move(tokens);
   }
 

@@ -17,6 +17,7 @@
 #include <type_traits>
 
 #include "corematching/backend/backend.hpp"
+#include "corematching/backend/default_threads.hpp"
 #include "corematching/backend/eigen/layer.hpp"
 #include "corematching/backend/eigen/products.hpp"
 #include "corematching/backend/eigen/views.hpp"
@@ -53,12 +54,13 @@ class backend {
   static constexpr const char* name = "Eigen";
 
   /// `threads`: of Eigen's products, where it is compiled with OpenMP; otherwise there is one. 0 takes as
-  /// many as OpenMP gives, and more never are, since they wait for each other without sleeping. Eigen has one
-  /// number for the whole program: the one that was asked for last.
+  /// many as may run at once (default_threads.hpp) and OpenMP gives; more never are, since they wait for each
+  /// other without sleeping. Eigen has one number for the whole program: the one that was asked for last.
   explicit backend(int threads = 0) {
     require(threads >= 0 && threads <= 1024, "threads must lie in 0..1024, not ", threads);
     Eigen::setNbThreads(0);
-    if (threads > 0) Eigen::setNbThreads(std::min(threads, Eigen::nbThreads()));
+    const int most = std::min(Eigen::nbThreads(), cpu::default_threads());
+    Eigen::setNbThreads(threads > 0 ? std::min(threads, most) : most);
   }
 
   int threads() const { return Eigen::nbThreads(); }

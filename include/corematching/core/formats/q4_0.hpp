@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstdint>
 
+#include "corematching/core/config.hpp"
 #include "corematching/core/formats/f16.hpp"
 #include "corematching/core/formats/grouped_blocks.hpp"
 #include "corematching/core/formats/traits.hpp"
@@ -26,11 +27,14 @@ struct q4_0 {
       if (std::abs(x[i]) > std::abs(extreme)) extreme = x[i];
     const float scale = extreme / -8.0f;
     const float inverse = scale == 0 ? 0.0f : 1.0f / scale;
-    const auto quant = [&](float value) {
-      return static_cast<std::uint8_t>(std::min(15, static_cast<int>(value * inverse + 8.5f)));
+    float multiples[block_size];
+    for (index i = 0; i < block_size; ++i) multiples[i] = x[i] * inverse;
+    COREMATCHING_ROUND(multiples);
+    const auto quant = [&](index i) {
+      return static_cast<std::uint8_t>(std::min(15, static_cast<int>(multiples[i] + 8.5f)));
     };
     for (index i = 0; i < quant_bytes; ++i)
-      quants[i] = static_cast<std::uint8_t>(quant(x[i]) | quant(x[i + quant_bytes]) << 4);
+      quants[i] = static_cast<std::uint8_t>(quant(i) | quant(i + quant_bytes) << 4);
     return to_f16(scale);
   }
 

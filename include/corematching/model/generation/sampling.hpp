@@ -31,7 +31,7 @@ struct sampling_options {
   std::vector<std::int32_t> never{};  // nor are these
 
   void validate() const {
-    require(temperature >= 0 && std::isfinite(temperature), "temperature must be 0 or more, not ",
+    require(temperature >= 0 && std::isfinite(temperature), "temperature must be finite and 0 or more, not ",
             temperature);
     require(top_k >= 0, "top-k must be 0 or more, not ", top_k);
     require(top_p > 0 && top_p <= 1, "top-p must lie in (0, 1], not ", top_p);

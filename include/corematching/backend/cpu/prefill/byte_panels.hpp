@@ -15,11 +15,14 @@
 
 #include "corematching/backend/cpu/formats/all.hpp"
 #include "corematching/backend/cpu/formats/kernels.hpp"
+#include "corematching/backend/cpu/formats/unpacked_factors.hpp"
 #include "corematching/backend/cpu/prefill/integer_panels.hpp"
 #include "corematching/backend/cpu/prefill/packed_panels.hpp"
 #include "corematching/backend/cpu/prefill/panel_kernels.hpp"
+#include "corematching/backend/cpu/simd/f32x8.hpp"
 #include "corematching/backend/cpu/simd/transpose.hpp"
 #include "corematching/backend/cpu/simd/widest.hpp"
+#include "corematching/core/formats/f16.hpp"
 #include "corematching/core/formats/grouped_blocks.hpp"
 #include "corematching/core/formats/neuron_blocks.hpp"
 #include "corematching/core/formats/super_blocks.hpp"
@@ -63,23 +66,48 @@ void pack_rows(weight_panel<std::int8_t>& w, const panel_rows_of& rows, index fi
     }
 }
 
+/// The scales and minima that rows part..part + 8 have in groups first..last of one super-block, from block
+/// `to` of the panel on.
+template <super_format Q>
+void pack_factors(weight_panel<std::int8_t>& w, const panel_rows_of& rows, std::size_t part, index to,
+                  index first, index last) {
+  std::array<const packed_factors*, 8> packed;
+  for (std::size_t r = 0; r < 8; ++r)
+    packed[r] = &super_block<Q>(rows.w, rows.row(part + r), first * Q::group).factors;
+  const unpacked_factors<8> integers(packed);
+  std::array<f32x8, 8> scales, minima;  // of all groups, row by row and then group by group
+  for (std::size_t r = 0; r < 8; ++r) {
+    scales[r] = f32x8::broadcast(packed[r]->scale) * f32x8::load(integers.scales(r));
+    minima[r] = f32x8::broadcast(-to_float(packed[r]->minimum)) * f32x8::load(integers.minima(r));
+  }
+  transpose(scales);
+  transpose(minima);
+  for (index group = first; group < last; ++group, ++to) {
+    scales[static_cast<std::size_t>(group % Q::groups)].store(w.scales[to] + part);
+    minima[static_cast<std::size_t>(group % Q::groups)].store(w.minima[to] + part);
+  }
+}
+
 /// The same of rows in super-blocks.
 template <super_format Q>
 void pack_rows(weight_panel<std::int8_t>& w, const panel_rows_of& rows, index first, index count) {
+  static_assert(Q::group == block_size);
   assert(first % block_size == 0 && count % block_size == 0);
   for_each_piece(first, count, [&]<int Piece>(index b) {
     for (std::size_t part = 0; part < panel_rows_of::size; part += 8) {
       std::array<u8x32, 8> quants;
-      for (std::size_t r = 0; r < 8; ++r) {
-        const auto& block = super_block<Q>(rows.w, rows.row(part + r), first + b * block_size);
-        quants[r] = format_kernels<Q>::template bytes<Piece>(block);
-        const auto [scale, minimum] = Q::factors_of(block, Piece);
-        w.scales[b][part + r] = scale;
-        w.minima[b][part + r] = -minimum;
-      }
+      for (std::size_t r = 0; r < 8; ++r)
+        quants[r] = format_kernels<Q>::template bytes<Piece>(
+            super_block<Q>(rows.w, rows.row(part + r), first + b * block_size));
       w.set_quants(b, part, quants);
     }
   });
+  const index begin = first / block_size, end = begin + count / block_size;
+  for (index group = begin, next; group < end; group = next) {
+    next = std::min(end, (group / Q::groups + 1) * Q::groups);
+    for (std::size_t part = 0; part < panel_rows_of::size; part += 8)
+      pack_factors<Q>(w, rows, part, group - begin, group, next);
+  }
 }
 
 /// One block of columns of neurons first..first + count, as pack_neurons of integer_panels.hpp packs them.

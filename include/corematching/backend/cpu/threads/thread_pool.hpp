@@ -14,7 +14,7 @@
 #include <utility>
 #include <vector>
 
-#include "corematching/backend/cpu/threads/default_threads.hpp"
+#include "corematching/backend/default_threads.hpp"
 #include "corematching/core/error.hpp"
 #include "corematching/core/executor.hpp"
 #include "corematching/core/view.hpp"
