@@ -53,9 +53,10 @@ def data_url(picture: Path) -> str:
 
 
 def body_of(number: int, arguments: argparse.Namespace, urls: list[str]) -> bytes:
-    content = [{"type": "text", "text": arguments.question.replace("{}", str(number))}]
+    text = arguments.question.replace("{}", str(number))
+    content: str | list[dict] = text  # which is all that some servers take
     if urls:
-        content.insert(0, {"type": "image_url", "image_url": {"url": urls[number % len(urls)]}})
+        content = [{"type": "image_url", "image_url": {"url": urls[number % len(urls)]}}, {"type": "text", "text": text}]
     body = {"messages": [{"role": "user", "content": content}], "max_tokens": arguments.max_tokens}
     if number % 2:
         body |= {"stream": True, "stream_options": {"include_usage": True}}
