@@ -91,6 +91,8 @@ def demo_configurations() -> dict[str, str]:
     for beta in ("0.4", "0.2"):
         found[f"frequency {beta}"] = f"--sparsity neurons --beta {beta}"
         found[f"gate {beta}"] = f"--sparsity neurons --neurons gate --beta {beta}"
+    found["frequency 0.2, counted over text"] = "--sparsity neurons --beta 0.2 --count-over text"
+    found["frequency 0.2, later layers"] = "--sparsity neurons --beta 0.2 --neuron-layers 2:6"
     found["rarity and frequency 0.4"] = "--sparsity both --criterion rarity"
     return found | token_configurations()
 
@@ -285,7 +287,8 @@ def draw_tokens(runs: Runs, path: Path) -> None:
 
 
 def page(demo: dict[str, Runs], texts: dict[str, Runs]) -> str:
-    main = ["dense", "default", "default, weights in planes", "rarity, elbow", "gate 0.4", "frequency 0.4", "frequency 0.2", "rarity and frequency 0.4",
+    main = ["dense", "default", "default, weights in planes", "rarity, elbow", "gate 0.4", "frequency 0.4", "frequency 0.2",
+            "frequency 0.2, counted over text", "frequency 0.2, later layers", "rarity and frequency 0.4",
             "overlap, elbow", "paper"]
     parts = [
         "# What leaving things out costs\n",
