@@ -235,10 +235,9 @@ inline double sum_unit(corematching::dtype type) {
 /// That of products, along the rows or of blocks of neurons, with weights that were moved from blocks of
 /// files.
 inline double moved_unit(corematching::dtype type, index tokens) {
-  using enum corematching::dtype;
   if (tokens > few_tokens) return product_unit(type);
   if (!rounds_tokens_to_integers()) return 0;
-  return (type == q4_k || type == q5_k) && rounds_tokens_to_bytes(type) ? 1.0 / 127 : 1.0 / 32767;
+  return rounds_few_tokens_to_bytes(type) ? 1.0 / 127 : 1.0 / 32767;
 }
 
 /// That of sums in which each of those weights has a scale of its own.

@@ -98,8 +98,7 @@ inline bool rounds_tokens_to_integers() {
 }
 
 /// Whether products of many tokens along blocks of such weights round tokens to 8 bits, not to 16: with AVX2
-/// where quants have at most five bits, with a dot product of bytes also for q8_0. Those of q4_k and q5_k do
-/// so for few tokens too.
+/// where quants have at most five bits, with a dot product of bytes also for q8_0.
 inline bool rounds_tokens_to_bytes([[maybe_unused]] corematching::dtype type) {
 #if defined(COREMATCHING_TEST_DEVICE)
   return false;
@@ -111,6 +110,12 @@ inline bool rounds_tokens_to_bytes([[maybe_unused]] corematching::dtype type) {
   return whole == q8_0 &&
          (instruction_set() == "avx2_vnni" || instruction_set() == "avx512" || instruction_set() == "amx");
 #endif
+}
+
+/// Whether those of few tokens do, along rows that are kept as files store them.
+inline bool rounds_few_tokens_to_bytes(corematching::dtype type) {
+  using enum corematching::dtype;
+  return (type == q4_k || type == q5_k || type == q6_k) && rounds_tokens_to_bytes(q4_k);
 }
 
 }  // namespace support

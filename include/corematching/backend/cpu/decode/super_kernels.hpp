@@ -70,6 +70,15 @@ requires std::same_as<token_quant<Q>, std::int16_t>
 }
 
 #if COREMATCHING_HAS_AVX2
+
+/// The scales of what each lane of a sum of quads belongs to, from piece `Piece` on.
+template <super_format Q, int Piece>
+wide_f32 scales_of_quads(const float* scales) {
+  constexpr index first = Piece * block_size / Q::group;
+  if constexpr (Q::group == block_size && wide_lanes == 8) return wide_f32::broadcast(scales[first]);
+  return spread_to_blocks<int{Q::group / 4}>(scales + first / 8 * 8, int{first % 8});
+}
+
 template <super_format Q, int First, std::size_t Rows, std::size_t Tokens>
 requires std::same_as<token_quant<Q>, std::int8_t>
 [[gnu::always_inline]] inline void add_pieces(const std::array<const typename Q::stored*, Rows>& blocks,
@@ -77,29 +86,45 @@ requires std::same_as<token_quant<Q>, std::int8_t>
                                               const float (&scales)[Tokens][Rows][Q::groups],
                                               vector_sums<wide_f32, Rows, Tokens>& sums) {
   using kernels = format_kernels<Q>;
-  static_assert(Q::group == block_size && kernels::together == 2);
+  static_assert(kernels::together == 2);
+  constexpr std::uint8_t offset = kernels::offset_of_bytes;
 #if COREMATCHING_HAS_AVX512
-  const auto x =
-      for_each_token<Tokens>([&](std::size_t t) { return i8x64::load(tokens[t] + First * block_size); });
+  std::array<i8x64, Tokens> x;
+  std::array<i32x16, Tokens> start;
+  for (std::size_t t = 0; t < Tokens; ++t) {
+    x[t] = i8x64::load(tokens[t] + First * block_size);
+    start[t] = i32x16::zero();
+    if constexpr (offset != 0)
+      start[t] = start[t] - multiply_add_quads(u8x64::broadcast(offset), x[t], i32x16::zero());
+  }
   for (std::size_t r = 0; r < Rows; ++r) {
     const u8x64 quants = kernels::template bytes_of_two<First>(*blocks[r]);
     for (std::size_t t = 0; t < Tokens; ++t)
-      sums.of[t][r] = fma(multiply_add_quads(quants, x[t], wide_i32::zero()).to_float(),
-                          spread_to_blocks<8>(scales[t][r], First), sums.of[t][r]);
+      sums.of[t][r] = fma(multiply_add_quads(quants, x[t], start[t]).to_float(),
+                          scales_of_quads<Q, First>(scales[t][r]), sums.of[t][r]);
   }
 #else
-  const auto add = [&]<int Piece>(std::size_t r) {
-    const u8x32 quants = kernels::template bytes<Piece>(*blocks[r]);
-    for (std::size_t t = 0; t < Tokens; ++t)
-      sums.of[t][r] = fma(multiply_quads(quants, i8x32::load(tokens[t] + Piece * block_size)).to_float(),
-                          f32x8::broadcast(scales[t][r][Piece]), sums.of[t][r]);
+  const auto add = [&]<int Piece>() {
+    std::array<i8x32, Tokens> x;
+    std::array<i32x8, Tokens> too_much;
+    for (std::size_t t = 0; t < Tokens; ++t) {
+      x[t] = i8x32::load(tokens[t] + Piece * block_size);
+      too_much[t] = multiply_quads(u8x32::broadcast(offset), x[t]);
+    }
+    for (std::size_t r = 0; r < Rows; ++r) {
+      const u8x32 quants = kernels::template bytes<Piece>(*blocks[r]);
+      for (std::size_t t = 0; t < Tokens; ++t) {
+        i32x8 products = multiply_quads(quants, x[t]);
+        if constexpr (offset != 0) products = products - too_much[t];
+        sums.of[t][r] = fma(products.to_float(), scales_of_quads<Q, Piece>(scales[t][r]), sums.of[t][r]);
+      }
+    }
   };
-  for (std::size_t r = 0; r < Rows; ++r) {
-    add.template operator()<First>(r);
-    add.template operator()<First + 1>(r);
-  }
+  add.template operator()<First>();
+  add.template operator()<First + 1>();
 #endif
 }
+
 #endif
 
 }  // namespace detail

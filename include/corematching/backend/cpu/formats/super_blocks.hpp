@@ -11,7 +11,7 @@
 //                         which the products of the block's minima with the token are added
 //   together              how many pieces of 32 weights, one after the other, share bytes of the block
 //   quants<Piece>(block)  the quants of one of its eight pieces
-//   bytes<Piece>(block)   with AVX2, of quants of four bits or five: the same as bytes
+//   bytes<Piece>(block)   with AVX2: the same as bytes that are offset_of_bytes too large
 //   bytes_of_two<Piece>(block)
 //                         with AVX-512: those of two pieces, one after the other
 #pragma once
@@ -31,6 +31,7 @@ namespace detail {
 /// Of formats whose blocks begin with packed_factors. Products of their quants, of four bits or five, with
 /// bytes take half of the instructions where a vector has such.
 struct factored_kernels {
+  static constexpr int offset_of_bytes = 0;
 #if COREMATCHING_HAS_AVX2
   using token = std::int8_t;
 #else

@@ -77,6 +77,7 @@ struct i32x16 {
   i32x16 shifted_left() const {
     return {_mm512_slli_epi32(lanes, Bits)};
   }
+  friend i32x16 operator-(i32x16 a, i32x16 b) { return {_mm512_sub_epi32(a.lanes, b.lanes)}; }
   void pin() { COREMATCHING_PIN(lanes); }
 };
 
@@ -168,6 +169,16 @@ struct u8x64 {
     const __m512i bits =
         _mm512_inserti64x4(_mm512_set1_epi8(of_each_half(Bit)), _mm256_set1_epi8(of_each_half(Bit + 1)), 1);
     return {_mm512_maskz_set1_epi8(_mm512_test_epi8_mask(twice(from), bits), static_cast<char>(value))};
+  }
+  /// Bits `Bit` and `Bit` + 1 of 32 bytes, then the two behind those, as bits 4 and 5; `Bit` is 0 or 4.
+  template <int Bit>
+  static u8x64 two_pairs_of_bits(const std::uint8_t* from) {
+    const auto halves = [](short low, short high) {
+      return _mm512_inserti64x4(_mm512_set1_epi16(low), _mm256_set1_epi16(high), 1);
+    };
+    const __m512i moved = Bit == 0 ? _mm512_sllv_epi16(twice(from), halves(4, 2))
+                                   : _mm512_srlv_epi16(twice(from), halves(0, 2));
+    return {_mm512_and_si512(moved, _mm512_set1_epi8(0x30))};
   }
   void store(std::uint8_t* to) const { _mm512_storeu_si512(to, lanes); }
   /// What leaves a byte may enter its neighbour.

@@ -28,6 +28,7 @@ struct i32x8 {
   }
 
   friend i32x8 operator+(i32x8 a, i32x8 b) { return {_mm256_add_epi32(a.lanes, b.lanes)}; }
+  friend i32x8 operator-(i32x8 a, i32x8 b) { return {_mm256_sub_epi32(a.lanes, b.lanes)}; }
   friend i32x8 operator*(i32x8 a, i32x8 b) { return {_mm256_mullo_epi32(a.lanes, b.lanes)}; }
   /// Both halves of each lane = the lower half.
   i32x8 doubled() const {
