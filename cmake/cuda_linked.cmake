@@ -1,14 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 # corematching::cuda_linked: the CUDA backend as one translation unit that nvcc compiles, for programs in plain C++.
 # Used inside the project and, installed, by find_package; then it builds in the project of whoever asked, for the
-# architectures of that project. Nothing is built unless a target links it.
+# architectures of that project, which enables CUDA (the package's configuration asks). Nothing is built unless a target
+# links it.
 if(TARGET corematching::cuda_linked)
   return()
-endif()
-get_property(corematching_languages GLOBAL PROPERTY ENABLED_LANGUAGES)
-if(NOT "CUDA" IN_LIST corematching_languages)
-  message(FATAL_ERROR "corematching::cuda_linked builds one file with nvcc: the project that asks for it must enable the "
-    "language, as in project(... LANGUAGES CXX CUDA).")
 endif()
 include(${CMAKE_CURRENT_LIST_DIR}/linked_models.cmake)
 
