@@ -19,7 +19,8 @@ nlohmann::json json_of(const options& o, const batch_measurement& m) {
                      {"share_of_bandwidth", line.bandwidth_share},
                      {"share_of_product_rate", line.product_rate_share},
                      {"to_dense", line.to_dense}});
-  return {{"device", m.device}, {"beta", o.beta}, {"weights", name_of(o.weights)}, {"batches", lines}};
+  return {
+      {"device", m.device}, {"beta", o.beta}, {"weights", name_of(o.random_weights())}, {"batches", lines}};
 }
 
 void print_table(std::ostream& out, const batch_measurement& m) {

@@ -2,6 +2,7 @@
 #include "llava_bench_options.hpp"
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <map>
 #include <string>
 #include <vector>
@@ -14,6 +15,7 @@ namespace {
 std::vector<std::string> type_names() {
   std::vector<std::string> names;
   for (const dtype type : weight_types) names.emplace_back(name_of(type));
+  for (const dtype type : split_types) names.emplace_back(name_of(type));
   return names;
 }
 
@@ -36,9 +38,8 @@ void add_model(CLI::App& app, options& o) {
       ->excludes(model);
   app.add_option_function<std::string>(
          "--weights", [&o](const std::string& name) { o.weights = *dtype_named(name); },
-         "storage type of random weights (default: f16)")
-      ->check(CLI::IsMember(type_names()))
-      ->excludes(model);
+         "storage type of random weights (default: f16), or of a model's (default: as stored)")
+      ->check(CLI::IsMember(type_names()));
   auto* cuda =
       app.add_option("--cuda", o.cuda_device, "measure on the CUDA device of this number, not on the CPU")
           ->check(CLI::Range(0, 1023))
@@ -135,11 +136,14 @@ options parse_options(int argc, const char* const* argv) {
           "--sequences measures decoding alone, and always in turns: without --keep and --paired");
     if (result.paired && !result.is_sparse())
       throw CLI::ValidationError("--paired compares dense with sparse: give --keep or --beta below 1");
-    if (result.policy == options::neuron_policy::predicted && !has_planes(result.weights))
+    if (result.policy == options::neuron_policy::predicted && !has_planes(result.random_weights()))
       throw CLI::ValidationError(
           "--policy predicted needs weights in two "
           "planes, as --weights q8_0_planes");
-    if (result.cuda_device && is_quantised(result.weights))
+    if (result.model.empty() && std::ranges::count(split_types, result.random_weights()) > 0)
+      throw CLI::ValidationError("--weights: " + std::string(name_of(*result.weights)) +
+                                 " are split from a GGUF file's: give --model");
+    if (result.cuda_device && is_quantised(result.random_weights()))
       throw CLI::ValidationError("--cuda: weights on a CUDA device are f32, f16, f16_planes or bf16");
     if (result.keep && *result.keep > result.load.image_tokens)
       throw CLI::ValidationError("--keep asks for more tokens than --image-tokens gives");

@@ -18,7 +18,7 @@ struct options {
   std::string shape = "llava-1.5-7b";
   std::filesystem::path model;  // a checkpoint instead of a shape
   std::optional<index> layers;
-  dtype weights = dtype::f16;
+  std::optional<dtype> weights;    // nothing: f16, or as a model stores them
   std::optional<int> cuda_device;  // its number; nothing: the CPU
   bool graph = true;               // there, launch decoding steps as a graph
   int threads = 0;
@@ -35,6 +35,7 @@ struct options {
   bool probe = false;
   bool json = false;
 
+  dtype random_weights() const { return weights.value_or(dtype::f16); }
   bool is_sparse() const { return keep || beta < 1; }
   core_matching_config sparsity() const;
 };

@@ -22,7 +22,7 @@ batch_measurement measure_batches(B& be, const options& o, Probe&& probe) {
   batch_runner<B> runner(be, model, o, *std::ranges::max_element(o.sequences));
   batch_measurement result;
   for (const index count : o.sequences) {
-    const double product_rate = cached_product_rate(be, o.weights, count, be.describe().threads);
+    const double product_rate = cached_product_rate(be, o.random_weights(), count, be.describe().threads);
     std::array<std::vector<double>, 2> rates, shares;  // dense, sparse
     std::array<batch_result, 2> last;
     const int kinds = o.beta < 1 ? 2 : 1;

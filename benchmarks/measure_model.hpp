@@ -20,17 +20,17 @@ llama<B> make_model(B& be, const options& o) {
   if (o.model.empty()) {
     llama_config config = shapes().at(o.shape);
     config.layers = o.layers.value_or(config.layers);
-    return random_model(be, config, o.weights, o.threads);
+    return random_model(be, config, o.random_weights(), o.threads);
   }
   if (std::filesystem::is_regular_file(o.model)) {
     const auto file = io::gguf_file::open(o.model);
     const llama_config config = read_gguf_config(file);
-    gguf_reader<B> reader(be, file, config, o.threads);
+    gguf_reader<B> reader(be, file, config, o.threads, {}, o.weights);
     return {be, config, reader};
   }
   const llama_config config = read_model_config(o.model).text();
   const auto files = io::checkpoint::open(o.model);
-  weight_reader<B> reader(be, files);
+  weight_reader<B> reader(be, files, {}, o.weights);
   return {be, config, reader};
 }
 

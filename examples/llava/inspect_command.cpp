@@ -220,9 +220,12 @@ class inspection {
     describe_packed(
         std::nullopt, [&] { return gguf_layout(file, config, std::nullopt); },
         [&] { return gguf_identity(file); });
-    for (const dtype type : weight_types)
+    const auto describe_packed_as = [&](dtype type) {
       describe_packed(
           type, [&] { return gguf_layout(file, config, type); }, [&] { return gguf_identity(file); });
+    };
+    std::ranges::for_each(weight_types, describe_packed_as);
+    std::ranges::for_each(split_types, describe_packed_as);
   }
 
   fs::path checkpoint_;

@@ -3,6 +3,7 @@
 // file, and with another, an mmproj file, a LLaVA.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <filesystem>
 #include <functional>
@@ -38,6 +39,13 @@ inline std::filesystem::path default_packed_file(const std::filesystem::path& mo
     return model / (std::string("corematching-") + packed_weights_name(weights) + ".packed");
   const std::string type = weights ? std::string("-") + name_of(*weights) : std::string();
   return model.string() + type + ".packed";
+}
+
+/// Throws `error` for weights that only GGUF files hold where the model is none.
+inline void check_weights_of_directory(const std::filesystem::path& directory, std::optional<dtype> weights) {
+  require(!weights || std::ranges::count(split_types, *weights) == 0,
+          "--weights: ", weights ? name_of(*weights) : "", " are split from those of a GGUF file, which ",
+          directory.string(), " is not");
 }
 
 template <backend B>
@@ -95,6 +103,7 @@ class loaded_model {
 
   void read_directory(B& be, const std::filesystem::path& directory, weight_options weights,
                       const progress& report, const notice& say) {
+    check_weights_of_directory(directory, weights.type);
     const auto files = io::checkpoint::open(directory);
     const word_embeddings named = stored_word_embeddings(config_.text(), files);
     config_.text().tie_word_embeddings = named.tied();  // packed files are laid out by it
@@ -128,8 +137,10 @@ class loaded_model {
         packed || !weights.memory_limit,
         "--memory-limit: needs a packed file of the weights: make one with llava pack, and ask for it with "
         "--weights or --packed");
-    require(!weights.memory_limit || weights.type, "--memory-limit: needs weights of one type, which ",
-            packed ? packed->path().string() : "", " has not: pack them with --weights");
+    const auto is_one_of_many = [](const packed_tensor& t) { return shares_scales(t.type); };
+    require(!weights.memory_limit || std::ranges::none_of(packed->layout().tensors(), is_one_of_many),
+            "--memory-limit: reads neurons one by one, and those of ", packed ? packed->path().string() : "",
+            " share scales: pack them with --weights as a type that they are converted to");
   }
 
   /// The file that is named, which must fit; otherwise the model's own, if it fits. layout(type) and

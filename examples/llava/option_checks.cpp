@@ -182,7 +182,8 @@ void check_neuron_policy(const options& o) {
   const std::optional<dtype> weights = type_of_weights(o);
   if (!weights || !has_planes(*weights))
     fail("--neurons: predicted needs weights in two planes, of which the upper one foretells: --weights ",
-         name_of(dtype::q8_0_planes), ", ", name_of(dtype::q4_0_planes), " or ", name_of(dtype::f16_planes));
+         name_of(dtype::q8_0_planes), ", ", name_of(dtype::q4_0_planes), ", of GGUF files ",
+         name_of(dtype::q4_k_planes), " or ", name_of(dtype::f16_planes));
   if (!foretells(o, *weights))
     fail("--neurons: predicted is computed by --device cuda with --weights ", name_of(dtype::f16_planes),
          " alone");

@@ -122,12 +122,14 @@ inline device_choice chosen_device(std::string_view text) {
 
 /// "f32|f16|...": what may stand behind --weights.
 inline std::string weights_types() {
-  return weight_names("|");
+  std::string names = weight_names("|");
+  for (const dtype type : split_types) names.append("|").append(name_of(type));
+  return names;
 }
 
 inline dtype weights_type(std::string_view text) {
   const auto type = dtype_named(text);
-  if (!type || !std::ranges::count(weight_types, *type))
+  if (!type || !(std::ranges::count(weight_types, *type) + std::ranges::count(split_types, *type)))
     fail("--weights: \"", text, "\" is none of ", weights_types());
   return *type;
 }

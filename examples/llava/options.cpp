@@ -67,7 +67,7 @@ void add_sparsity(CLI::App& app, options& o) {
               {"predicted", neuron_policy::predicted}},
              "which neurons answer: one set for the whole answer, or for each token those that its gates say "
              "(weighted by the prompt, or plain) or that the weights' upper planes foretell (--weights "
-             "q8_0_planes, q4_0_planes or, also on a CUDA device, f16_planes)")
+             "q8_0_planes, q4_0_planes, of GGUF files q4_k_planes or, also on a CUDA device, f16_planes)")
       ->group(group);
   add_choice(app, "--statistic", o.neurons.statistic,
              {{"frequency", neuron_statistic::frequency}, {"magnitude", neuron_statistic::magnitude}},

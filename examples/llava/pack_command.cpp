@@ -102,6 +102,7 @@ void run_pack(int argc, const char* const* argv, console& terminal) {
     const auto file = io::gguf_file::open(o.model);
     pack(be, config.text(), file, weights, path, be.describe().threads, progress_of(file.total_bytes()));
   } else {
+    check_weights_of_directory(o.model, weights);
     const auto files = io::checkpoint::open(o.model);
     pack(be, config.text(), files, weights.value(), path, progress_of(files.total_bytes()));
   }

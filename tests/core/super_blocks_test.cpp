@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -94,6 +95,52 @@ TYPED_TEST(super_blocks_of, are_multiplied_and_nothing_is_rounded_to_them) {
   EXPECT_EQ(
       support::error_text([] { visit_rounded(type, []<class T>() {}); }),
       "nothing is rounded to " + std::string(name_of(type)) + ", which holds quants of others as they are");
+}
+
+/// The reference's blocks as three rows in planes.
+struct split_reference {
+  static constexpr index rows = 3;
+  reference<q4_k> whole;
+  index cols = whole.cols() / rows;
+  std::vector<std::byte> bytes = std::vector<std::byte>(whole.row.size());
+
+  split_reference() {
+    for (index i = 0; i < rows; ++i)
+      split_row<q4_k_planes>({whole.row.data() + i * row_bytes(), cols}, bytes.data(), rows, i);
+  }
+  index row_bytes() const { return std::ssize(bytes) / rows; }
+  quantised_row<q4_k_planes> row(index i) const {
+    return blocks_of_row<q4_k_planes>({bytes.data(), dtype::q4_k_planes, rows, cols, row_bytes()}, i);
+  }
+};
+
+TEST(q4_k_planes, hold_the_values_of_the_whole_in_its_bytes) {
+  const split_reference split;
+  EXPECT_EQ(split.bytes.size(), bytes_of(dtype::q4_k_planes, split.whole.values.size()));
+  for (index i = 0; i < split_reference::rows; ++i)
+    for (index first = 0; first < split.cols; first += 96) {
+      std::vector<float> part(96);
+      dequantise(split.row(i), first, 96, part.data());
+      const auto begin = split.whole.values.begin() + i * split.cols + first;
+      EXPECT_EQ(bits_of(part), bits_of(std::vector<float>(begin, begin + 96))) << i << ", " << first;
+    }
+}
+
+TEST(q4_k_planes, say_the_middle_of_what_the_lower_one_leaves_open) {
+  const split_reference split;
+  std::vector<float> coarse(static_cast<std::size_t>(split.cols)), exact = coarse;
+  for (index i = 0; i < split_reference::rows; ++i) {
+    dequantise_upper(split.row(i), coarse.data());
+    dequantise(split.row(i), 0, split.cols, exact.data());
+    for (index j = 0; j < split.cols; ++j) {
+      const auto [scale, minimum] = split.row(i).factors(j / 256).of_group(j % 256 / 32);
+      const float quant = scale == 0 ? 0 : (exact[static_cast<std::size_t>(j)] + minimum) / scale;
+      const float middle = scale * (4 * std::floor(std::round(quant) / 4) + 1.5f) - minimum;
+      EXPECT_NEAR(coarse[static_cast<std::size_t>(j)], middle,
+                  1e-5f * (std::abs(16 * scale) + std::abs(minimum)))
+          << i << ", " << j;
+    }
+  }
 }
 
 TEST(super_blocks, take_the_bytes_that_files_have) {

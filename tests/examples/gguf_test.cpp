@@ -52,7 +52,8 @@ TEST_F(gguf_model_file, answers_and_answers_alike_when_it_is_packed) {
   for (const char* part : {"version 3, ", "llama", " in Q4_K", "2 layers of 512 neurons", "m.gguf.packed",
                            "none: prompts are given as --prompt-ids", "runs              yes\n"})
     EXPECT_NE(inspected.out.find(part), std::string::npos) << part << "\nin: " << inspected.out;
-  expect_refused(answered({"--memory-limit", "1M"}), {"--memory-limit: needs weights of one type"});
+  expect_refused(answered({"--memory-limit", "1M"}),
+                 {"--memory-limit: reads neurons one by one, and those of ", ".packed share scales"});
   directory.write("m.gguf", bytes("qwen2"));
   EXPECT_NE(answered().err.find("not used: "), std::string::npos);
 }
@@ -65,6 +66,38 @@ TEST_F(gguf_model_file, is_converted_where_a_type_is_asked_for) {
   EXPECT_EQ(packing.exit_code, 0) << packing.err;
   const auto packed = answered({"--weights", "f32", "--memory-limit", "1G"});
   EXPECT_EQ(packed.out, answer.out) << packed.err;
+}
+
+TEST_F(gguf_model_file, foretells_neurons_from_planes_that_are_split_from_it) {
+  const auto dense = answered({"--sparsity", "none"});
+  const auto split = answered({"--weights", "q4_k_planes", "--sparsity", "none"});
+  EXPECT_EQ(split.exit_code, 0) << split.err;
+  EXPECT_EQ(split.out, dense.out);
+  const std::vector<std::string> all{"--sparsity", "neurons", "--neurons", "predicted", "--beta", "1"};
+  expect_refused(answered(all), {"--neurons: predicted needs weights in two planes", "q4_k_planes"});
+  std::vector<std::string> planes = all;
+  planes.insert(planes.end(), {"--weights", "q4_k_planes"});
+  const auto foretold = answered(planes);
+  EXPECT_EQ(foretold.exit_code, 0) << foretold.err;
+  EXPECT_EQ(foretold.out, dense.out);
+  const auto packing = test::run_program(support::llava_program(),
+                                         {"pack", "--model", path.string(), "--weights", "q4_k_planes"});
+  EXPECT_EQ(packing.exit_code, 0) << packing.err;
+  const auto packed = answered(planes);
+  EXPECT_EQ(packed.out, dense.out);
+  EXPECT_NE(packed.err.find("using " + path.string() + "-q4_k_planes.packed"), std::string::npos)
+      << packed.err;
+  planes.insert(planes.end(), {"--memory-limit", "1M"});
+  expect_refused(answered(planes),
+                 {"--memory-limit: reads neurons one by one, and those of ", " share scales"});
+  const std::string other = demo().string();
+  const std::vector<std::string> said{"--weights: q4_k_planes are split from those of a GGUF file, which " +
+                                      other};
+  expect_refused(run_llava({"--model", other, "--weights", "q4_k_planes", "--prompt", "Hello"}, "1"), said);
+  expect_refused(
+      test::run_program(support::llava_program(), {"pack", "--model", other, "--weights", "q4_k_planes",
+                                                   "--output", (directory.path() / "none.packed").string()}),
+      said);
 }
 
 TEST_F(gguf_model_file, is_not_overwritten) {

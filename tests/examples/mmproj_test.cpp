@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "corematching/io/json.hpp"
+#include "corematching/io/mapped_file.hpp"
 #include "corematching/io/safetensors.hpp"
 #include "corematching/model/config.hpp"
 #include "support/driver_program.hpp"
@@ -155,6 +156,22 @@ TEST_F(llava_of_two_files, is_asked_by_the_other_commands) {
            (data("measure") / "questions.jsonl").string(), "--threads", "1", "--json", figures.string()});
   EXPECT_EQ(measured.exit_code, 0) << measured.err;
   EXPECT_NE(content_of(figures).find("mm.gguf"), std::string::npos) << "another tower is another measurement";
+}
+
+TEST_F(llava_of_two_files, has_the_calibration_of_its_decoder) {
+  const auto file = decoder("m.gguf", false), mmproj = tower("mm.gguf", mmproj_scheme::todays);
+  std::vector<std::string> calibrating{"calibrate"};
+  for (const auto& part : {model_of(file, mmproj),
+                           {"--text", (data("measure") / "text.txt").string(), "--threads", "1", "--chunk",
+                            "64", "--layer-tokens", "32", "--tokens", "32", "--tolerance", "0.05"}})
+    calibrating.insert(calibrating.end(), part.begin(), part.end());
+  const auto calibrated = run(calibrating);
+  ASSERT_EQ(calibrated.exit_code, 0) << calibrated.err;
+  const fs::path found = file.string() + "-gate-stored.calibration.json";
+  const io::json shares = io::parse_json(io::mapped_file::open(found).bytes(), found.string()).at("beta");
+  const auto answer = asked(model_of(file, mmproj), {"--preset", "default", "--json"});
+  ASSERT_EQ(answer.exit_code, 0) << answer.err;
+  EXPECT_EQ(io::json::parse(answer.out).at("neuron_policy").at("beta"), shares);
 }
 
 TEST_F(llava_of_two_files, is_refused_in_one_line) {

@@ -174,6 +174,53 @@ TEST(gguf_model, is_converted_as_a_checkpoint_is) {
   }
 }
 
+/// Gate and up in one type, all others in another.
+gguf_types with_neurons_in(ggml_type neurons) {
+  return {{"token_embd", ggml_type::q6_k}, {"attn_q", ggml_type::q4_k}, {"attn_v", ggml_type::q5_0},
+          {"ffn_gate", neurons},           {"ffn_up", neurons},         {"ffn_down", ggml_type::q6_k},
+          {"output.", ggml_type::q6_k}};
+}
+
+TEST(gguf_model, splits_gate_and_up_into_planes_and_changes_no_number) {
+  const llama_config config = support::gguf_config();
+  for (const auto& [stored, planes] :
+       {std::pair(ggml_type::q4_k, dtype::q4_k_planes), std::pair(ggml_type::q4_0, dtype::q4_0_planes),
+        std::pair(ggml_type::q8_0, dtype::q8_0_planes)}) {
+    SCOPED_TRACE(name_of(planes));
+    const tiny_gguf made("llama", config, with_neurons_in(stored));
+    const std::string bytes = made.file.bytes();
+    const auto file = parsed(bytes);
+    const gguf_weight_types types(file, config, planes), as_stored(file, config, std::nullopt);
+    EXPECT_TRUE(types.splits() && !as_stored.splits());
+    visit_gguf_tensors(config, [&](const tensor_description& t) {
+      EXPECT_EQ(types(t), t.kind == tensor_kind::neuron_matrix ? planes : as_stored(t)) << t.name;
+    });
+    B be = support::make_backend(2);
+    gguf_reader<B> whole(be, file, config, 2), split(be, file, config, 2, {}, planes);
+    for (const char* name : {"model.layers.0.mlp.gate_proj.weight", "model.layers.1.mlp.up_proj.weight"}) {
+      const auto expected = whole.neuron_matrix(name, {}), found = split.neuron_matrix(name, {});
+      EXPECT_EQ(found.view.type, planes);
+      EXPECT_EQ(support::loaded(be, found.view).values, support::loaded(be, expected.view).values) << name;
+    }
+    expect_alike(logits_of_file(be, file, planes), logits_of_checkpoint(be, config, made.tensors),
+                 32767.0 / 127 * rounded_once);
+  }
+}
+
+TEST(gguf_model, is_rounded_to_planes_where_it_holds_something_else) {
+  const llama_config config = support::gguf_config();
+  gguf_types types = with_neurons_in(ggml_type::q8_0);
+  types["ffn_up"] = ggml_type::q5_k;
+  const tiny_gguf made("llama", config, types);
+  const std::string bytes = made.file.bytes();
+  const auto file = parsed(bytes);
+  const gguf_weight_types rounded(file, config, dtype::q8_0_planes);
+  EXPECT_FALSE(rounded.splits());
+  EXPECT_EQ(rounded({tensor_kind::matrix, "model.embed_tokens.weight", 64, 256}), dtype::q8_0);
+  EXPECT_EQ(support::error_text([&] { gguf_weight_types(file, config, dtype::q4_k_planes); }),
+            "m.gguf: tensor \"blk.1.ffn_up.weight\" is Q5_K: q4_k_planes split q4_k alone");
+}
+
 TEST(gguf_model, divides_frequencies_by_what_the_file_says) {
   llama_config config = support::gguf_config();
   tiny_gguf made("llama", config, {});
@@ -194,12 +241,14 @@ TEST(gguf_model, divides_frequencies_by_what_the_file_says) {
 TEST(gguf_model, packed_is_the_same_model) {
   const support::temporary_directory directory;
   const llama_config config = support::gguf_config();
-  const auto path = directory.write("m.gguf", tiny_gguf("llama", config, mixed).file.bytes());
+  const auto types = with_neurons_in(ggml_type::q4_k);
+  const auto path = directory.write("m.gguf", tiny_gguf("llama", config, types).file.bytes());
   const auto file = io::gguf_file::open(path);
   const llama_config read = read_gguf_config(file);
   EXPECT_EQ(read_model_config(path).text(), read);
   B be = support::make_backend(2);
-  for (const std::optional<dtype> type : {std::optional<dtype>(), std::optional(dtype::q8_0)}) {
+  for (const std::optional<dtype> type :
+       {std::optional<dtype>(), std::optional(dtype::q8_0), std::optional(dtype::q4_k_planes)}) {
     const auto packed_path = directory.path() / "m.packed";
     pack(be, read, file, type, packed_path, 2);
     EXPECT_EQ(packed_weights(packed_path), type);
@@ -208,7 +257,7 @@ TEST(gguf_model, packed_is_the_same_model) {
     EXPECT_EQ(gguf_logits(be, llama<B>(be, read, reader)), logits_of_file(be, file, type));
     verify_packed(packed_path);
   }
-  const auto other = directory.write("other.gguf", tiny_gguf("llama", config, mixed, 6).file.bytes());
+  const auto other = directory.write("other.gguf", tiny_gguf("llama", config, types, 6).file.bytes());
   EXPECT_NE(gguf_identity(file), gguf_identity(io::gguf_file::open(other)));
   EXPECT_EQ(model_identity(path), gguf_identity(file));
   support::expect_parts(support::error_text([&] { pack(be, read, file, std::nullopt, path, 1); }),

@@ -182,6 +182,7 @@ inline real_matrix rounded(real_matrix values, corematching::dtype type) {
 
 /// What the upper plane says of weights that a format in two planes holds
 /// exactly.
+/// Of types that are rounded to.
 inline real_matrix coarse_of(const real_matrix& w, corematching::dtype type) {
   std::vector<std::byte> stored(static_cast<std::size_t>(corematching::stored_bytes(type, w.rows, w.cols)));
   const corematching::stored_view<> all{stored.data(), type, w.rows, w.cols, std::ssize(stored) / w.rows};
@@ -190,7 +191,8 @@ inline real_matrix coarse_of(const real_matrix& w, corematching::dtype type) {
   corematching::visit_planes(type, [&]<class T>() {
     for (index i = 0; i < w.rows; ++i) {
       for (index j = 0; j < w.cols; ++j) row[static_cast<std::size_t>(j)] = static_cast<float>(w(i, j));
-      corematching::quantise_row<T>(row.data(), w.cols, stored.data(), w.rows, i);
+      if constexpr (!corematching::moved_format<T>)
+        corematching::quantise_row<T>(row.data(), w.cols, stored.data(), w.rows, i);
       corematching::dequantise_upper(corematching::blocks_of_row<T>(all, i), row.data());
       for (index j = 0; j < w.cols; ++j) coarse(i, j) = double{row[static_cast<std::size_t>(j)]};
     }

@@ -112,9 +112,10 @@ inline bool rounds_tokens_to_bytes([[maybe_unused]] corematching::dtype type) {
 #endif
 }
 
-/// Whether those of few tokens do, along rows that are kept as files store them.
+/// Whether those of few tokens do, along rows that are kept as files store them, or split.
 inline bool rounds_few_tokens_to_bytes(corematching::dtype type) {
   using enum corematching::dtype;
+  if (type == q4_k_planes) return rounds_tokens_to_integers();
   return (type == q4_k || type == q5_k || type == q6_k) && rounds_tokens_to_bytes(q4_k);
 }
 

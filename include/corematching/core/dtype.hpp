@@ -24,6 +24,7 @@
 #include "corematching/core/formats/q4_0.hpp"
 #include "corematching/core/formats/q4_0_planes.hpp"
 #include "corematching/core/formats/q4_k.hpp"
+#include "corematching/core/formats/q4_k_planes.hpp"
 #include "corematching/core/formats/q5_k.hpp"
 #include "corematching/core/formats/q6_k.hpp"
 #include "corematching/core/formats/q8_0.hpp"
@@ -36,9 +37,9 @@
 namespace corematching {
 
 /// All formats. Their place here is their number.
-using formats =
-    type_list<float, f16, bf16, q8_0, q4_0, q4_k, q5_k, q6_k, q8_0_planes, q4_0_planes, f16_planes, wide_16,
-              wide_16m, wide_32m, down_16, down_16m, down_32, down_32m, down_4bit_32, down_4bit_32m>;
+using formats = type_list<float, f16, bf16, q8_0, q4_0, q4_k, q5_k, q6_k, q8_0_planes, q4_0_planes,
+                          q4_k_planes, f16_planes, wide_16, wide_16m, wide_32m, down_16, down_16m, down_32,
+                          down_32m, down_4bit_32, down_4bit_32m>;
 
 /// One of them, where it is known at run time only.
 enum class dtype : std::uint8_t {
@@ -52,6 +53,7 @@ enum class dtype : std::uint8_t {
   q6_k = formats::place_of<corematching::q6_k>,
   q8_0_planes = formats::place_of<corematching::q8_0_planes>,
   q4_0_planes = formats::place_of<corematching::q4_0_planes>,
+  q4_k_planes = formats::place_of<corematching::q4_k_planes>,
   f16_planes = formats::place_of<corematching::f16_planes>,
   wide_16 = formats::place_of<corematching::wide_16>,
   wide_16m = formats::place_of<corematching::wide_16m>,
@@ -80,6 +82,8 @@ template <class T>
 using is_by_neuron_blocks = std::bool_constant<neuron_format<T>>;
 template <class T>
 using has_planes = std::bool_constant<plane_format<T>>;
+template <class T>
+using splits_moved = std::bool_constant<plane_format<T> && moved_format<T>>;
 
 template <class... T>
 constexpr auto types_of(type_list<T...>) {
@@ -155,6 +159,8 @@ using plane_formats = filtered<formats, detail::has_planes>;
 
 inline constexpr auto element_types = detail::types_of(element_formats());
 inline constexpr auto weight_types = detail::types_of(rounded_formats());
+/// The formats that split what files hold, to which nothing is rounded either.
+inline constexpr auto split_types = detail::types_of(filtered<weight_formats, detail::splits_moved>());
 
 /// Whether rows are arrays of numbers.
 constexpr bool is_element(dtype type) {

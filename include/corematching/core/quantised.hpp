@@ -13,6 +13,7 @@
 #include "corematching/core/formats/grouped_blocks.hpp"
 #include "corematching/core/formats/neuron_blocks.hpp"
 #include "corematching/core/formats/planes.hpp"
+#include "corematching/core/formats/super_blocks.hpp"
 #include "corematching/core/formats/traits.hpp"
 #include "corematching/core/index.hpp"
 #include "corematching/core/view.hpp"
@@ -52,7 +53,7 @@ struct plane_block {
   const std::uint8_t* lower;
 };
 
-template <quant_plane_format Q>
+template <grouped_plane_format Q>
 struct quantised_row<Q> {
   const std::byte* upper;
   const std::byte* lower;
@@ -68,6 +69,30 @@ struct quantised_row<Q> {
     return {reinterpret_cast<const std::uint8_t*>(scale(blocks)) + b * Q::half_bytes,
             reinterpret_cast<const std::uint8_t*>(lower) + b * Q::half_bytes};
   }
+};
+
+/// A super-block whose quants are in planes.
+struct split_super_block {
+  const packed_factors& factors;
+  plane_block quants;
+};
+
+template <super_plane_format Q>
+struct quantised_row<Q> {
+  const std::byte* upper;
+  const std::byte* lower;
+  index blocks;
+
+  quantised_row(const std::byte* matrix, plane_layout<Q> layout, index i)
+      : upper(matrix + layout.upper_at(i)), lower(matrix + layout.lower_at(i)), blocks(layout.blocks) {}
+
+  index cols() const { return blocks * format_traits<Q>::block; }
+  const packed_factors& factors(index b) const { return reinterpret_cast<const packed_factors*>(upper)[b]; }
+  plane_block block(index b) const {
+    return {reinterpret_cast<const std::uint8_t*>(upper + blocks * Q::scale_bytes) + b * Q::half_bytes,
+            reinterpret_cast<const std::uint8_t*>(lower) + b * Q::half_bytes};
+  }
+  split_super_block operator[](index b) const { return {factors(b), block(b)}; }
 };
 
 template <number_plane_format Q>
@@ -128,7 +153,7 @@ requires(!moved_format<Q>) void quantise_row(const float* from, index cols, std:
       upper[j] = std::byte{bytes[0]};
       lower[j] = std::byte{bytes[1]};
     }
-  } else if constexpr (quant_plane_format<Q>) {
+  } else if constexpr (grouped_plane_format<Q>) {
     const auto layout = plane_layout<Q>::of(rows, cols);
     std::byte *scales = matrix + layout.upper_at(i), *upper = scales + layout.blocks * Q::scale_bytes,
               *lower = matrix + layout.lower_at(i);
@@ -146,15 +171,49 @@ requires(!moved_format<Q>) void quantise_row(const float* from, index cols, std:
   }
 }
 
+/// Splits a row of quants into row `i` of a matrix of `rows` rows without gaps between them, in planes from
+/// `matrix` on. No number is changed.
+template <quant_plane_format Q>
+void split_row(const quantised_row<typename Q::whole>& from, std::byte* matrix, index rows, index i) {
+  const auto layout = plane_layout<Q>::of(rows, from.cols());
+  std::byte *factors = matrix + layout.upper_at(i), *upper = factors + layout.blocks * Q::scale_bytes,
+            *lower = matrix + layout.lower_at(i);
+  for (index b = 0; b < layout.blocks; ++b) {
+    std::uint8_t bits[2][Q::half_bytes];
+    if constexpr (super_plane_format<Q>) {
+      const auto& block = reinterpret_cast<const typename Q::whole::stored*>(from.data)[b];
+      std::memcpy(factors + b * Q::scale_bytes, &block.factors, sizeof block.factors);
+      Q::split(block, bits[0], bits[1]);
+    } else {
+      std::memcpy(factors + b * Q::scale_bytes, from.scale(b), Q::scale_bytes);
+      Q::split(from.block(b), bits[0], bits[1]);
+    }
+    std::memcpy(upper + b * Q::half_bytes, bits[0], sizeof bits[0]);
+    std::memcpy(lower + b * Q::half_bytes, bits[1], sizeof bits[1]);
+  }
+}
+
 namespace detail {
 
-/// The values of the blocks first..last of a row.
-template <quant_plane_format Q>
+/// The values of the blocks first..last of a row, of super-blocks of its pieces of 32.
+template <grouped_plane_format Q>
 COREMATCHING_OPAQUE void dequantise_blocks(const quantised_row<Q>& row, index first, index last, float* to) {
   for (index b = first; b < last; ++b, to += block_size) {
     const auto [upper, lower] = row.block(b);
     const auto quants = Q::merged(upper, lower);  // by name: GCC 12 loses a temporary in vectorised code
     Q::whole::widen(quants.data(), to_float(*row.scale(b)), to);
+  }
+}
+
+template <super_plane_format Q>
+COREMATCHING_OPAQUE void dequantise_blocks(const quantised_row<Q>& row, index first, index last, float* to) {
+  constexpr index pieces = format_traits<Q>::block / block_size;
+  for (index b = first; b < last; ++b, to += block_size) {
+    const auto [step, offset] = row.factors(b / pieces).of_group(b % pieces);
+    const auto [upper, lower] = row.block(b / pieces);
+    std::uint8_t quants[block_size];
+    Q::merge(upper + b % pieces * Q::piece_bytes, lower + b % pieces * Q::piece_bytes, quants);
+    for (index i = 0; i < block_size; ++i) to[i] = step * static_cast<float>(quants[i]) - offset;
   }
 }
 
@@ -202,12 +261,24 @@ void dequantise_upper(const quantised_row<Q>& row, float* to) {
   if constexpr (number_plane_format<Q>) {
     for (index j = 0; j < row.length; ++j) to[j] = to_float(Q::middle(row.bytes.upper[j]));
   } else {
-    for (index b = 0; b < row.blocks; ++b, to += block_size) {
-      const float step = Q::coarse_step * to_float(*row.scale(b));
-      const std::uint8_t* const upper = row.block(b).upper;
+    // Of 32 weights, whose bits begin at `upper`.
+    const auto widen = [&to](const std::uint8_t* upper, float scale, float minimum) {
+      constexpr index bytes = block_size * Q::plane_bits / 8;
+      const float step = Q::coarse_step * scale;
       for (index i = 0; i < block_size; ++i) {
-        const int bits = upper[i % Q::half_bytes] >> Q::plane_bits * (i / Q::half_bytes);
-        to[i] = step * (static_cast<float>(bits & ((1 << Q::plane_bits) - 1)) - Q::coarse_offset);
+        const int bits = upper[i % bytes] >> Q::plane_bits * (i / bytes);
+        *to++ = step * (static_cast<float>(bits & ((1 << Q::plane_bits) - 1)) - Q::coarse_offset) - minimum;
+      }
+    };
+    for (index b = 0; b < row.blocks; ++b) {
+      const std::uint8_t* const upper = row.block(b).upper;
+      if constexpr (super_plane_format<Q>) {
+        for (index i = 0; i < Q::half_bytes / Q::piece_bytes; ++i) {
+          const auto [scale, minimum] = row.factors(b).of_group(i);
+          widen(upper + i * Q::piece_bytes, scale, minimum);
+        }
+      } else {
+        widen(upper, to_float(*row.scale(b)), 0);
       }
     }
   }

@@ -3,12 +3,13 @@
 #pragma once
 
 #include "corematching/core/formats/neuron_blocks.hpp"
+#include "corematching/core/formats/planes.hpp"
 #include "corematching/core/formats/super_blocks.hpp"
 #include "corematching/core/formats/wide_blocks.hpp"
 
 namespace corematching {
 
 template <class Q>
-concept moved_format = wide_format<Q> || neuron_format<Q> || super_format<Q>;
+concept moved_format = wide_format<Q> || neuron_format<Q> || super_format<Q> || super_plane_format<Q>;
 
 }  // namespace corematching

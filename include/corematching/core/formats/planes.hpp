@@ -6,7 +6,8 @@
 // Of formats of grouped blocks, quants are split. A row of the upper plane is the scales of its blocks,
 // binary16, and their bits; one of the lower plane is bits alone. A byte holds those of quants that stand a
 // part of the block apart, the first of them lowest: of halves of bytes i and i + 16, of quarters i, i + 8,
-// i + 16 and i + 24. Quants are stored without sign. Of numbers of 16 bits, each plane has a byte.
+// i + 16 and i + 24. Quants are stored without sign. Super-blocks are split alike: what stands in front of
+// the upper bits are their packed factors. Of numbers of 16 bits, each plane has a byte.
 //
 // Rows have no bytes of their own: a view's row_bytes is what a row takes of both planes, and only a whole
 // matrix can be looked at.
@@ -16,6 +17,7 @@
 
 #include "corematching/core/formats/f16.hpp"
 #include "corematching/core/formats/grouped_blocks.hpp"
+#include "corematching/core/formats/super_blocks.hpp"
 #include "corematching/core/formats/traits.hpp"
 #include "corematching/core/index.hpp"
 
@@ -47,6 +49,35 @@ struct quant_planes {
   static constexpr float coarse_offset = (merged_offset - fine_offset) / coarse_step;
 };
 
+/// What a format says of itself that splits super-blocks with minima, whose quants of 2 `Bits` bits have no
+/// sign. Beside that it has
+///   static void split(const whole::stored&, std::uint8_t* upper, std::uint8_t* lower)
+///     the bits of a block
+///   static void merge(const std::uint8_t* upper, const std::uint8_t* lower, std::uint8_t* quants)
+///     the same way back, of a piece of 32 weights
+template <class Whole, int Bits>
+struct super_planes {
+  using whole = Whole;
+  static constexpr index group = Whole::group;
+  static constexpr bool has_minimum = true;
+  static constexpr int plane_bits = Bits;
+  static constexpr index half_bytes = Whole::block * Bits / 8, piece_bytes = block_size * Bits / 8;
+  static constexpr index scale_bytes = sizeof(packed_factors);
+  static constexpr bool planes_add_up = true;
+
+  // As quant_planes has them.
+  static constexpr int merged_offset = 0;
+  static constexpr float coarse_step = 1 << Bits;
+  static constexpr float fine_offset = (coarse_step - 1) / 2;
+  static constexpr float coarse_offset = -fine_offset / coarse_step;
+
+  /// Of group `i` of a block, whose quants may be split or not.
+  template <class Block>
+  static packed_factors::factors factors_of(const Block& from, index i) {
+    return from.factors.of_group(i);
+  }
+};
+
 /// What a format says of itself that splits numbers of `Whole` into their bytes. Beside that it has
 ///   static constexpr std::array<std::uint8_t, 2> split(Whole)
 ///     the upper and the lower byte
@@ -64,15 +95,21 @@ struct number_planes {
 /// The traits of such formats, but for their name.
 template <class Q>
 struct plane_traits {
-  static constexpr index block = format_traits<typename Q::whole>::block, group = block;
+  static constexpr index block = format_traits<typename Q::whole>::block,
+                         group = format_traits<typename Q::whole>::group;
   static constexpr std::size_t bytes = format_traits<typename Q::whole>::bytes;
   static constexpr float largest = format_traits<typename Q::whole>::largest;
   static constexpr bool multiplied = true;
 };
 
-/// A format that splits the quants of blocks, and one that splits numbers.
+/// A format that splits the quants of blocks, of grouped ones or of super-blocks, and one that splits
+/// numbers.
 template <class Q>
 concept quant_plane_format = block_format<Q> && plane_format<Q> && block_format<typename Q::whole>;
+template <class Q>
+concept grouped_plane_format = quant_plane_format<Q> && grouped_format<typename Q::whole>;
+template <class Q>
+concept super_plane_format = quant_plane_format<Q> && super_format<typename Q::whole>;
 template <class Q>
 concept number_plane_format = block_format<Q> && plane_format<Q> && element_format<typename Q::whole>;
 

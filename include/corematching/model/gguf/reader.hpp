@@ -37,9 +37,9 @@ class gguf_reader {
  public:
   using matrix_weight = weight<typename B::space>;
 
-  /// `config`: what read_gguf_config(from) says. Matrices become weights of type `wanted`; without one they
-  /// are what gguf_type() says. `threads` move them. Throws `error` where tensors are missing, of another
-  /// shape or type, or more than the model has.
+  /// `config`: what read_gguf_config(from) says. Matrices become weights as gguf_weight_types has them for
+  /// `wanted`. `threads` move them. Throws `error` where tensors are missing, of another shape or type, or
+  /// more than the model has.
   gguf_reader(B& be, const io::gguf_file& from, const llama_config& config, int threads,
               load_progress progress = {}, std::optional<dtype> wanted = {})
       : be_(be),
@@ -47,11 +47,8 @@ class gguf_reader {
         config_(config),
         threads_(threads),
         progress_(std::move(progress)),
-        wanted_(wanted),
-        turns_neighbours_(gguf_architecture_of(from).turns_neighbours) {
-    const auto problems = gguf_problems(from, config);
-    require(problems.empty(), problems.empty() ? "" : problems.front());
-  }
+        types_(types_of(from, config, wanted)),
+        turns_neighbours_(gguf_architecture_of(from).turns_neighbours) {}
 
   std::string language_prefix() const { return "model."; }
   word_embeddings embeddings_of(const llama_config& config) const {
@@ -60,15 +57,13 @@ class gguf_reader {
   }
 
   matrix_weight matrix(const std::string& name, std::initializer_list<std::int64_t>) {
-    return read({tensor_kind::matrix, name, 0, 0},
-                wanted_ ? std::optional<dtype>(whole_of(*wanted_)) : std::nullopt);
+    return read({tensor_kind::matrix, name, 0, 0});
   }
   matrix_weight neuron_matrix(const std::string& name, std::initializer_list<std::int64_t>) {
-    return read({tensor_kind::neuron_matrix, name, 0, 0}, wanted_);
+    return read({tensor_kind::neuron_matrix, name, 0, 0});
   }
   matrix_weight transposed(const std::string& name, index, index) {
-    return read({tensor_kind::transposed, name, 0, 0},
-                wanted_ ? std::optional<dtype>(whole_of(*wanted_)) : std::nullopt);
+    return read({tensor_kind::transposed, name, 0, 0});
   }
 
   /// Takes the pages of a tensor that is not looked at any more out of this process.
@@ -91,6 +86,13 @@ class gguf_reader {
   }
 
  private:
+  static gguf_weight_types types_of(const io::gguf_file& from, const llama_config& config,
+                                    std::optional<dtype> wanted) {
+    const auto problems = gguf_problems(from, config);
+    require(problems.empty(), problems.empty() ? "" : problems.front());
+    return {from, config, wanted};
+  }
+
   /// Heads of a projection whose rows are in GGUF's order; 0 where they are in ours.
   index turned_heads(const std::string& name) const {
     if (!turns_neighbours_) return 0;
@@ -106,11 +108,11 @@ class gguf_reader {
     return i - in_head + 2 * (in_head % half) + in_head / half;
   }
 
-  matrix_weight read(const tensor_description& t, std::optional<dtype> wanted) {
+  matrix_weight read(const tensor_description& t) {
     const io::gguf_tensor& tensor = from_.at(gguf_name(t.name));
     try {
       io::will_need(tensor.bytes);
-      matrix_weight result = made_of(t, tensor, wanted.value_or(gguf_type(from_, t)));
+      matrix_weight result = made_of(t, tensor, types_(t));
       if (result.owner != tensor.storage) tensor.give_back();
       report(tensor);
       return result;
@@ -128,6 +130,7 @@ class gguf_reader {
                                   ? kept_rows(tensor, *kept, turned_heads(t.name))
                                   : moved_rows(tensor, target, turned_heads(t.name));
     if (!transposed && rows.view.type == target) return be_.place_weight(std::move(rows));
+    if (types_.splits() && has_planes(target)) return be_.place_weight(split(rows.view, target));
     if constexpr (std::same_as<typename B::space, device_space>)
       if (is_quantised(rows.view.type)) rows = widened(rows.view);  // a device takes no blocks
     return be_.convert_weight(rows.view, target, transposed);
@@ -185,6 +188,20 @@ class gguf_reader {
     return result;
   }
 
+  /// Rows in planes, where they are what `target` splits.
+  weight<host_space> split(const stored_view<>& stored, dtype target) {
+    std::shared_ptr<std::byte> memory;
+    weight<host_space> result = room(target, stored.rows, stored.cols, memory);
+    visit_planes(target, [&]<class T>() {
+      if constexpr (quant_plane_format<T>)
+        in_parallel(threads_, stored.rows, [&](index first, index last) {
+          for (index i = first; i < last; ++i)
+            split_row<T>(blocks_of_row<typename T::whole>(stored, i), memory.get(), stored.rows, i);
+        });
+    });
+    return result;
+  }
+
   /// Rows in blocks as binary32.
   weight<host_space> widened(const stored_view<>& stored) {
     std::shared_ptr<std::byte> memory;
@@ -210,7 +227,7 @@ class gguf_reader {
   const llama_config& config_;
   int threads_;
   load_progress progress_;
-  std::optional<dtype> wanted_;
+  gguf_weight_types types_;
   bool turns_neighbours_;
   std::uint64_t done_ = 0;
 };

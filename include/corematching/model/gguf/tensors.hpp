@@ -82,6 +82,16 @@ inline dtype gguf_row_type(const io::gguf_tensor& tensor) {
   return kept ? *kept : row_type_of(tensor.type);
 }
 
+/// The format that splits rows of a type into planes and changes no number; nothing where there is none.
+constexpr std::optional<dtype> planes_of(io::ggml_type type) {
+  switch (type) {
+    case io::ggml_type::q8_0: return dtype::q8_0_planes;
+    case io::ggml_type::q4_0: return dtype::q4_0_planes;
+    case io::ggml_type::q4_k: return dtype::q4_k_planes;
+    default: return std::nullopt;
+  }
+}
+
 /// As what a tensor is computed with where no other type is asked for. Gate and up are of one type always: if
 /// their rows would not be, both are moved, to wide_16m if need be, which holds all blocks, or are f32.
 inline dtype gguf_type(const io::gguf_file& file, const tensor_description& t) {
@@ -104,6 +114,43 @@ inline dtype gguf_type(const io::gguf_file& file, const tensor_description& t) {
   const dtype moved = row_type_of(tensor.type);
   return moved == row_type_of(file.at(other).type) ? moved : dtype::wide_16m;
 }
+
+/// As what all tensors of a file are computed with where matrices of type `wanted` are asked for: of that
+/// type, which may be one of planes for the neurons' alone, or without one as gguf_type() says. Where all of
+/// the neurons' are what `wanted` splits into planes, they are split and the others stay as they are stored.
+class gguf_weight_types {
+ public:
+  /// Throws `error` for planes that nothing is rounded to, where a file does not hold what they split.
+  gguf_weight_types(const io::gguf_file& file, const llama_config& config, std::optional<dtype> wanted)
+      : file_(file), wanted_(wanted) {
+    if (!wanted || !has_planes(*wanted)) return;
+    const io::gguf_tensor* other = nullptr;
+    for (index i = 0; i < config.layers; ++i)
+      visit_layer(config, layer_prefix("model.", i), [&](const tensor_description& t, auto) {
+        if (t.kind != tensor_kind::neuron_matrix) return;
+        const io::gguf_tensor& tensor = file.at(gguf_name(t.name));
+        if (planes_of(tensor.type) != wanted) other = &tensor;
+      });
+    splits_ = other == nullptr;
+    if (other != nullptr && std::ranges::count(split_types, *wanted) > 0)
+      fail(gguf_place(*other), " is ", io::name_of(other->type), ": ", name_of(*wanted), " split ",
+           name_of(whole_of(*wanted)), " alone");
+  }
+
+  dtype operator()(const tensor_description& t) const {
+    if (t.kind == tensor_kind::vector) return dtype::f32;
+    if (!wanted_ || (splits_ && t.kind != tensor_kind::neuron_matrix)) return gguf_type(file_, t);
+    return t.kind == tensor_kind::neuron_matrix ? *wanted_ : whole_of(*wanted_);
+  }
+
+  /// Whether gate and up are split and nothing is rounded.
+  bool splits() const { return splits_; }
+
+ private:
+  const io::gguf_file& file_;
+  std::optional<dtype> wanted_;
+  bool splits_ = false;
+};
 
 /// Calls visit(description) for every tensor that a decoder of this shape has in a GGUF file.
 template <class Visitor>

@@ -11,11 +11,10 @@
 
 namespace corematching {
 
-/// With weights of one type, or without one as gguf_type() says.
+/// With weights as gguf_weight_types has them.
 inline packed_layout gguf_layout(const io::gguf_file& from, const llama_config& config,
                                  std::optional<dtype> weights) {
-  if (weights) return {config, *weights};
-  return {config, [&from](const tensor_description& t) { return gguf_type(from, t); }};
+  return {config, gguf_weight_types(from, config, weights)};
 }
 
 }  // namespace corematching

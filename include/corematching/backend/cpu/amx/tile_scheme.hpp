@@ -110,8 +110,8 @@ void prefetch_weights(const stored_view<>& w, index i, index column, index colum
   if constexpr (plane_format<T>) {
     constexpr index block = format_traits<T>::block;
     const auto [upper, lower] = blocks_of_row<T>(w, i).block(column / block);
-    prefetch_bytes(upper, columns / block * T::half_bytes);
-    prefetch_bytes(lower, columns / block * T::half_bytes);
+    prefetch_bytes(upper, (columns + block - 1) / block * T::half_bytes);
+    prefetch_bytes(lower, (columns + block - 1) / block * T::half_bytes);
   } else if constexpr (neuron_format<T>) {
     prefetch_bytes(blocks_of_row<T>(w, i).quants + column * T::bits / 8, columns * T::bits / 8);
   } else if constexpr (super_format<T>) {

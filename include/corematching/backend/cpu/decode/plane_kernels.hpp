@@ -10,6 +10,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 #include <utility>
 
 #include "corematching/backend/cpu/decode/plane_tokens.hpp"
@@ -18,8 +19,10 @@
 #include "corematching/backend/cpu/decode/token_groups.hpp"
 #include "corematching/backend/cpu/formats/all.hpp"
 #include "corematching/backend/cpu/formats/kernels.hpp"
+#include "corematching/backend/cpu/formats/unpacked_factors.hpp"
 #include "corematching/backend/cpu/simd/i16x16.hpp"
 #include "corematching/backend/cpu/simd/widest.hpp"
+#include "corematching/core/formats/super_blocks.hpp"
 #include "corematching/core/quantised.hpp"
 
 namespace corematching::cpu {
@@ -35,36 +38,79 @@ inline constexpr float plane_offset = Which == planes::both    ? static_cast<flo
                                       : Which == planes::upper ? Q::coarse_offset
                                                                : Q::fine_offset;
 
+/// Bytes of the bits of 32 weights in either plane.
+template <quant_plane_format Q>
+inline constexpr index block_bytes = block_size* Q::plane_bits / 8;
+
+/// What a group of blocks has in front of its bits: a scale for each, or the factors of a super-block.
+template <quant_plane_format Q>
+using group_factors = std::conditional_t<super_plane_format<Q>, packed_factors, f16>;
+
 /// Where a row has the parts of a group of blocks.
+template <quant_plane_format Q>
 struct plane_group {
-  const f16* scales;
+  const group_factors<Q>* factors;
   const std::uint8_t* upper;
   const std::uint8_t* lower;
 };
 
-/// Those of the group of block `b`.
+/// Those of the group of block `b`; of super-blocks each is one.
 template <quant_plane_format Q>
-plane_group group_at(const row_stream& upper, const row_stream& lower, index b, index blocks) {
-  const auto* scales = reinterpret_cast<const f16*>(upper.row);
-  return {scales + b, reinterpret_cast<const std::uint8_t*>(scales + blocks) + b * Q::half_bytes,
-          reinterpret_cast<const std::uint8_t*>(lower.row) + b * Q::half_bytes};
+plane_group<Q> group_at(const row_stream& upper, const row_stream& lower, index b,
+                        const plane_layout<Q>& layout) {
+  const index of_row = b * block_size / format_traits<Q>::block;
+  return {
+      reinterpret_cast<const group_factors<Q>*>(upper.row) + of_row,
+      reinterpret_cast<const std::uint8_t*>(upper.row) + layout.blocks * Q::scale_bytes + b * block_bytes<Q>,
+      reinterpret_cast<const std::uint8_t*>(lower.row) + b * block_bytes<Q>};
 }
 
 /// A group that has `blocks` blocks, filled up with blocks that are zero.
-template <quant_plane_format Q, planes Which>
+template <grouped_plane_format Q, planes Which>
 struct padded_group {
-  padded_group(const plane_group& from, index blocks) {
+  padded_group(const plane_group<Q>& from, index blocks) {
     const auto scale_bytes = static_cast<std::size_t>(blocks) * sizeof(f16),
                bytes = static_cast<std::size_t>(blocks * Q::half_bytes);
-    std::memcpy(scales, from.scales, scale_bytes);
+    std::memcpy(scales, from.factors, scale_bytes);
     if constexpr (Which != planes::lower) std::memcpy(upper, from.upper, bytes);
     if constexpr (Which != planes::upper) std::memcpy(lower, from.lower, bytes);
   }
-  plane_group view() const { return {scales, upper, lower}; }
+  plane_group<Q> view() const { return {scales, upper, lower}; }
 
  private:
   f16 scales[group_blocks] = {};
   std::uint8_t upper[group_blocks * Q::half_bytes] = {}, lower[group_blocks * Q::half_bytes] = {};
+};
+
+/// The scales of a group of blocks in each of some rows, and what is taken from the sums for each unit of a
+/// token's sums: what quants are stored larger by times the scale, and the minimum, which is no part of what
+/// the lower plane adds.
+template <quant_plane_format Q, planes Which, std::size_t Rows>
+class factors_of_rows {
+ public:
+  explicit factors_of_rows(const std::array<plane_group<Q>, Rows>& rows) {
+    for (std::size_t r = 0; r < Rows; ++r) {
+      scales_[r] = f32x8::load(rows[r].factors);
+      offsets_[r] = scales_[r] * f32x8::broadcast(plane_step<Q, Which> * plane_offset<Q, Which>);
+    }
+  }
+  explicit factors_of_rows(const std::array<plane_group<Q>, Rows>& rows) requires super_plane_format<Q> {
+    std::array<const packed_factors*, Rows> packed;
+    for (std::size_t r = 0; r < Rows; ++r) packed[r] = rows[r].factors;
+    const unpacked_factors<Rows> integers(packed);
+    for (std::size_t r = 0; r < Rows; ++r) {
+      scales_[r] = f32x8::broadcast(packed[r]->scale) * f32x8::load(integers.scales(r));
+      offsets_[r] = scales_[r] * f32x8::broadcast(plane_step<Q, Which> * plane_offset<Q, Which>);
+      if constexpr (Which != planes::lower)
+        offsets_[r] = fma(f32x8::broadcast(packed[r]->minimum), f32x8::load(integers.minima(r)), offsets_[r]);
+    }
+  }
+
+  f32x8 scales(std::size_t r) const { return scales_[r]; }
+  f32x8 offsets(std::size_t r) const { return offsets_[r]; }
+
+ private:
+  std::array<f32x8, Rows> scales_, offsets_;
 };
 
 /// Sums of products of rows in these planes with tokens.
@@ -73,25 +119,24 @@ class plane_sums {
   using token_type = arranged_token<token_quant<Q>, Q::plane_bits>;
   using token_part = typename token_type::part;
   using tokens = std::array<token_type, Tokens>;
-  static constexpr int block_lanes = Q::half_bytes / 4, vector_blocks = token_part::bytes / Q::half_bytes;
+  static constexpr int block_lanes = block_bytes<Q> / 4, vector_blocks = token_part::bytes / block_bytes<Q>;
 
  public:
   /// Adds those of the group of block `b`.
-  void add(const std::array<plane_group, Rows>& rows, const tokens& x, index b) {
+  void add(const std::array<plane_group<Q>, Rows>& rows, const tokens& x, index b) {
     alignas(32) float scales[Tokens][Rows][group_blocks];
-    for (std::size_t r = 0; r < Rows; ++r) {
-      const f32x8 row_scales = f32x8::load(rows[r].scales);
+    const factors_of_rows<Q, Which, Rows> factors(rows);
+    for (std::size_t r = 0; r < Rows; ++r)
       for (std::size_t t = 0; t < Tokens; ++t) {
-        (row_scales * f32x8::load(x[t].scales + b)).store(scales[t][r]);
-        offsets_.of[t][r] = fma(row_scales, f32x8::load(x[t].sums + b), offsets_.of[t][r]);
+        (factors.scales(r) * f32x8::load(x[t].scales + b)).store(scales[t][r]);
+        offsets_.of[t][r] = fma(factors.offsets(r), f32x8::load(x[t].sums + b), offsets_.of[t][r]);
       }
-    }
     for (int j = 0; j < int{group_blocks}; j += vector_blocks) {
       const auto token = for_each_token<Tokens>([&](std::size_t t) {
         return token_part(x[t].quants + (b + j) / vector_blocks * token_part::size);
       });
       for (std::size_t r = 0; r < Rows; ++r) {
-        const auto weights = quants_of(rows[r], j * Q::half_bytes);
+        const auto weights = quants_of(rows[r], j * block_bytes<Q>);
         for (std::size_t t = 0; t < Tokens; ++t)
           sums_.of[t][r] = fma(token[t].times(weights).to_float(),
                                spread_to_blocks<block_lanes>(scales[t][r], j), sums_.of[t][r]);
@@ -100,11 +145,11 @@ class plane_sums {
   }
 
   float of(std::size_t t, std::size_t r) const {
-    return plane_step<Q, Which> * (sums_.of[t][r].sum() - plane_offset<Q, Which> * offsets_.of[t][r].sum());
+    return plane_step<Q, Which> * sums_.of[t][r].sum() - offsets_.of[t][r].sum();
   }
 
  private:
-  static auto quants_of(const plane_group& row, index at) {
+  static auto quants_of(const plane_group<Q>& row, index at) {
     if constexpr (Which == planes::both) return token_part::taken_apart(row.upper + at, row.lower + at);
     return token_part::taken_apart((Which == planes::upper ? row.upper : row.lower) + at);
   }
@@ -119,8 +164,9 @@ class plane_sums {
 /// second level of caches, while this one is read.
 template <quant_plane_format Q, planes Which, std::size_t Rows>
 void prefetch_group(const plane_streams<Rows>& rows, const plane_layout<Q>& layout, index group) {
-  constexpr index upper_bytes = group_blocks * (Q::half_bytes + Q::scale_bytes),
-                  lower_bytes = group_blocks * Q::half_bytes;
+  constexpr index blocks = group_blocks * block_size / format_traits<Q>::block,
+                  upper_bytes = blocks * (Q::half_bytes + Q::scale_bytes),
+                  lower_bytes = blocks * Q::half_bytes;
   if constexpr (Which != planes::lower)
     prefetch_step<(upper_bytes + 63) / 64>(
         rows.upper, group * upper_bytes + std::min(dot_lead, layout.upper_bytes()), layout.upper_bytes());
@@ -150,7 +196,7 @@ dot_products<Rows, Tokens> dot_planes(
     const std::array<arranged_token<detail::token_quant<Q>, Q::plane_bits>, Tokens>& x, index cols) {
   using namespace detail;
   const auto layout = plane_layout<Q>::of(1, cols);
-  const index blocks = layout.blocks;
+  const index blocks = cols / block_size;
   if constexpr (Which == planes::lower) prefetch_scales<Q>(rows, layout);
   const auto of_rows = [](auto&& make) {
     return [&]<std::size_t... R>(std::index_sequence<R...>) {
@@ -159,7 +205,7 @@ dot_products<Rows, Tokens> dot_planes(
     (std::make_index_sequence<Rows>());
   };
   const auto groups_at = [&](index b) {
-    return of_rows([&](std::size_t r) { return group_at<Q>(rows.upper[r], rows.lower[r], b, blocks); });
+    return of_rows([&](std::size_t r) { return group_at<Q>(rows.upper[r], rows.lower[r], b, layout); });
   };
   plane_sums<Q, Which, Rows, Tokens> sums;
   index b = 0;
@@ -167,11 +213,13 @@ dot_products<Rows, Tokens> dot_planes(
     prefetch_group<Q, Which>(rows, layout, b / group_blocks);
     sums.add(groups_at(b), x, b);
   }
-  if (b < blocks) {
-    const auto groups = groups_at(b);
-    const auto padded = of_rows([&](std::size_t r) { return padded_group<Q, Which>(groups[r], blocks - b); });
-    sums.add(of_rows([&](std::size_t r) { return padded[r].view(); }), x, b);
-  }
+  if constexpr (grouped_plane_format<Q>)
+    if (b < blocks) {
+      const auto groups = groups_at(b);
+      const auto padded =
+          of_rows([&](std::size_t r) { return padded_group<Q, Which>(groups[r], blocks - b); });
+      sums.add(of_rows([&](std::size_t r) { return padded[r].view(); }), x, b);
+    }
   return for_each_token<Tokens>(
       [&](std::size_t t) { return of_rows([&](std::size_t r) { return sums.of(t, r); }); });
 }

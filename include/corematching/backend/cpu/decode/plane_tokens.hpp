@@ -93,6 +93,16 @@ struct plane_token {
   }
 
   wide_i32 times(const weights& w) const {
+#if COREMATCHING_HAS_AVX2 && !COREMATCHING_HAS_VNNI
+    if constexpr (sizeof(Quant) == 1) {
+      // Quants of four bits at most: products of all parts can be summed with 16 bits.
+      static_assert(Bits == 2 && 2 * parts * 15 * 127 <= 32767);
+      i16x16 pairs = i16x16::zero();
+      for (std::size_t i = 0; i < parts; ++i)
+        pairs = multiply_add_pairs(u8x32{w[i].lanes}, quants_[i], pairs);
+      return multiply_add_pairs(pairs, i16x16::broadcast(1), wide_i32::zero());
+    }
+#endif
     wide_i32 result = wide_i32::zero();
     for (std::size_t i = 0; i < quants_.size(); ++i) {
       if constexpr (sizeof(Quant) > 1)
@@ -103,7 +113,9 @@ struct plane_token {
   }
 
  private:
-  static plane_bytes broadcast(int byte) { return plane_bytes::broadcast(static_cast<std::uint8_t>(byte)); }
+  static plane_bytes broadcast(int byte) {
+    return plane_bytes::broadcast(static_cast<std::uint8_t>(byte));
+  }
 
   std::array<token_bytes, parts * sizeof(Quant)> quants_;
 };

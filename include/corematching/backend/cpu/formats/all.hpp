@@ -6,6 +6,7 @@
 #include "corematching/backend/cpu/formats/q4_0.hpp"
 #include "corematching/backend/cpu/formats/q4_0_planes.hpp"
 #include "corematching/backend/cpu/formats/q4_k.hpp"
+#include "corematching/backend/cpu/formats/q4_k_planes.hpp"
 #include "corematching/backend/cpu/formats/q5_k.hpp"
 #include "corematching/backend/cpu/formats/q6_k.hpp"
 #include "corematching/backend/cpu/formats/q8_0.hpp"

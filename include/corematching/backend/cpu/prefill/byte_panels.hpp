@@ -66,9 +66,13 @@ void pack_rows(weight_panel<std::int8_t>& w, const panel_rows_of& rows, index fi
     }
 }
 
+/// Groups of a super-block, each with a scale and a minimum.
+template <in_super_blocks Q>
+inline constexpr index groups_of = format_traits<Q>::block / Q::group;
+
 /// The scales and minima that rows part..part + 8 have in groups first..last of one super-block, from block
 /// `to` of the panel on.
-template <super_format Q>
+template <in_super_blocks Q>
 void pack_factors(weight_panel<std::int8_t>& w, const panel_rows_of& rows, std::size_t part, index to,
                   index first, index last) {
   std::array<const packed_factors*, 8> packed;
@@ -83,13 +87,13 @@ void pack_factors(weight_panel<std::int8_t>& w, const panel_rows_of& rows, std::
   transpose(scales);
   transpose(minima);
   for (index group = first; group < last; ++group, ++to) {
-    scales[static_cast<std::size_t>(group % Q::groups)].store(w.scales[to] + part);
-    minima[static_cast<std::size_t>(group % Q::groups)].store(w.minima[to] + part);
+    scales[static_cast<std::size_t>(group % groups_of<Q>)].store(w.scales[to] + part);
+    minima[static_cast<std::size_t>(group % groups_of<Q>)].store(w.minima[to] + part);
   }
 }
 
 /// The same of rows in super-blocks.
-template <super_format Q>
+template <in_super_blocks Q>
 void pack_rows(weight_panel<std::int8_t>& w, const panel_rows_of& rows, index first, index count) {
   static_assert(Q::group == block_size);
   assert(first % block_size == 0 && count % block_size == 0);
@@ -104,7 +108,7 @@ void pack_rows(weight_panel<std::int8_t>& w, const panel_rows_of& rows, index fi
   });
   const index begin = first / block_size, end = begin + count / block_size;
   for (index group = begin, next; group < end; group = next) {
-    next = std::min(end, (group / Q::groups + 1) * Q::groups);
+    next = std::min(end, (group / groups_of<Q> + 1) * groups_of<Q>);
     for (std::size_t part = 0; part < panel_rows_of::size; part += 8)
       pack_factors<Q>(w, rows, part, group - begin, group, next);
   }

@@ -93,14 +93,22 @@ void for_each_piece(index first, index count, Body&& body) {
   (std::make_integer_sequence<int, 8>());
 }
 
+/// The formats of super-blocks, in planes or not.
+template <class Q>
+concept in_super_blocks = super_format<Q> || super_plane_format<Q>;
+
 /// The super-block of row `row` that holds element `i`.
 template <super_format Q>
 const typename Q::stored& super_block(const stored_view<>& w, index row, index i) {
   return reinterpret_cast<const typename Q::stored*>(blocks_of_row<Q>(w, row).data)[i / Q::block];
 }
+template <super_plane_format Q>
+split_super_block super_block(const stored_view<>& w, index row, index i) {
+  return blocks_of_row<Q>(w, row)[i / format_traits<Q>::block];
+}
 
 /// The same of rows in super-blocks.
-template <super_format Q>
+template <in_super_blocks Q>
 void pack_rows(weight_panel<std::int16_t>& w, const panel_rows_of& rows, index first, index count) {
   assert(first % block_size == 0 && count % block_size == 0);
   constexpr index groups = block_size / Q::group;  // of a piece

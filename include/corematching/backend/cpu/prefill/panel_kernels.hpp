@@ -19,6 +19,7 @@
 #include "corematching/core/formats/planes.hpp"
 #include "corematching/core/formats/q4_0.hpp"
 #include "corematching/core/formats/q4_0_planes.hpp"
+#include "corematching/core/formats/q4_k_planes.hpp"
 #include "corematching/core/view.hpp"
 
 namespace corematching::cpu {
@@ -50,6 +51,8 @@ template <>
 inline constexpr int quant_bits<q4_0_planes> = 4;
 template <>
 inline constexpr int quant_bits<q4_k> = 4;
+template <>
+inline constexpr int quant_bits<q4_k_planes> = 4;
 template <>
 inline constexpr int quant_bits<q5_k> = 5;
 template <neuron_format T>

@@ -9,6 +9,7 @@
 
 #include <array>
 #include <cstdint>
+#include <cstring>
 
 namespace corematching::cpu {
 inline namespace COREMATCHING_CPU_ISA {
@@ -182,6 +183,13 @@ struct u8x32 {
   }
   /// The lower halves of sixteen bytes, then their upper halves.
   static u8x32 nibbles(const std::uint8_t* from) { return {i8x32::nibbles(from).lanes}; }
+  /// The lowest two bits of eight bytes, then the next two of all, and so on.
+  static u8x32 quarters(const std::uint8_t* from) {
+    std::int64_t bytes;
+    std::memcpy(&bytes, from, sizeof bytes);
+    const __m256i parts = _mm256_srlv_epi64(_mm256_set1_epi64x(bytes), _mm256_setr_epi64x(0, 2, 4, 6));
+    return {_mm256_and_si256(parts, _mm256_set1_epi8(3))};
+  }
   static u8x32 broadcast(std::uint8_t value) { return {_mm256_set1_epi8(static_cast<char>(value))}; }
   void store(std::uint8_t* to) const { _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), lanes); }
   /// What leaves a byte may enter its neighbour.
