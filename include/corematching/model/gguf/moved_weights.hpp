@@ -8,6 +8,7 @@
 //                             down_16m, down_32 and down_32m
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <cassert>
 #include <cmath>
@@ -104,22 +105,9 @@ void store_quants(const widened_block& from, index b, index blocks, std::byte* r
   }
 }
 
-/// Stores column `j` of a neuron's quants; of halves of bytes the low ones come first.
+/// Stores 32 neurons' scales and minima of column `j`, from neuron `n` on.
 template <neuron_format Q>
-void store_quant(std::byte* neuron, index j, int quant) {
-  if constexpr (Q::bits == 8) {
-    neuron[j] = static_cast<std::byte>(quant);
-  } else {
-    constexpr index half = block_size / 2;
-    const auto bits = static_cast<std::byte>(quant + Q::quant_offset);
-    std::byte& pair = neuron[j / block_size * half + j % half];
-    pair = j % block_size < half ? bits : pair | bits << 4;
-  }
-}
-
-/// Stores 32 neurons' weights of column `j`, from neuron `n` on; columns in their order.
-template <neuron_format Q>
-void store_neurons(const widened_block& from, index n, index j, index cols, std::byte* matrix) {
+void store_factors(const widened_block& from, index n, index j, index cols, std::byte* matrix) {
   const neuron_layout<Q> layout{cols};
   for (index part = 0; part < Q::scales; ++part) {
     const index first = n + part * Q::group, place = part * Q::group / widened_block::group;
@@ -127,8 +115,22 @@ void store_neurons(const widened_block& from, index n, index j, index cols, std:
     std::memcpy(matrix + layout.scales_at(first) + at, from.scales + place, sizeof(float));
     if constexpr (Q::has_minimum)
       std::memcpy(matrix + layout.minima_at(first) + at, from.minima + place, sizeof(float));
-    for (index i = 0; i < Q::group; ++i)
-      store_quant<Q>(matrix + layout.quants_at(first + i), j, from.quants[part * Q::group + i]);
+  }
+}
+
+/// Stores columns j..j + count, whole blocks, of a neuron's quants, which stand `Apart` from each other; of
+/// halves of bytes the low ones come first.
+template <neuron_format Q, index Apart>
+void store_columns(const std::int8_t* quants, index j, index count, std::byte* neuron) {
+  std::byte* to = neuron + j * Q::bits / 8;
+  if constexpr (Q::bits == 8) {
+    for (index i = 0; i < count; ++i) *to++ = static_cast<std::byte>(quants[i * Apart]);
+  } else {
+    constexpr index half = block_size / 2;
+    for (index block = 0; block < count; block += block_size)
+      for (index i = block; i < block + half; ++i)
+        *to++ = static_cast<std::byte>((quants[i * Apart] + Q::quant_offset) |
+                                       (quants[(i + half) * Apart] + Q::quant_offset) << 4);
   }
 }
 
@@ -201,20 +203,46 @@ void move_rows(const ggml_matrix& from, dtype type, std::byte* to, int threads, 
   detail::require_finite(finite);
 }
 
+namespace detail {
+
+/// How many columns are transposed at once: a cache line of a neuron's quants.
+inline constexpr index tile_columns = 64;
+
+/// Stores the neurons of one block along the rows, from neuron `n` on, in columns j..j + count; says whether
+/// all their scales and minima are finite.
+template <class Block>
+bool move_tile(const ggml_matrix& from, index n, index j, index count, std::byte* to) {
+  using format = by_neurons<Block>;
+  constexpr index neurons = Block::block;
+  const neuron_layout<format> layout{from.rows};
+  bool finite = true;
+  std::int8_t quants[tile_columns][neurons];
+  widened_block piece;
+  for (index i = 0; i < count; ++i)
+    for (index first = 0; first < neurons; first += block_size) {
+      Block::unpack(block_at<Block>(from, j + i, n), first / block_size, piece);
+      finite = finite && is_finite(piece);
+      store_factors<format>(piece, n + first, j + i, from.rows, to);
+      std::memcpy(quants[i] + first, piece.quants, sizeof piece.quants);
+    }
+  for (index k = 0; k < neurons; ++k)
+    store_columns<format, neurons>(quants[0] + k, j, count, to + layout.quants_at(n + k));
+  return finite;
+}
+
+}  // namespace detail
+
 /// `to`, which has room for a matrix [from.cols, from.rows] as `neuron_type_of` says, is the transposed of
-/// `from`. Throws as above.
+/// `from`, whose rows are whole blocks of 32. Throws as above.
 inline void move_neurons(const ggml_matrix& from, std::byte* to, int threads) {
+  assert(from.rows % block_size == 0);
   visit_ggml_blocks(from.type, [&]<class Block>() {
     std::atomic<bool> finite = true;
-    in_parallel(threads, from.cols / block_size, [&](index first, index last) {
-      widened_block piece;
-      for (index b = first; b < last; ++b)
-        for (index j = 0; j < from.rows; ++j) {
-          const index n = b * block_size;
-          Block::unpack(detail::block_at<Block>(from, j, n), n % Block::block / block_size, piece);
-          if (!detail::is_finite(piece)) finite = false;
-          detail::store_neurons<detail::by_neurons<Block>>(piece, n, j, from.rows, to);
-        }
+    in_parallel(threads, from.cols / Block::block, [&](index first, index last) {
+      for (index n = first * Block::block; n < last * Block::block; n += Block::block)
+        for (index j = 0; j < from.rows; j += detail::tile_columns)
+          if (!detail::move_tile<Block>(from, n, j, std::min(detail::tile_columns, from.rows - j), to))
+            finite = false;
     });
     detail::require_finite(finite);
   });

@@ -30,7 +30,8 @@ class file_samples {
  public:
   void add(const std::filesystem::path& file, std::span<const std::byte> tensor) {
     const auto middle = tensor.subspan(tensor.size() / 2);
-    append(samples_[file], middle.first(std::min<std::size_t>(64, middle.size())));
+    const auto sample = samples_[file].emplace_back(middle.first(std::min<std::size_t>(64, middle.size())));
+    io::will_need(sample);  // all are read from the disk at once, and not one after the other
   }
 
   /// A line for each file: its name, its size and a checksum. header_size(bytes, path) says how many bytes
@@ -38,8 +39,10 @@ class file_samples {
   template <class HeaderSize>
   std::string text(HeaderSize&& header_size) && {
     std::string text;
-    for (auto& [path, sample] : samples_) {
+    for (const auto& [path, samples] : samples_) {
       const io::mapped_file file = io::mapped_file::open(path);
+      std::vector<std::byte> sample;
+      for (const auto& bytes : samples) append(sample, bytes);
       append(sample, file.bytes().first(header_size(file.bytes(), path.string())));
       const std::uint64_t sum = data_checksum(sample);
       text += path.filename().string() + " " + std::to_string(file.bytes().size()) + " " +
@@ -53,7 +56,7 @@ class file_samples {
     to.insert(to.end(), bytes.begin(), bytes.end());
   }
 
-  std::map<std::filesystem::path, std::vector<std::byte>> samples_;
+  std::map<std::filesystem::path, std::vector<std::span<const std::byte>>> samples_;
 };
 
 }  // namespace detail
