@@ -108,10 +108,21 @@ class gguf_reader {
     return i - in_head + 2 * (in_head % half) + in_head / half;
   }
 
+  /// Asks for the next layer, where `layer` is the first that is read of its own, so that the disk reads on
+  /// while tensors are moved.
+  void ask_ahead(index layer) {
+    if (layer < asked_ || layer + 1 >= config_.layers) return;
+    asked_ = layer + 1;
+    visit_layer(config_, layer_prefix("model.", asked_),
+                [&](const tensor_description& t, auto) { io::will_need(from_.at(gguf_name(t.name)).bytes); });
+  }
+
   matrix_weight read(const tensor_description& t) {
     const io::gguf_tensor& tensor = from_.at(gguf_name(t.name));
     try {
       io::will_need(tensor.bytes);
+      constexpr std::string_view layers = "model.layers.";
+      if (t.name.starts_with(layers)) ask_ahead(std::stol(t.name.substr(layers.size())));
       matrix_weight result = made_of(t, tensor, types_(t));
       if (result.owner != tensor.storage) tensor.give_back();
       report(tensor);
@@ -229,6 +240,7 @@ class gguf_reader {
   load_progress progress_;
   gguf_weight_types types_;
   bool turns_neighbours_;
+  index asked_ = 0;  // the last layer that was asked for
   std::uint64_t done_ = 0;
 };
 
