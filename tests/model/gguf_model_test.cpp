@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <cstdint>
+#include <cstring>
 #include <optional>
 #include <string>
 #include <vector>
@@ -144,22 +145,29 @@ TEST(gguf_model, has_gate_and_up_in_one_type) {
   }
 }
 
-TEST(gguf_model, keeps_rows_in_super_blocks_where_they_are_mapped) {
+TEST(gguf_model, keeps_numbers_where_they_are_mapped_and_rows_in_super_blocks_byte_for_byte) {
   const llama_config config = support::gguf_config();
   const tiny_gguf made(
       "llama", config,
       {{"attn_q", ggml_type::q5_k}, {"attn_v", ggml_type::q4_k}, {"ffn_up", ggml_type::q6_k}});
   const std::string bytes = made.file.bytes();
   const auto file = parsed(bytes);
-  B be = support::make_backend(1);
-  gguf_reader<B> reader(be, file, config, 1);
-  const auto is_mapped = [&](const char* ours, const char* theirs) {
-    const auto weight = reader.matrix("model.layers.0." + std::string(ours) + ".weight", {});
-    return weight.view.data == file.at("blk.0." + std::string(theirs) + ".weight").bytes.data();
+  B be = support::make_backend(2);
+  gguf_reader<B> reader(be, file, config, 2);
+  const auto weight_of = [&](const char* ours) {
+    return reader.matrix("model.layers.0." + std::string(ours) + ".weight", {});
   };
-  EXPECT_TRUE(is_mapped("self_attn.v_proj", "attn_v"));
-  EXPECT_TRUE(is_mapped("mlp.up_proj", "ffn_up"));
-  EXPECT_FALSE(is_mapped("self_attn.q_proj", "attn_q"));  // whose rows are in another order
+  const auto stored = [&](const char* theirs) {
+    return file.at("blk.0." + std::string(theirs) + ".weight").bytes;
+  };
+  EXPECT_EQ(weight_of("self_attn.o_proj").view.data, stored("attn_output").data());
+  for (const auto& [ours, theirs] :
+       {std::pair("self_attn.v_proj", "attn_v"), std::pair("mlp.up_proj", "ffn_up")}) {
+    const auto weight = weight_of(ours);
+    EXPECT_NE(weight.view.data, stored(theirs).data());
+    EXPECT_EQ(std::memcmp(weight.view.data, stored(theirs).data(), stored(theirs).size()), 0) << ours;
+  }
+  EXPECT_EQ(weight_of("self_attn.q_proj").view.type, dtype::q5_k);  // whose rows are in another order
 }
 
 TEST(gguf_model, is_converted_as_a_checkpoint_is) {

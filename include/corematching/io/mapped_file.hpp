@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
@@ -28,10 +29,14 @@ inline std::string errno_text(int code) {
 
 /// Asks for pages of a mapped file ahead of reading them; a hint and nothing more.
 inline void will_need(std::span<const std::byte> mapped) {
+  constexpr std::size_t part = std::size_t{128}
+                               << 10;  // Linux reads as much at least for a call, or a few MB
   const auto page = static_cast<std::uintptr_t>(::sysconf(_SC_PAGESIZE));
   const auto before = reinterpret_cast<std::uintptr_t>(mapped.data()) % page;
   auto* const begin = const_cast<std::byte*>(mapped.data()) - before;
-  if (!mapped.empty()) static_cast<void>(::madvise(begin, before + mapped.size(), MADV_WILLNEED));
+  const std::size_t size = before + mapped.size();
+  for (std::size_t at = 0; at < size && !mapped.empty(); at += part)
+    static_cast<void>(::madvise(begin + at, std::min(part, size - at), MADV_WILLNEED));
 }
 
 /// Takes the pages that lie within `mapped`, a part of a read-only mapping of a file, out of this process;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The tensors of a GGUF file as weights of a backend: numbers and rows in super-blocks stay where they are
-// mapped, other quantised ones are moved to our layouts (moved_weights.hpp), or all are converted to the type
-// that is asked for.
+// The tensors of a GGUF file as weights of a backend: numbers stay where they are mapped, rows in
+// super-blocks are as the file has them, other quantised ones are moved to our layouts (moved_weights.hpp),
+// or all are converted to the type that is asked for.
 #pragma once
 
 #include <concepts>
@@ -184,18 +184,22 @@ class gguf_reader {
   }
 
   /// Rows as the file has them, where they are mapped; a copy of one that lies misaligned in its file, or in
-  /// another order.
+  /// another order, and of blocks that a CPU multiplies by: theirs are short rows, which a file's small pages
+  /// slow down (docs/performance.md).
   weight<host_space> kept_rows(const io::gguf_tensor& tensor, dtype type, index heads) {
     const ggml_matrix from = matrix_of(tensor);
     const std::size_t row_bytes = bytes_of(type, static_cast<std::size_t>(from.cols));
     const std::size_t alignment = is_quantised(type) ? sizeof(f16) : bytes_of(type, 1);
-    if (heads == 0 && reinterpret_cast<std::uintptr_t>(from.data) % alignment == 0)
+    const bool is_copied = is_quantised(type) && std::same_as<typename B::space, host_space>;
+    if (!is_copied && heads == 0 && reinterpret_cast<std::uintptr_t>(from.data) % alignment == 0)
       return {{from.data, type, from.rows, from.cols, static_cast<index>(row_bytes)}, tensor.storage};
     std::shared_ptr<std::byte> memory;
     weight<host_space> result = room(type, from.rows, from.cols, memory);
-    for (index i = 0; i < from.rows; ++i)
-      std::memcpy(memory.get() + i * result.view.row_bytes,
-                  from.data + source_row(i, heads) * result.view.row_bytes, row_bytes);
+    in_parallel(threads_, from.rows, [&](index first, index last) {
+      for (index i = first; i < last; ++i)
+        std::memcpy(memory.get() + i * result.view.row_bytes,
+                    from.data + source_row(i, heads) * result.view.row_bytes, row_bytes);
+    });
     return result;
   }
 
