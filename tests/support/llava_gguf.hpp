@@ -13,8 +13,10 @@
 #include <vector>
 
 #include "corematching/core/dtype.hpp"
+#include "corematching/io/gguf_file.hpp"
 #include "corematching/io/json_file.hpp"
 #include "corematching/io/safetensors.hpp"
+#include "corematching/model/config.hpp"
 #include "corematching/model/gguf/tensors.hpp"
 #include "corematching/model/llava/config.hpp"
 #include "support/gguf_decoder.hpp"
@@ -209,6 +211,20 @@ inline void add_demo_vocabulary(corematching::test::raw_gguf& file, const std::f
       .integer("tokenizer.ggml.bos_token_id", 1)
       .integer("tokenizer.ggml.eos_token_id", 2)
       .integer("tokenizer.ggml.padding_token_id", 540);
+}
+
+/// A checkpoint of the tests and the two files that it is written as.
+struct written_llava {
+  std::filesystem::path directory;
+  corematching::model_config config = corematching::read_model_config(directory);
+  corematching::io::checkpoint files = corematching::io::checkpoint::open(directory);
+  std::string decoder_bytes = decoder_of(files, config.text()).bytes();
+  corematching::io::gguf_file decoder =
+      corematching::io::gguf_file::parse(corematching::test::bytes_of(decoder_bytes), "d.gguf");
+};
+
+inline corematching::io::gguf_file mmproj_parsed(const std::string& bytes) {
+  return corematching::io::gguf_file::parse(corematching::test::bytes_of(bytes), "mm.gguf");
 }
 
 }  // namespace support
