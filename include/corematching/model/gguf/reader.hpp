@@ -4,6 +4,7 @@
 // or all are converted to the type that is asked for.
 #pragma once
 
+#include <charconv>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
@@ -12,6 +13,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -108,9 +110,13 @@ class gguf_reader {
     return i - in_head + 2 * (in_head % half) + in_head / half;
   }
 
-  /// Asks for the next layer, where `layer` is the first that is read of its own, so that the disk reads on
-  /// while tensors are moved.
-  void ask_ahead(index layer) {
+  /// Asks for the layer behind that of tensor `name`, where it is the first of its own that is read, so that
+  /// the disk reads on while tensors are moved.
+  void ask_ahead(const std::string& name) {
+    constexpr std::string_view layers = "model.layers.";
+    if (!name.starts_with(layers)) return;
+    index layer = 0;
+    std::from_chars(name.data() + layers.size(), name.data() + name.size(), layer);
     if (layer < asked_ || layer + 1 >= config_.layers) return;
     asked_ = layer + 1;
     visit_layer(config_, layer_prefix("model.", asked_),
@@ -121,8 +127,7 @@ class gguf_reader {
     const io::gguf_tensor& tensor = from_.at(gguf_name(t.name));
     try {
       io::will_need(tensor.bytes);
-      constexpr std::string_view layers = "model.layers.";
-      if (t.name.starts_with(layers)) ask_ahead(std::stol(t.name.substr(layers.size())));
+      ask_ahead(t.name);
       matrix_weight result = made_of(t, tensor, types_(t));
       if (result.owner != tensor.storage) tensor.give_back();
       report(tensor);
