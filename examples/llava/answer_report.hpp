@@ -10,6 +10,7 @@
 #include "corematching/model/llava/multimodal_prompt.hpp"
 #include "llava/loaded_model.hpp"
 #include "llava/options.hpp"
+#include "llava/presets.hpp"
 #include "llava/report.hpp"
 #include "llava/sparse_hooks.hpp"
 #include "llava/sparse_settings.hpp"
@@ -22,7 +23,7 @@ void report_model(run_report& report, B& be, const llama<B>& language, const opt
   const llama_config& config = language.config();
   report.layers = config.layers;
   report.all_neurons = config.intermediate_size;
-  report.weights = name_of(language.weight_type());
+  report.weights = weights_label(o, language.weight_type());
   report.computed_by = be.describe();
   report.has_text = has_text;
   report.policy = policy_name(o);

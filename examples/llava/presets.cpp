@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "llava/presets.hpp"
 
+#include <filesystem>
 #include <optional>
+#include <string>
+#include <system_error>
 
 #include "corematching/core/dtype.hpp"
 #include "corematching/model/packed/file.hpp"
@@ -41,6 +44,12 @@ void leave_out_safely(options& o) {
 
 std::optional<dtype> type_of_weights(const options& o) {
   return o.weights.type || o.weights.packed.empty() ? o.weights.type : packed_weights(o.weights.packed);
+}
+
+std::string weights_label(const options& o, dtype of_head) {
+  if (const auto type = type_of_weights(o)) return name_of(*type);
+  std::error_code ignored;
+  return std::filesystem::is_regular_file(o.model, ignored) ? "stored" : name_of(of_head);
 }
 
 bool foretells(const options& o, dtype weights) {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <optional>
+#include <string>
 
 #include "corematching/core/dtype.hpp"
 #include "llava/option_checks.hpp"
@@ -12,6 +13,10 @@ namespace corematching::driver {
 
 /// What the weights of `o` are stored as; nothing: as the model's files have them.
 std::optional<dtype> type_of_weights(const options& o);
+
+/// How reports call the weights of `o`, whose head is stored as that: "stored" where a file has several
+/// types.
+std::string weights_label(const options& o, dtype of_head);
 
 /// Whether weights of that type can be foretold by on the device of `o`.
 bool foretells(const options& o, dtype weights);

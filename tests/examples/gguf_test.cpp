@@ -49,6 +49,7 @@ TEST_F(gguf_model_file, answers_and_answers_alike_when_it_is_packed) {
   EXPECT_NE(packed.err.find("using " + path.string() + ".packed"), std::string::npos) << packed.err;
   const auto inspected = test::run_program(support::llava_program(), {"inspect", path.string()});
   EXPECT_EQ(inspected.exit_code, 0) << inspected.out;
+  EXPECT_NE(answered({"--stats"}).err.find("stored weights, "), std::string::npos);
   for (const char* part : {"version 3, ", "llama", " in Q4_K", "2 layers of 512 neurons", "m.gguf.packed",
                            "none: prompts are given as --prompt-ids", "runs              yes\n"})
     EXPECT_NE(inspected.out.find(part), std::string::npos) << part << "\nin: " << inspected.out;

@@ -20,6 +20,7 @@
 #include "corematching/model/batch/admission.hpp"
 #include "llava/console.hpp"
 #include "llava/loaded_model.hpp"
+#include "llava/presets.hpp"
 #include "llava/serve/answering.hpp"
 #include "llava/serve/engine_limits.hpp"
 #include "llava/serve/running_answer.hpp"
@@ -50,7 +51,7 @@ class engine final : public answering {
     memory_.emplace(language.make_batch(be_, limits_.running));
     const linked::description by = be_.describe();
     model_ = {name_of_model(o.model), files_.config.llava() != nullptr, files_.config.text().context(),
-              name_of(language.weight_type()),
+              weights_label(o, language.weight_type()),
               by.device + (by.instruction_set.empty() ? "" : " " + by.instruction_set)};
     state_.cache_limit_bytes = limits_.cache_bytes;
     worker_ = std::thread([this] { work(); });
