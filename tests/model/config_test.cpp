@@ -97,6 +97,16 @@ TEST_F(model_directory, needs_only_config_json) {
   EXPECT_EQ(read().text().eos_token_ids, (std::vector<std::int32_t>{2}));
 }
 
+TEST(model_config, names_the_gguf_file_of_a_directory_that_has_nothing_else) {
+  const support::temporary_directory directory;
+  const auto text = [&] { return support::error_text([&] { read_model_config(directory.path()); }); };
+  support::expect_parts(text(), "config.json: cannot open");
+  directory.write("b.gguf", "");
+  const auto first = directory.write("a.gguf", "");
+  EXPECT_EQ(text(), directory.path().string() + ": has no config.json; a GGUF file is named itself, as " +
+                        first.string());
+}
+
 TEST_F(model_directory, takes_end_tokens_from_the_generation_config) {
   write("config.json", {{"model_type", "llama"}});
   write("generation_config.json", {{"eos_token_id", {2, 7}}});

@@ -151,6 +151,17 @@ inline void read_image_processor(const std::filesystem::path& directory, const c
   check_crop(path.string(), image, vision);
 }
 
+/// Throws `error` for a directory that holds GGUF files and no checkpoint: one of them is to be named.
+inline void refuse_directory_of_gguf(const std::filesystem::path& directory) {
+  std::error_code ignored;
+  if (std::filesystem::exists(directory / "config.json", ignored)) return;
+  std::filesystem::path first;
+  for (const auto& file : std::filesystem::directory_iterator(directory, ignored))
+    if (file.path().extension() == ".gguf" && (first.empty() || file.path() < first)) first = file.path();
+  require(first.empty(), directory.string(), ": has no config.json; a GGUF file is named itself, as ",
+          first.string());
+}
+
 }  // namespace detail
 
 /// Reads the JSON files of a model directory, or the metadata of a GGUF file. Throws `error` naming file and
@@ -160,6 +171,7 @@ model_config read_model_config(const std::filesystem::path& directory) {
   std::error_code ignored;
   if (std::filesystem::is_regular_file(directory, ignored))
     return {read_gguf_config(io::gguf_file::open(directory)), {}};
+  detail::refuse_directory_of_gguf(directory);
   const auto path = directory / "config.json";
   model_config config = parse_model_config(io::mapped_file::open(path).bytes(), path.string());
   if (config.llava()) detail::read_image_processor(directory, config.llava()->vision, config.image);
