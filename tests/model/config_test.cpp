@@ -97,6 +97,11 @@ TEST_F(model_directory, needs_only_config_json) {
   EXPECT_EQ(read().text().eos_token_ids, (std::vector<std::int32_t>{2}));
 }
 
+TEST(model_config, names_what_does_not_exist) {
+  EXPECT_EQ(support::error_text([] { read_model_config("none.gguf"); }),
+            "none.gguf: is neither a model's directory nor a GGUF file: there is nothing of this name");
+}
+
 TEST(model_config, names_the_gguf_file_of_a_directory_that_has_nothing_else) {
   const support::temporary_directory directory;
   const auto text = [&] { return support::error_text([&] { read_model_config(directory.path()); }); };

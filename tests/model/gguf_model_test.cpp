@@ -182,6 +182,26 @@ TEST(gguf_model, is_converted_as_a_checkpoint_is) {
   }
 }
 
+TEST(gguf_model, names_rows_in_super_blocks_that_hold_no_number) {
+  const llama_config config = support::gguf_config();
+  for (const auto& [type, scale_at] : {std::pair(ggml_type::q4_k, 0), std::pair(ggml_type::q4_k, 2),
+                                       std::pair(ggml_type::q5_k, 0), std::pair(ggml_type::q6_k, 208)}) {
+    SCOPED_TRACE(io::name_of(type));
+    std::string bytes = tiny_gguf("llama", config, {{"attn_v", type}}).file.bytes();
+    const std::string name = "blk.1.attn_v.weight";
+    const auto tensor = parsed(bytes).at(name).bytes;
+    const auto at = tensor.data() - reinterpret_cast<const std::byte*>(bytes.data());
+    const auto blocks = static_cast<std::ptrdiff_t>(io::facts_of(type).bytes);
+    std::memcpy(bytes.data() + at + std::ssize(tensor) - blocks + scale_at, "\x00\x7e", 2);  // a NaN
+    B be = support::make_backend(2);
+    const auto file = parsed(bytes);
+    gguf_reader<B> reader(be, file, config, 2);
+    support::expect_parts(
+        support::error_text([&] { reader.matrix("model.layers.1.self_attn.v_proj.weight", {}); }),
+        "m.gguf: tensor \"" + name + "\"", "it holds a scale that is no finite number");
+  }
+}
+
 /// Gate and up in one type, all others in another.
 gguf_types with_neurons_in(ggml_type neurons) {
   return {{"token_embd", ggml_type::q6_k}, {"attn_q", ggml_type::q4_k}, {"attn_v", ggml_type::q5_0},

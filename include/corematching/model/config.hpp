@@ -151,9 +151,12 @@ inline void read_image_processor(const std::filesystem::path& directory, const c
   check_crop(path.string(), image, vision);
 }
 
-/// Throws `error` for a directory that holds GGUF files and no checkpoint: one of them is to be named.
-inline void refuse_directory_of_gguf(const std::filesystem::path& directory) {
+/// Throws `error` for what does not exist, and for a directory that holds GGUF files and no checkpoint: one
+/// of them is to be named.
+inline void refuse_what_is_no_checkpoint(const std::filesystem::path& directory) {
   std::error_code ignored;
+  require(std::filesystem::exists(directory, ignored), directory.string(),
+          ": is neither a model's directory nor a GGUF file: there is nothing of this name");
   if (std::filesystem::exists(directory / "config.json", ignored)) return;
   std::filesystem::path first;
   for (const auto& file : std::filesystem::directory_iterator(directory, ignored))
@@ -171,7 +174,7 @@ model_config read_model_config(const std::filesystem::path& directory) {
   std::error_code ignored;
   if (std::filesystem::is_regular_file(directory, ignored))
     return {read_gguf_config(io::gguf_file::open(directory)), {}};
-  detail::refuse_directory_of_gguf(directory);
+  detail::refuse_what_is_no_checkpoint(directory);
   const auto path = directory / "config.json";
   model_config config = parse_model_config(io::mapped_file::open(path).bytes(), path.string());
   if (config.llava()) detail::read_image_processor(directory, config.llava()->vision, config.image);

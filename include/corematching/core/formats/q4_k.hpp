@@ -24,6 +24,8 @@ struct q4_k : super_blocks<32, true> {
     std::uint8_t quants[groups / 2][group];
   };
 
+  static bool is_finite(const stored& from) { return from.factors.is_finite(); }
+
   static packed_factors::factors factors_of(const stored& from, index i) { return from.factors.of_group(i); }
 
   // Products with quants are exact: they have 11 + 6 + 4 bits. Only the difference is rounded, whether the

@@ -21,6 +21,8 @@ struct q5_k : super_blocks<32, true> {
     std::uint8_t quants[groups / 2][group];
   };
 
+  static bool is_finite(const stored& from) { return from.factors.is_finite(); }
+
   static packed_factors::factors factors_of(const stored& from, index i) { return from.factors.of_group(i); }
 
   // As q4_k's products, these are exact.

@@ -9,6 +9,7 @@
 // upper bits those of all four, from the lowest on.
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 
@@ -29,6 +30,8 @@ struct q6_k : super_blocks<16, false> {
     std::int8_t scales[groups];
     f16 scale;
   };
+
+  static bool is_finite(const stored& from) { return std::isfinite(to_float(from.scale)); }
 
   static packed_factors::factors factors_of(const stored& from, index i) {
     return {to_float(from.scale) * static_cast<float>(from.scales[i]), 0};

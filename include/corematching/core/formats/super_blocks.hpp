@@ -5,6 +5,7 @@
 // Source of the layouts: https://github.com/ggml-org/ggml (ggml-common.h, ggml-quants.c).
 #pragma once
 
+#include <cmath>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
@@ -17,7 +18,9 @@
 namespace corematching {
 
 /// Of such a format: how many weights share a scale, and whether there is a minimum. It has beside that a
-/// type `stored`, a block as files have it.
+/// type `stored`, a block as files have it, of which
+///   static bool is_finite(const stored&)
+///     says whether its own scale and minimum are finite, and thereby all weights
 template <index Group, bool Minimum>
 struct super_blocks {
   static constexpr index block = 256, group = Group, groups = block / group;
@@ -37,6 +40,8 @@ struct packed_factors {
     float scale;
     float minimum;
   };
+
+  bool is_finite() const { return std::isfinite(to_float(scale)) && std::isfinite(to_float(minimum)); }
 
   /// Those of group `i`; both are exact, products of 11 and 6 bits. Bytes 0..3 hold the scales of the first
   /// four groups and 4..7 their minima, in six bits each. The others have the lower four of their bits in

@@ -4,6 +4,8 @@
 // or all are converted to the type that is asked for.
 #pragma once
 
+#include <algorithm>
+#include <atomic>
 #include <charconv>
 #include <concepts>
 #include <cstddef>
@@ -205,7 +207,22 @@ class gguf_reader {
         std::memcpy(memory.get() + i * result.view.row_bytes,
                     from.data + source_row(i, heads) * result.view.row_bytes, row_bytes);
     });
+    if (is_quantised(type)) detail::require_finite(has_finite_scales(result.view));
     return result;
+  }
+
+  /// Whether those of all super-blocks are.
+  bool has_finite_scales(const stored_view<>& w) const {
+    std::atomic<bool> finite = true;
+    visit_dtype(w.type, [&]<class T>() {
+      if constexpr (super_format<T>) {
+        const auto* const blocks = reinterpret_cast<const typename T::stored*>(w.data);
+        in_parallel(threads_, w.rows * (w.cols / T::block), [&](index first, index last) {
+          if (!std::all_of(blocks + first, blocks + last, T::is_finite)) finite = false;
+        });
+      }
+    });
+    return finite;
   }
 
   /// Rows in planes, where they are what `target` splits.

@@ -65,7 +65,7 @@ class packed_file {
     require(said("weights") == asked, path_.string(), ": holds ", io::in_quotes(said("weights")),
             " weights, asked for are ", asked);
     require(said("checkpoint") == identity, path_.string(),
-            ": was packed from another checkpoint than the one beside config.json");
+            ": was packed from a model of other numbers or other file names");
     require(header.data_start % packed_tensor_alignment == 0, path_.string(), ": its data begin at byte ",
             header.data_start, ", no multiple of ", packed_tensor_alignment);
     check_tensors(header);
@@ -88,12 +88,13 @@ class packed_file {
       const io::tensor_entry& found = header.tensors[i];
       require(found.name == wanted.name, where, ": in its place is ", io::in_quotes(found.name));
       require(found.type == wanted.type && found.shape == wanted.shape, where, " is ", name_of(found.type),
-              " ", io::shape_text(found.shape), ", but config.json asks for ", name_of(wanted.type), " ",
-              io::shape_text(wanted.shape));
+              " ", io::shape_text(found.shape), ", but the model's configuration asks for ",
+              name_of(wanted.type), " ", io::shape_text(wanted.shape));
       require(found.begin == wanted.begin, where, " begins at ", found.begin, ", not at ", wanted.begin);
     }
     require(header.tensors.size() == layout_.tensors().size(), path_.string(), ": holds ",
-            header.tensors.size(), " tensors, but config.json asks for ", layout_.tensors().size());
+            header.tensors.size(), " tensors, but the model's configuration asks for ",
+            layout_.tensors().size());
   }
 
   std::filesystem::path path_;

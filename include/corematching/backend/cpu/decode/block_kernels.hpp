@@ -31,14 +31,15 @@ using coefficients = typename format_kernels<Q>::coefficients;
 template <grouped_format Q>
 inline constexpr index group_lines = (group_bytes<Q> + 63) / 64;
 
-/// Where the group of block `b` has its scales, and its quants behind them.
+/// Where the group of block `b` has its scales, and its quants behind them, of which it has `in_group`
+/// blocks.
 template <grouped_format Q>
 const f16* scales_of(const row_stream& stream, index b) {
   return reinterpret_cast<const f16*>(stream.row + b / group_blocks * group_bytes<Q>);
 }
 template <grouped_format Q>
-const std::uint8_t* quants_of(const row_stream& stream, index b) {
-  return reinterpret_cast<const std::uint8_t*>(scales_of<Q>(stream, b) + group_blocks);
+const std::uint8_t* quants_of(const row_stream& stream, index b, index in_group = group_blocks) {
+  return reinterpret_cast<const std::uint8_t*>(scales_of<Q>(stream, b) + in_group);
 }
 
 inline i16x16 half_block(const std::int16_t* quants) {
@@ -48,7 +49,7 @@ inline i16x16 half_block(const std::int8_t* quants) {
   return u8x16::load(reinterpret_cast<const std::uint8_t*>(quants)).widen_signed();
 }
 
-/// One block of a row times one of a token; for the blocks that are left behind whole groups.
+/// One block of a row times one of a token; for a block that is left behind whole vectors.
 template <grouped_format Q>
 float dot_block(const quantised_row<Q>& row, const rounded_token<token_quant<Q>>& x, index b) {
   const auto [first, last] = format_kernels<Q>::quants(row.block(b));
@@ -67,25 +68,23 @@ class block_sums {
  public:
   /// Adds those of the group of block `b`.
   void add(const row_streams<Rows>& rows, const tokens& x, index b) {
-    alignas(32) float scales[Tokens][Rows][group_blocks];
-    for (std::size_t r = 0; r < Rows; ++r) {
-      const f32x8 row_scales = f32x8::load(scales_of<Q>(rows[r], b));
-      for (std::size_t t = 0; t < Tokens; ++t) {
-        (row_scales * f32x8::load(x[t].scales + b)).store(scales[t][r]);
-        if constexpr (Q::quant_offset != 0)
-          offsets_.of[t][r] = fma(row_scales, f32x8::load(x[t].sums + b), offsets_.of[t][r]);
-      }
-    }
-    for (index j = 0; j < group_blocks; j += kernels::blocks_at_once) {
-      const auto token = for_each_token<Tokens>(
-          [&](std::size_t t) { return kernels::vector_of_token(x[t].quants + (b + j) * block_size); });
-      for (std::size_t r = 0; r < Rows; ++r) {
-        const auto row = kernels::vector_of_row(quants_of<Q>(rows[r], b) + j * quant_bytes<Q>);
-        for (std::size_t t = 0; t < Tokens; ++t)
-          sums_.of[t][r] = fma(kernels::products(row, token[t]).to_float(), kernels::spread(scales[t][r] + j),
-                               sums_.of[t][r]);
-      }
-    }
+    add_blocks(
+        rows, x, b, group_blocks, group_blocks,
+        [&](std::size_t r) { return f32x8::load(scales_of<Q>(rows[r], b)); },
+        [&](const float* of_blocks) { return f32x8::load(of_blocks + b); });
+  }
+
+  /// Adds those of the last group of a row, that of block `b`, which has fewer blocks: of the first `count`
+  /// of the `all` that are left, whole vectors.
+  void add_rest(const row_streams<Rows>& rows, const tokens& x, index b, index count, index all) {
+    const auto padded = [count]<class T>(const T* from) {
+      alignas(32) T some[group_blocks] = {};
+      std::copy_n(from, count, some);
+      return f32x8::load(some);
+    };
+    add_blocks(
+        rows, x, b, count, all, [&](std::size_t r) { return padded(scales_of<Q>(rows[r], b)); },
+        [&](const float* of_blocks) { return padded(of_blocks + b); });
   }
 
   float of(std::size_t t, std::size_t r) const {
@@ -95,6 +94,31 @@ class block_sums {
   }
 
  private:
+  template <class RowScales, class TokenFactors>
+  [[gnu::always_inline]] void add_blocks(const row_streams<Rows>& rows, const tokens& x, index b, index count,
+                                         index in_group, RowScales&& row_scales_of,
+                                         TokenFactors&& token_factors_of) {
+    alignas(32) float scales[Tokens][Rows][group_blocks];
+    for (std::size_t r = 0; r < Rows; ++r) {
+      const f32x8 row_scales = row_scales_of(r);
+      for (std::size_t t = 0; t < Tokens; ++t) {
+        (row_scales * token_factors_of(x[t].scales)).store(scales[t][r]);
+        if constexpr (Q::quant_offset != 0)
+          offsets_.of[t][r] = fma(row_scales, token_factors_of(x[t].sums), offsets_.of[t][r]);
+      }
+    }
+    for (index j = 0; j < count; j += kernels::blocks_at_once) {
+      const auto token = for_each_token<Tokens>(
+          [&](std::size_t t) { return kernels::vector_of_token(x[t].quants + (b + j) * block_size); });
+      for (std::size_t r = 0; r < Rows; ++r) {
+        const auto row = kernels::vector_of_row(quants_of<Q>(rows[r], b, in_group) + j * quant_bytes<Q>);
+        for (std::size_t t = 0; t < Tokens; ++t)
+          sums_.of[t][r] = fma(kernels::products(row, token[t]).to_float(), kernels::spread(scales[t][r] + j),
+                               sums_.of[t][r]);
+      }
+    }
+  }
+
   vector_sums<wide_f32, Rows, Tokens> sums_;
   vector_sums<f32x8, Rows, Tokens> offsets_;
 };
@@ -116,11 +140,13 @@ dot_products<Rows, Tokens> dot_blocks(const row_streams<Rows>& rows,
     prefetch_step<group_lines<Q>>(rows, b / group_blocks * group_bytes<Q> + lead, bytes);
     sums.add(rows, x, b);
   }
+  const index left = blocks - whole, in_vectors = left - left % format_kernels<Q>::blocks_at_once;
+  if (in_vectors > 0) sums.add_rest(rows, x, whole, in_vectors, left);
   dot_products<Rows, Tokens> result;
   for (std::size_t t = 0; t < Tokens; ++t)
     for (std::size_t r = 0; r < Rows; ++r) {
       result[t][r] = sums.of(t, r);
-      for (index rest = whole; rest < blocks; ++rest)
+      for (index rest = whole + in_vectors; rest < blocks; ++rest)
         result[t][r] += dot_block<Q>(quantised_row<Q>(rows[r].row, cols), x[t], rest);
     }
   return result;
