@@ -180,7 +180,8 @@ TEST_F(packing, refuses_a_file_of_another_checkpoint) {
   pack_as(dtype::f16);
   // The same shapes with other numbers, as fine-tuning leaves them.
   from = support::write_checkpoint(directory.path(), support::random_tensors(config, 6));
-  expect_parts(error_text([&] { open(dtype::f16); }), path.string(), "a model of other numbers or other file names");
+  expect_parts(error_text([&] { open(dtype::f16); }), path.string(),
+               "a model of other numbers or other file names");
 }
 
 TEST_F(packing, refuses_shapes_that_the_configuration_does_not_ask_for) {
