@@ -133,16 +133,15 @@ class loaded_model {
   }
 
   static void check_memory_limit(const std::optional<packed_file>& packed, const weight_options& weights) {
-    require(packed || !weights.memory_limit,
-            "--memory-limit: needs a packed file of the weights, of a GGUF file of converted ones: make one "
-            "with llava "
-            "pack --weights, as q8_0, and ask for it with --weights or --packed");
-    const auto is_one_of_many = [](const packed_tensor& t) { return shares_scales(t.type); };
-    require(
-        !weights.memory_limit || std::ranges::none_of(packed->layout().tensors(), is_one_of_many),
-        "--memory-limit: reads neurons one by one, and those of ", packed ? packed->path().string() : "",
-        " share scales, as those of a GGUF file do where they are not converted: pack it with --weights f16, "
-        "q8_0 or q4_0");
+    if (!weights.memory_limit) return;
+    require(packed.has_value(), "--memory-limit: needs a packed file of the weights, of a GGUF file of ",
+            "converted ones: make one with llava pack --weights, as q8_0, and ask for it with --weights or ",
+            "--packed");
+    const auto shares = [](const packed_tensor& t) { return shares_scales(t.type); };
+    require(std::ranges::none_of(packed->layout().tensors(), shares),
+            "--memory-limit: reads neurons one by one, and those of ", packed->path().string(),
+            " share scales, as those of a GGUF file do where they are not converted: pack it with ",
+            "--weights f16, q8_0 or q4_0");
   }
 
   /// The file that is named, which must fit; otherwise the model's own, if it fits. layout(type) and
