@@ -22,7 +22,10 @@ namespace fs = std::filesystem;
 using namespace test::driver;
 
 TEST(llava, refuses_a_directory_without_a_model) {
-  expect_refused(ask("/nowhere", picture_path()), {"/nowhere", "config.json"});
+  expect_refused(ask("/nowhere", picture_path()),
+                 {"/nowhere: is neither a model's directory nor a GGUF file"});
+  const support::temporary_directory empty;
+  expect_refused(ask(empty.path(), picture_path()), {(empty.path() / "config.json").string()});
 }
 
 TEST(llava, refuses_what_is_no_picture) {
