@@ -48,7 +48,7 @@ inline core_matching_config matching_of(const options& o) {
   core_matching_config config = o.sparsity;
   config.sparse_neurons = answers_with_core_neurons(o);
   if (!finds_core_neurons(o)) {  // these are then others' settings
-    config.beta = core_matching_config().beta;
+    config.beta = 1;             // any model has so many
     config.count_over = core_matching_config().count_over;
   }
   return config;

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "llava/option_checks.hpp"
+#include "llava/sparse_settings.hpp"
 #include "support/error_text.hpp"
 
 namespace corematching::driver {
@@ -335,6 +336,19 @@ TEST(options, choose_criteria_and_what_they_are_matched_with) {
                           check_sparsity(of({"--criterion", "rarity", "--reference", "text"}), 4, 10);
                         }),
                         "--reference: ", "rarity", "text");
+}
+
+TEST(options, ask_no_core_neurons_of_a_model_where_none_are_found) {
+  const auto check = [](const arguments& more) {
+    const options o = parse(sparse({"--prompt", "Why?", "--image", "p.png", "--criterion", "rarity"}, more));
+    check_sparsity(matching_of(o), 4, 2);
+  };
+  EXPECT_NO_THROW(check({"--sparsity", "tokens"}));
+  EXPECT_NO_THROW(check({"--sparsity", "both", "--neurons", "gate", "--beta", "1"}));
+  support::expect_parts(support::error_text([&] {
+                          check({"--sparsity", "both", "--beta", "0.3"});
+                        }),
+                        "--beta: ", "beta 0.3 selects none of 2 neurons");
 }
 
 TEST(options, of_dropping_before_the_decoder_say_what_and_how_much) {
