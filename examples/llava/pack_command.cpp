@@ -47,8 +47,7 @@ pack_options parse(int argc, const char* const* argv) {
       ->type_name("FILE");
   app.add_option("--threads", o.threads, "threads to work on (0: as many as may run at once)")
       ->check(CLI::Range(0, 1024));
-  add_file(app, "--verify", o.verify,
-           "read this packed file and say whether its data are whole; pack nothing")
+  add_file(app, "--verify", o.verify, "read this packed file and say whether it is whole; pack nothing")
       ->type_name("FILE")
       ->excludes(model)
       ->excludes(mmproj)

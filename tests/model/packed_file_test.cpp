@@ -9,6 +9,7 @@
 #include <fstream>
 #include <iterator>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "corematching/model/packed/pack.hpp"
@@ -154,6 +155,33 @@ TEST_F(packing, finds_damaged_data_and_names_the_tensor) {
       }
     verify_packed(path);
   }
+}
+
+TEST_F(packing, finds_a_damaged_header) {
+  pack_as(dtype::q8_0);
+  verify_packed(path);
+  const std::string sums = io::safetensors_file::open(path).metadata().at(packed_checksums);
+  const std::string own = sums.substr(sums.size() - 16), other = own.substr(1) + own.front();
+  ASSERT_NE(own, other);
+  const std::vector<std::pair<std::string, std::string>> damages{
+      {"model.norm.weight", "model.norm_weight"},
+      {"\"weights\":\"q8_0\"", "\"weights\":\"q4_0\""},
+      {"\"format\"", "\"farmat\""},
+      {"    ", "\t   "},
+      {own, other}};
+  for (const auto& [was, with] : damages) {
+    damage(was, with);
+    expect_parts(error_text([&] { verify_packed(path); }), path.string(), "its header is damaged");
+    damage(with, was);
+  }
+  verify_packed(path);
+}
+
+TEST_F(packing, verifies_no_other_number_of_checksums) {
+  pack_as(dtype::q8_0);
+  const std::string sums = io::safetensors_file::open(path).metadata().at(packed_checksums);
+  damage(sums.substr(sums.size() - 6), "\\u0030");
+  expect_parts(error_text([&] { verify_packed(path); }), path.string(), "checksums", "earlier version");
 }
 
 TEST_F(packing, verifies_nothing_without_checksums) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Checksums of a packed file's data, one for each tensor, in the header under "checksums". Loading does not
-// look at them, since it would have to read what it only maps; verify_packed() does. The same sum tells the
-// checkpoints apart that packed files are made from.
+// Checksums of a packed file, in the header under "checksums": one of the data of each tensor, and one of the
+// header itself. Loading does not look at them, since it would have to read what it only maps;
+// verify_packed() does. The same sum tells the checkpoints apart that packed files are made from.
 #pragma once
 
 #include <algorithm>
@@ -52,8 +52,16 @@ inline std::string checksum_text(std::span<const std::uint64_t> sums) {
   return text;
 }
 
-/// Reads all of a packed file and throws `error` naming the first tensor whose data are not what was written.
-/// progress(done, total) hears of the bytes read so far.
+/// The checksum of a packed file's header, in which `sums` are its checksums, as if the last one, which is
+/// this one, were 0.
+inline std::uint64_t header_checksum(std::string header, std::string_view sums) {
+  const auto at = header.find(sums);  // nowhere, where damage has spelled them otherwise
+  if (at != header.npos) header.replace(at + sums.size() - 16, 16, 16, '0');
+  return data_checksum(std::as_bytes(std::span(header)));
+}
+
+/// Reads all of a packed file and throws `error` where its header is not what was written, or else naming the
+/// first tensor whose data are not. progress(done, total) hears of the bytes read so far.
 inline void verify_packed(const std::filesystem::path& path,
                           const std::function<void(std::uint64_t, std::uint64_t)>& progress = {}) {
   const io::mapped_file file = io::mapped_file::open(path);
@@ -61,10 +69,16 @@ inline void verify_packed(const std::filesystem::path& path,
   const auto said = header.metadata.find(packed_checksums);
   require(said != header.metadata.end(), path.string(),
           ": has no checksums: it is no packed file, or of an earlier version");
-  require(said->second.size() == 16 * header.tensors.size(), path.string(), ": has checksums for ",
-          said->second.size() / 16, " tensors, but holds ", header.tensors.size());
-  const auto data = file.bytes().subspan(header.data_start);
   std::string_view rest = said->second;
+  require(rest.size() == 16 * (header.tensors.size() + 1), path.string(), ": has ", rest.size() / 16,
+          " checksums, but should have ", header.tensors.size() + 1,
+          ", the last one of the header; it may be of an earlier version");
+  const auto data = file.bytes().subspan(header.data_start);
+  const auto in_front = file.bytes().first(header.data_start);
+  const std::uint64_t own = header_checksum(
+      std::string(reinterpret_cast<const char*>(in_front.data()), in_front.size()), said->second);
+  require(checksum_text({&own, 1}) == rest.substr(rest.size() - 16), path.string(),
+          ": its header is damaged: it is not what was written");
   for (const io::tensor_entry& t : header.tensors) {
     const auto bytes = data.subspan(t.begin, t.end - t.begin);
     const std::uint64_t sum = data_checksum(bytes);

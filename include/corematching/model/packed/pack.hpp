@@ -3,6 +3,7 @@
 // so that loading it again is a memory map.
 #pragma once
 
+#include <algorithm>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
@@ -101,10 +102,14 @@ void write_packed(Reader& reader, const llama_config& config, const packed_layou
     return io::safetensors_header_bytes(entries, metadata, path.string(), packed_layer_alignment);
   };
   io::output_file file(path);
-  file.write(std::as_bytes(std::span<const char>(header_with(std::vector<std::uint64_t>(entries.size())))));
+  std::vector<std::uint64_t> sums(entries.size() + 1);  // the last one is the header's own
+  file.write(std::as_bytes(std::span<const char>(header_with(sums))));
   packer<Reader> packer(reader, config, file);
   for (const packed_tensor& t : layout.tensors()) packer.write(t);
-  file.rewrite_start(std::as_bytes(std::span<const char>(header_with(packer.checksums()))));
+  std::ranges::copy(packer.checksums(), sums.begin());
+  const std::string header = header_with(sums);
+  sums.back() = header_checksum(header, checksum_text(sums));
+  file.rewrite_start(std::as_bytes(std::span<const char>(header_with(sums))));
   file.commit();
 }
 
