@@ -51,7 +51,7 @@ TEST_F(gguf_model_file, answers_and_answers_alike_when_it_is_packed) {
   EXPECT_EQ(inspected.exit_code, 0) << inspected.out;
   EXPECT_NE(answered({"--stats"}).err.find("stored weights, "), std::string::npos);
   for (const char* part : {"version 3, ", "llama", " in Q4_K", "2 layers of 512 neurons", "m.gguf.packed",
-                           "none: prompts are given as --prompt-ids", "runs              yes\n"})
+                           "none: prompts are given as --prompt-ids", "runs              yes, by names"})
     EXPECT_NE(inspected.out.find(part), std::string::npos) << part << "\nin: " << inspected.out;
   expect_refused(answered({"--memory-limit", "1M"}),
                  {"--memory-limit: reads neurons one by one, and those of ", ".packed share scales"});

@@ -28,7 +28,7 @@ void expect_lines(const test::program_result& result, int exit_code, const std::
 TEST(llava_inspect, says_what_a_checkpoint_holds) {
   expect_lines(inspect(demo()), 0,
                {"6 layers of ", "100 tokens of 80 x 80 pixels", "in F16", "tokenizer.json", "vicuna",
-                "runs              yes\n"});
+                "runs              yes, by names, types and shapes: numbers are not looked at\n"});
   expect_lines(inspect(data("tiny_window")), 0,
                {"each sees the last 24", "none: a text model", "--prompt-ids"});
 }

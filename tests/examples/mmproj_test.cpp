@@ -130,7 +130,7 @@ TEST_F(llava_of_two_files, is_packed_and_inspected) {
   const auto inspected = run({"inspect", file.string(), "--mmproj", mmproj.string()});
   EXPECT_EQ(inspected.exit_code, 0) << inspected.out;
   for (const char* part : {"mmproj            ", "100 tokens of 80 x 80 pixels, 4 of 4 layers", "vicuna",
-                           "m.gguf.packed", "runs              yes\n"})
+                           "m.gguf.packed", "runs              yes, by names"})
     EXPECT_NE(inspected.out.find(part), std::string::npos) << part << "\nin: " << inspected.out;
 }
 

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // The tensors of a GGUF file as weights of a backend: numbers stay where they are mapped, rows in
 // super-blocks are as the file has them, other quantised ones are moved to our layouts (moved_weights.hpp),
-// or all are converted to the type that is asked for.
+// or all are converted to the type that is asked for. Scales that are not finite are refused, and so is
+// what is converted; matrices of numbers are otherwise not looked through, since that would read the whole
+// file.
 #pragma once
 
 #include <algorithm>
