@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <cstdio>
+#include <set>
 #include <string>
 
 namespace corematching::driver {
@@ -34,6 +35,11 @@ class console {
     std::fprintf(stderr, "llava: %s\n", text.c_str());
   }
 
+  /// The same, unless it was said before: by a run that loads a model several times.
+  void notice_once(const std::string& text) {
+    if (said_once_.insert(text).second) notice(text);
+  }
+
   void clear() {
     if (!terminal_ || shown_stage_.empty()) return;
     std::fputs("\r\033[K", stderr);
@@ -45,6 +51,7 @@ class console {
   bool terminal_;
   int shown_percent_ = -1;
   std::string shown_stage_;
+  std::set<std::string> said_once_;
 };
 
 }  // namespace corematching::driver

@@ -186,7 +186,7 @@ loaded_model<B> load_model(B& be, const options& o, model_config config, console
       [&](std::uint64_t done, std::uint64_t total) {
         terminal.progress("loading", static_cast<double>(done), static_cast<double>(total));
       },
-      [&](const std::string& text) { terminal.notice(text); });
+      [&](const std::string& text) { terminal.notice_once(text); });
   terminal.clear();
   return model;
 }

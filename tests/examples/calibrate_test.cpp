@@ -163,7 +163,7 @@ TEST_F(llava_calibrate, takes_no_share_that_costs_more_than_all_neurons) {
 
 TEST_F(llava_calibrate, goes_on_from_what_was_measured) {
   const arguments demanding{"--text", sample.string(), "--tolerance", "1e-6"};
-  expect_refused(calibrate(demanding), {"no layer can leave out"});
+  expect_refused(calibrate(demanding), {"no layer can leave out", "stays in " + file.string() + ".stage-*"});
   const auto measured = kept();
   EXPECT_GE(measured.size(), 2u);
   expect_refused(calibrate(demanding), {"no layer can leave out"});
@@ -174,6 +174,17 @@ TEST_F(llava_calibrate, goes_on_from_what_was_measured) {
   EXPECT_EQ(kept().size(), 2 * measured.size()) << "what was measured with another cache is not taken";
   EXPECT_EQ(calibrate({"--text", sample.string(), "--tolerance", "0.05"}).exit_code, 0);
   EXPECT_TRUE(kept().empty());
+}
+
+TEST_F(llava_calibrate, says_once_which_packed_file_it_uses) {
+  ASSERT_EQ(test::run_program(support::llava_program(),
+                              {"pack", "--model", model.path().string(), "--weights", "q8_0_planes"})
+                .exit_code,
+            0);
+  const auto result =
+      calibrate({"--text", sample.string(), "--tolerance", "0.05", "--weights", "q8_0_planes"});
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_EQ(result.err, "llava: using " + (model.path() / "corematching-q8_0_planes.packed").string() + "\n");
 }
 
 TEST_F(llava_calibrate, writes_names_that_are_no_utf8) {

@@ -41,6 +41,8 @@ constexpr std::array<index, 3> measured_parts{4, 8, 14};
 // Paths that are measured at a time, of which the last one within the tolerance is followed.
 constexpr int tried_at_once = 3;
 constexpr int rounds = 3;
+// Of files beside the calibration that keep what has been measured until it is written.
+constexpr const char* kept_suffix = ".stage-";
 
 /// Measures shares of neurons on the text, beside the dense run.
 class trials {
@@ -94,8 +96,6 @@ class trials {
   }
 
  private:
-  static constexpr const char* kept_suffix = ".stage-";
-
   // Whether state_path() makes such names.
   bool is_kept(std::string_view name) const {
     const std::string begin = o_.output.filename().string() + kept_suffix;
@@ -231,7 +231,9 @@ void run_calibrate(int argc, const char* const* argv, console& terminal, const m
   if (even.ffn_bytes_to_dense < found.ffn_bytes_to_dense) found = even;
   terminal.clear();
   require(found.at > 0, "no layer can leave out 1 / ", share_parts,
-          " of its neurons within the tolerance of ", o.tolerance, "; nothing was written");
+          " of its neurons within the tolerance of ", o.tolerance,
+          "; no calibration was written, and what was measured stays in ", o.output.string(), kept_suffix,
+          "* for another start");
   calibration result{.policy = policy_name(o.sparse),
                      .weights = weights_name(o.sparse),
                      .tolerance = o.tolerance,
