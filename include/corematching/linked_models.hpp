@@ -19,6 +19,7 @@
 // What reads a checkpoint before there is a backend, and what models are made of on each. `keyword`: extern,
 // where they are used, or nothing, where they are made.
 #define COREMATCHING_READING(keyword)                                                                      \
+  keyword template std::string io::as_utf8<compiled_once>(std::string_view);                               \
   keyword template std::string io::in_quotes<compiled_once>(std::string_view);                             \
   keyword template io::json io::parse_json<compiled_once>(std::span<const std::byte>, const std::string&); \
   keyword template io::checkpoint io::checkpoint::open<compiled_once>(const std::filesystem::path&);       \

@@ -59,6 +59,17 @@ TEST_F(gguf_model_file, answers_and_answers_alike_when_it_is_packed) {
   EXPECT_NE(answered().err.find("not used: "), std::string::npos);
 }
 
+TEST_F(gguf_model_file, is_packed_whatever_bytes_its_name_has) {
+  const fs::path other = directory.path() / "n\xff.gguf";
+  fs::rename(path, other);
+  path = other;
+  const auto packing = test::run_program(support::llava_program(), {"pack", "--model", path.string()});
+  EXPECT_EQ(packing.exit_code, 0) << packing.err;
+  const auto packed = answered();
+  EXPECT_EQ(packed.exit_code, 0);
+  EXPECT_NE(packed.err.find("using " + path.string() + ".packed"), std::string::npos) << packed.err;
+}
+
 TEST_F(gguf_model_file, is_converted_where_a_type_is_asked_for) {
   const auto answer = answered({"--weights", "f32"});
   EXPECT_EQ(answer.exit_code, 0) << answer.err;

@@ -14,6 +14,7 @@
 
 namespace {
 
+using corematching::io::as_utf8;
 using corematching::io::in_quotes;
 using corematching::io::json;
 using corematching::io::json_object;
@@ -72,6 +73,11 @@ TEST(parse_json, refuses_nesting_beyond_the_limit) {
   expect_parts(refusal(nested(max_json_depth + 1, "[", "", "]")), "some.json", "nested deeper than 64");
   expect_parts(refusal(nested(max_json_depth + 1, "{\"a\":", "1", "}")), "nested deeper");
   expect_parts(refusal(std::string(10'000'000, '[')), "nested deeper");
+}
+
+TEST(as_utf8, replaces_what_is_none_and_nothing_else) {
+  EXPECT_EQ(as_utf8("a\n\"\\ n\xc3\xb3.gguf"), "a\n\"\\ n\xc3\xb3.gguf");
+  EXPECT_EQ(as_utf8("n\xff.gguf"), "n\xef\xbf\xbd.gguf");
 }
 
 TEST(in_quotes, keeps_any_text_on_one_short_line) {

@@ -33,6 +33,13 @@ std::string json_text(const Json& value, int indent = -1) {
   return value.dump(indent, ' ', false, Json::error_handler_t::replace);
 }
 
+/// `text` with U+FFFD in place of bytes that are no UTF-8: what is read of it once json_text() has written
+/// it.
+template <class = compiled_once>
+std::string as_utf8(std::string_view text) {
+  return json::parse(json_text(json(text))).get<std::string>();
+}
+
 /// Text from a file as one line of a message: quoted, escaped and cut when long.
 template <class = compiled_once>
 std::string in_quotes(std::string_view text) {

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "corematching/io/gguf_file.hpp"
+#include "corematching/io/json.hpp"
 #include "corematching/io/mapped_file.hpp"
 #include "corematching/io/safetensors.hpp"
 #include "corematching/io/safetensors_header.hpp"
@@ -45,7 +46,7 @@ class file_samples {
       for (const auto& bytes : samples) append(sample, bytes);
       append(sample, file.bytes().first(header_size(file.bytes(), path.string())));
       const std::uint64_t sum = data_checksum(sample);
-      text += path.filename().string() + " " + std::to_string(file.bytes().size()) + " " +
+      text += io::as_utf8(path.filename().string()) + " " + std::to_string(file.bytes().size()) + " " +
               checksum_text({&sum, 1}) + "\n";
     }
     return text;
