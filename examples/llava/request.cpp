@@ -155,6 +155,8 @@ request read_request(const options& o, const notice& say) {
     check_picture_stays(shown.path, o.dump, "--dump");
     check_picture_stays(shown.path, o.show_tokens, "--show-tokens");
   }
+  if (o.sparsity.sparse_tokens && !o.sparsity.sparse_neurons && o.image.empty() && o.messages.empty())
+    say("--sparsity tokens: without --image there are no image tokens, so nothing is left out");
   const auto shown = std::ssize(r.pictures);
   if (!o.prompt_ids.empty())
     r.prompt = expanded(o, r, parse_ids(o.prompt_ids), shown, 0);

@@ -118,6 +118,21 @@ TEST(llava, fails_where_answer_or_statistics_cannot_be_written) {
   }
 }
 
+TEST(llava, says_that_without_a_picture_there_are_no_tokens_to_drop) {
+  const std::vector<std::string> text{"--model", demo().string(), "--prompt", "Hi.", "--sparsity"};
+  const auto with = [&](const char* sparsity) {
+    std::vector<std::string> all = text;
+    all.emplace_back(sparsity);
+    return run_llava(all);
+  };
+  const auto tokens = with("tokens");
+  EXPECT_EQ(tokens.exit_code, 0);
+  EXPECT_EQ(tokens.out, with("none").out);
+  EXPECT_EQ(tokens.err,
+            "llava: --sparsity tokens: without --image there are no image tokens, so nothing is left out\n");
+  EXPECT_EQ(with("both").err, "");
+}
+
 TEST(llava, does_not_overwrite_what_is_no_plain_file_or_what_it_reads) {
   const support::temporary_directory directory;
   const auto target = directory.write("target", "kept"), link = directory.path() / "link.png";
