@@ -90,20 +90,14 @@ int run_program(int argc, char** argv) {
     run_pack(argc - 1, argv + 1, terminal);
     return 0;
   }
-  if (argc > 1 && argv[1] == std::string_view("inspect")) {
-    const bool runs = run_inspect(argc - 1, argv + 1);
-    if (!std::cout) std::cerr << "llava: what was found could not be written to standard output\n";
-    return runs && std::cout ? 0 : 1;
-  }
+  if (argc > 1 && argv[1] == std::string_view("inspect")) return run_inspect(argc - 1, argv + 1) ? 0 : 1;
   if (argc > 1 && argv[1] == std::string_view("measure")) {
     run_measure(argc - 1, argv + 1, terminal, measure);
-    if (!std::cout) std::cerr << "llava: the table could not be written to standard output\n";
-    return std::cout ? 0 : 1;
+    return 0;
   }
   if (argc > 1 && argv[1] == std::string_view("calibrate")) {
     run_calibrate(argc - 1, argv + 1, terminal, measure);
-    if (!std::cout) std::cerr << "llava: what was found could not be written to standard output\n";
-    return std::cout ? 0 : 1;
+    return 0;
   }
   if (argc > 1 && argv[1] == std::string_view("serve")) {
     run_serve(argc - 1, argv + 1, terminal, make_engine);
@@ -128,17 +122,27 @@ int run_program(int argc, char** argv) {
                  seen.add(report);
                  if (o.chat && drops_tokens(o)) terminal.notice(seen.text());
                }});
-  if (!std::cout) {
-    std::cerr << "llava: the answer could not be written to standard output\n";
-    return 1;
-  }
-  if (!std::cerr) {
+  if (std::cout && !std::cerr) {
     // Heard only where the cause has passed; the exit code remains.
     std::cerr.clear();
     std::cerr << "llava: the statistics could not be written to standard error\n";
     return 1;
   }
   return all_asked ? 0 : 1;
+}
+
+/// The exit code; what went wrong is on standard error.
+int run_and_explain(int argc, char** argv) {
+  try {
+    return run_program(argc, argv);
+  } catch (const usage_exit& exit) {
+    return exit.code;
+  } catch (const std::bad_alloc&) {
+    std::cerr << "llava: out of memory\n";
+  } catch (const std::exception& problem) {
+    std::cerr << "llava: " << problem.what() << '\n';
+  }
+  return 1;
 }
 
 /// The first file that is opened takes the place of a standard stream that is closed, and what the stream is
@@ -155,14 +159,8 @@ int main(int argc, char** argv) {
   // A file that may not grow is an error of writing it, not an end of the program.
   std::signal(SIGXFSZ, SIG_IGN);
   keep_places_of_closed_streams();
-  try {
-    return run_program(argc, argv);
-  } catch (const usage_exit& exit) {
-    return exit.code;
-  } catch (const std::bad_alloc&) {
-    std::cerr << "llava: out of memory\n";
-  } catch (const std::exception& problem) {
-    std::cerr << "llava: " << problem.what() << '\n';
-  }
-  return 1;
+  const int code = run_and_explain(argc, argv);
+  if (std::cout.flush()) return code;
+  std::cerr << "llava: what was to be said could not be written to standard output\n";
+  return code == 0 ? 1 : code;
 }

@@ -118,6 +118,24 @@ TEST(llava, fails_where_answer_or_statistics_cannot_be_written) {
   }
 }
 
+TEST(llava, fails_where_what_it_says_of_itself_cannot_be_written) {
+  const auto say_into_nothing = [](const std::vector<std::string>& arguments) {
+    std::vector<std::string> words{"-c", "exec \"$0\" \"$@\" >/dev/full", support::llava_program()};
+    words.insert(words.end(), arguments.begin(), arguments.end());
+    return test::run_program("/bin/sh", words);
+  };
+  for (const std::vector<std::string>& said : {std::vector<std::string>{"--help"},
+                                               {"--version"},
+                                               {"pack", "--help"},
+                                               {"batch", "--help"},
+                                               {"serve", "--help"},
+                                               {"measure", "--help"},
+                                               {"calibrate", "--help"},
+                                               {"inspect", "--help"},
+                                               {"inspect", demo().string()}})
+    expect_refused(say_into_nothing(said), {"could not be written to standard output"});
+}
+
 TEST(llava, says_that_without_a_picture_there_are_no_tokens_to_drop) {
   const std::vector<std::string> text{"--model", demo().string(), "--prompt", "Hi.", "--sparsity"};
   const auto with = [&](const char* sparsity) {
