@@ -53,7 +53,12 @@ bool belongs_to_model(const fs::path& file, const fs::path& model) {
 
 }  // namespace
 
+void refuse_standard_output(const std::filesystem::path& output, const char* name) {
+  if (output == "-") fail(name, ": is not written to standard output; a file of the name - is ./-");
+}
+
 void check_writable(const std::filesystem::path& output, const char* name) {
+  refuse_standard_output(output, name);
   std::error_code ignored;
   const fs::path directory = directory_of(output);
   if (!fs::is_directory(directory, ignored))

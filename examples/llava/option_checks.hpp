@@ -31,6 +31,9 @@ void refuse_unread(const options& o, const given_options& given);
 /// in a way that can be.
 void check_thinning(const options& o, const given_options& given);
 
+/// Throws `error` for an output of option `name` that is called "-", by which others mean standard output.
+void refuse_standard_output(const std::filesystem::path& output, const char* name);
+
 /// Throws `error`, before anything is computed, for an output of option `name` that could not be written.
 void check_writable(const std::filesystem::path& output, const char* name);
 

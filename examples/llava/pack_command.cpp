@@ -16,6 +16,7 @@
 #include "corematching/model/packed/pack.hpp"
 #include "llava/file_option.hpp"
 #include "llava/loaded_model.hpp"
+#include "llava/option_checks.hpp"
 #include "llava/option_groups.hpp"
 #include "llava/option_values.hpp"
 #include "llava/options.hpp"
@@ -55,6 +56,7 @@ pack_options parse(int argc, const char* const* argv) {
       ->excludes("--output");
   try {
     app.parse(argc, argv);
+    refuse_standard_output(o.output, "--output");
     std::error_code ignored;
     const bool has_types = std::filesystem::is_regular_file(o.model, ignored);
     if (o.verify.empty() && model->empty()) throw CLI::RequiredError(model->get_name());

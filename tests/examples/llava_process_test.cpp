@@ -136,6 +136,18 @@ TEST(llava, fails_where_what_it_says_of_itself_cannot_be_written) {
     expect_refused(say_into_nothing(said), {"could not be written to standard output"});
 }
 
+TEST(llava, writes_no_file_whose_name_stands_for_standard_output) {
+  for (const std::vector<std::string>& output :
+       {std::vector<std::string>{"--dump", "-"}, {"--show-tokens", "-"}})
+    expect_refused(ask(data("tiny_mha"), picture_path(), output),
+                   {output[0] + ": is not written to standard output"});
+  for (const char* command : {"pack", "calibrate"})
+    expect_refused(test::run_program(support::llava_program(),
+                                     {command, "--model", demo().string(), "--output", "-",
+                                      command == std::string("pack") ? "--weights" : "--text", "q8_0"}),
+                   {"--output: is not written to standard output"});
+}
+
 TEST(llava, says_that_without_a_picture_there_are_no_tokens_to_drop) {
   const std::vector<std::string> text{"--model", demo().string(), "--prompt", "Hi.", "--sparsity"};
   const auto with = [&](const char* sparsity) {

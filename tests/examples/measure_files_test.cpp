@@ -50,6 +50,15 @@ TEST_F(llava_measure, writes_no_table_into_its_files_where_standard_output_is_cl
   EXPECT_EQ(io::json::parse(content_of(json)).at("runs").size(), 1u);
 }
 
+TEST_F(llava_measure, writes_figures_to_standard_output_in_place_of_the_table) {
+  const auto result = measure({"--text", sample.string(), "--chunk", "64", "--json", "-"});
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_EQ(without_speed(io::json::parse(result.out)), without_speed(figures_of_text({})));
+  EXPECT_FALSE(fs::exists("-"));
+  expect_refused(measure({"--text", sample.string(), "--chunk", "64", "--state", "-"}),
+                 {"--state: is not written to standard output"});
+}
+
 TEST_F(llava_measure, writes_names_that_are_no_utf8) {
   const arguments compared{"--config", "n\xff: --sparsity neurons", "--state", state.string()};
   const io::json figures = figures_of_text(compared);

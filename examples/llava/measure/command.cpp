@@ -81,7 +81,7 @@ void run_measure(int argc, const char* const* argv, console& terminal, const mea
   const measure_options o = parse_measure_options(argc, argv);
   const measurement_plan plan = read_plan(o, terminal);
   std::optional<io::output_file> json;
-  if (!o.json.empty()) json.emplace(o.json);
+  if (!o.json.empty() && !o.writes_json_out()) json.emplace(o.json);
   io::json identity;
   state_file state;
   measure(plan, terminal,
@@ -94,7 +94,11 @@ void run_measure(int argc, const char* const* argv, console& terminal, const mea
                },
            .on_item = [&](const std::vector<tally>& runs) { state.add(runs); }});
   const std::vector<measured_run> runs = summed(state.items(), plan.configurations);
-  print_table(runs, o.text.empty(), std::cout);
+  if (o.writes_json_out()) {
+    std::cout << report_json(identity, runs, o.text.empty());
+  } else {
+    print_table(runs, o.text.empty(), std::cout);
+  }
   std::cout.flush();
   if (json) write_text(*json, report_json(identity, runs, o.text.empty()));
 }

@@ -61,7 +61,9 @@ void add_measured(CLI::App& app, measure_command_line& line) {
       ->check(some);
   add_file(app, "--state", o.state, "keep what has been measured here, and go on from it in a second start")
       ->type_name("FILE");
-  add_file(app, "--json", o.json, "write the figures here, too")->type_name("OUT.json");
+  add_file(app, "--json", o.json,
+           "write the figures here, too (-: to standard output, in place of the table)")
+      ->type_name("OUT.json");
 }
 
 void check_measured(const measure_options& o, const CLI::App& app) {
@@ -75,7 +77,8 @@ void check_measured(const measure_options& o, const CLI::App& app) {
                 [&](const std::string& option) { return app.count(option) > 0; });
   require(!o.prompt_tokens || *o.prompt_tokens < o.chunk, "--prompt-tokens: of chunks of ", o.chunk,
           " tokens that leaves none to score");
-  check_output(o.base, o.json, "--json");
+  if (!o.writes_json_out()) check_output(o.base, o.json, "--json");
+  refuse_standard_output(o.state, "--state");
   for (const std::filesystem::path& input : {o.text, o.questions, o.state})
     require(input.empty() || o.json.empty() || weakly_canonical(o.json) != weakly_canonical(input),
             "--json: ", o.json.string(), ": another option names the same file");

@@ -30,7 +30,8 @@ struct measure_options {
   std::optional<index> most_tokens;    // to score; nothing: all of the text
   std::optional<index> timed_steps;    // decoded one by one in each chunk; nothing: all of them
   std::filesystem::path state;         // what has been measured; empty: nothing is kept
-  std::filesystem::path json;          // empty: the table is all
+  std::filesystem::path json;          // empty: the table is all; "-": on standard output, without the table
+  bool writes_json_out() const { return json == "-"; }
 };
 
 /// Reads the command line, of which argv[0] is "measure". Prints help or what is wrong, and throws
