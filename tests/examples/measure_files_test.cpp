@@ -177,6 +177,7 @@ TEST_F(llava_measure, names_the_line_of_a_question_that_cannot_be_asked) {
   refused(R"({"question": "Why?"})", {"answer is missing"});
   refused(R"({"question": 7, "answer": "a"})", {"question is 7, expected a string"});
   refused(R"({"question": " ", "answer": "a"})", {"the prompt is empty"});
+  refused(R"({"imgae": "none.png", "question": "Why?", "answer": "a"})", {"the key \"imgae\" is none of"});
   refused(R"({"image": "none.png", "question": "Why?", "answer": "a"})", {"image: ", "none.png"});
   refused(R"({"question": "Is <image> red?", "answer": "a"})", {"no picture is given"});
   refused(R"({"question": ")" + std::string(3000, 'x') + R"(", "answer": "a"})", {"context of 1024"});

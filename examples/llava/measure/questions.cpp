@@ -43,6 +43,9 @@ scored_item parse_question(const std::string& where, std::span<const std::byte> 
                            const measure_options& o, request& model) {
   const io::json parsed = io::parse_json(text, where);
   const io::json_object line(parsed, where);
+  for (const auto& [key, value] : parsed.items())
+    require(key == "image" || key == "question" || key == "answer", where, ": the key ", io::in_quotes(key),
+            " is none of image, question, answer");
   const auto shown = picture_of(line, o, model);
   const std::string question = line.string("question"), answer = line.string("answer");
   model.pictures.clear();
