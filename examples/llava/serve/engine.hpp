@@ -285,13 +285,12 @@ class engine final : public answering {
     for (const answer_pointer& each : answering_) fail(*each->asked().stream, why);
     reading_ = nullptr;
     answering_.clear();
-    std::deque<taken_question> left;
+    for (const taken_question& taken : waiting_) fail(*taken.stream, why);  // no more are taken
     {
       const std::lock_guard lock(mutex_);
-      left.swap(waiting_);
+      waiting_.clear();
       idle_ = true;
     }
-    for (const taken_question& taken : left) fail(*taken.stream, why);
     changed_.notify_all();
   }
 
