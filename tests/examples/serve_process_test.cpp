@@ -146,6 +146,15 @@ TEST(llava_serve, ends_in_order_however_often_it_is_told_to) {
   EXPECT_EQ(server.wait(), 0) << server.said();
 }
 
+TEST(llava_serve, ends_while_it_is_told_to_without_a_pause) {
+  served_model server;
+  EXPECT_TRUE(support::comes_true([&] {
+    server.tell(SIGTERM);
+    return server.ended();
+  }));
+  EXPECT_EQ(server.wait(), 0) << server.said();
+}
+
 TEST(llava_batch, answers_as_the_driver_does) {
   const support::temporary_directory directory;
   const auto picture = test::driver::picture_path();

@@ -4,7 +4,9 @@
 #include <atomic>
 #include <csignal>
 #include <memory>
+#include <semaphore>
 #include <string>
+#include <thread>
 
 #include "corematching/model/config.hpp"
 #include "llava/request.hpp"
@@ -16,10 +18,17 @@ namespace corematching::driver {
 namespace {
 
 /// SIGTERM and SIGINT, for as long as the object lives: the first one drains, the next one ends what is left.
-/// Afterwards the program ends, and hears of neither.
+/// Afterwards the program ends, and hears of neither. The thread that accepts clients, and those that it
+/// starts, would begin every wait anew for each, and never come to an end: one that does nothing hears of
+/// them.
 class ending_signals {
  public:
-  ending_signals(service& to, http_server& server) {
+  ending_signals(service& to, http_server& server) : heard_by_([this] { is_over_.acquire(); }) {
+    sigset_t both;
+    ::sigemptyset(&both);
+    ::sigaddset(&both, SIGTERM);
+    ::sigaddset(&both, SIGINT);
+    ::pthread_sigmask(SIG_BLOCK, &both, nullptr);
     service_ = &to;
     server_ = &server;
     count_ = 0;
@@ -41,6 +50,8 @@ class ending_signals {
     action.sa_handler = SIG_IGN;
     ::sigaction(SIGTERM, &action, nullptr);
     ::sigaction(SIGINT, &action, nullptr);
+    is_over_.release();
+    heard_by_.join();
   }
 
  private:
@@ -49,6 +60,9 @@ class ending_signals {
   static inline std::atomic<http_server*> server_ = nullptr;
   static inline std::atomic<int> count_ = 0;
   static_assert(std::atomic<service*>::is_always_lock_free && std::atomic<int>::is_always_lock_free);
+
+  std::binary_semaphore is_over_{0};
+  std::thread heard_by_;
 };
 
 std::string fit_of(const options& o) {
