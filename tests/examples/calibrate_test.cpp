@@ -2,7 +2,9 @@
 // `llava calibrate` and its parts, and what its file does to later runs.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
+#include <cstddef>
 #include <filesystem>
 #include <fstream>
 #include <map>
@@ -12,6 +14,7 @@
 
 #include "corematching/io/json.hpp"
 #include "corematching/io/mapped_file.hpp"
+#include "corematching/io/safetensors_writer.hpp"
 #include "examples/gate_calibration.hpp"
 #include "llava/calibrate/calibration_file.hpp"
 #include "llava/calibrate/shares_path.hpp"
@@ -173,6 +176,16 @@ TEST_F(llava_calibrate, goes_on_from_what_was_measured) {
   expect_refused(calibrate(otherwise), {"no layer can leave out"});
   EXPECT_EQ(kept().size(), 2 * measured.size()) << "what was measured with another cache is not taken";
   EXPECT_EQ(calibrate({"--text", sample.string(), "--tolerance", "0.05"}).exit_code, 0);
+  EXPECT_TRUE(kept().empty());
+}
+
+TEST_F(llava_calibrate, leaves_nothing_where_nothing_was_measured) {
+  model.rewrite_weights([](io::named_tensor& t, std::vector<std::byte>& bytes) {
+    if (t.name.ends_with("layers.3.input_layernorm.weight"))
+      std::fill_n(bytes.begin(), 4, std::byte{0xff});  // NaNs
+  });
+  expect_refused(calibrate({"--text", sample.string()}),
+                 {"layers.3.input_layernorm.weight", "no finite number"});
   EXPECT_TRUE(kept().empty());
 }
 

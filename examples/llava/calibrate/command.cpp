@@ -70,14 +70,23 @@ class trials {
       one.how.neurons.beta_of_layer = shares;
     }
     state_file state;
-    measure_(plan, terminal_,
-             {.begin =
-                  [&](const linked::description& by) {
-                    const io::json identity = identity_of(plan, tried, by);
-                    state = state_file(state_path(identity), identity, plan.items.size(), 1 + tried.size());
-                    return std::ssize(state.items());
-                  },
-              .on_item = [&](const std::vector<tally>& item) { state.add(item); }});
+    std::filesystem::path kept;
+    const measurement_listener to{.begin =
+                                      [&](const linked::description& by) {
+                                        const io::json identity = identity_of(plan, tried, by);
+                                        state = state_file(state_path(identity), identity, plan.items.size(),
+                                                           1 + tried.size());
+                                        kept = state_path(identity);
+                                        return std::ssize(state.items());
+                                      },
+                                  .on_item = [&](const std::vector<tally>& item) { state.add(item); }};
+    try {
+      measure_(plan, terminal_, to);
+    } catch (...) {
+      std::error_code ignored;
+      if (state.items().empty()) std::filesystem::remove(kept, ignored);  // there is nothing to go on from
+      throw;
+    }
     std::vector<tally> sums(1 + tried.size());
     for (const std::vector<tally>& item : state.items())
       for (std::size_t i = 0; i < sums.size(); ++i) sums[i] += item[i];
