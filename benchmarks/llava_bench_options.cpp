@@ -40,10 +40,16 @@ void add_model(CLI::App& app, options& o) {
          "--weights", [&o](const std::string& name) { o.weights = *dtype_named(name); },
          "storage type of random weights (default: f16), or of a model's (default: as stored)")
       ->check(CLI::IsMember(type_names()));
+  app.add_option("--memory-limit", o.memory_limit,
+                 "bytes of a checkpoint's weights in memory at a time, as 2300M; a packed file is made of it")
+      ->transform(CLI::AsSizeValue(true))
+      ->needs(model);
   auto* cuda =
       app.add_option("--cuda", o.cuda_device, "measure on the CUDA device of this number, not on the CPU")
           ->check(CLI::Range(0, 1023))
           ->type_name("N");
+  app.add_flag("--overlap", o.overlap, "there, let kernels be started before those before them are done")
+      ->needs(cuda);
   app.add_flag("!--no-graph", o.graph, "there, start the kernels of a decoding step one by one")->needs(cuda);
   app.add_option("--threads", o.threads, "threads of the CPU to work on (0: as many as may run at once)")
       ->check(CLI::Range(0, 1024))
@@ -143,6 +149,8 @@ options parse_options(int argc, const char* const* argv) {
     if (result.model.empty() && std::ranges::count(split_types, result.random_weights()) > 0)
       throw CLI::ValidationError("--weights: " + std::string(name_of(*result.weights)) +
                                  " are split from a GGUF file's: give --model");
+    if (result.memory_limit && std::filesystem::is_regular_file(result.model))
+      throw CLI::ValidationError("--memory-limit needs a checkpoint's directory as --model");
     if (result.cuda_device && is_quantised(result.random_weights()))
       throw CLI::ValidationError("--cuda: weights on a CUDA device are f32, f16, f16_planes or bf16");
     if (result.keep && *result.keep > result.load.image_tokens)

@@ -18,9 +18,11 @@ struct options {
   std::string shape = "llava-1.5-7b";
   std::filesystem::path model;  // a checkpoint instead of a shape
   std::optional<index> layers;
-  std::optional<dtype> weights;    // nothing: f16, or as a model stores them
-  std::optional<int> cuda_device;  // its number; nothing: the CPU
-  bool graph = true;               // there, launch decoding steps as a graph
+  std::optional<dtype> weights;               // nothing: f16, or as a model stores them
+  std::optional<std::uint64_t> memory_limit;  // bytes of a model's weights held at a time
+  std::optional<int> cuda_device;             // its number; nothing: the CPU
+  bool graph = true;                          // there, launch decoding steps as a graph
+  bool overlap = false;                       // there, start kernels early
   int threads = 0;
   workload load{64, 576, 32, dtype::f16};
   std::optional<index> keep;

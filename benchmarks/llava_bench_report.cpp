@@ -74,6 +74,7 @@ nlohmann::json json_of(const options& o, const measurement& m) {
   result["device"] = m.device;
   if (o.cuda_device) {
     result["graph"] = o.graph;
+    result["overlap"] = o.overlap;
   } else {
     result["threads"] = m.threads;
   }

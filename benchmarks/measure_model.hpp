@@ -9,6 +9,7 @@
 #include "corematching/model/config.hpp"
 #include "corematching/model/gguf/config.hpp"
 #include "corematching/model/gguf/reader.hpp"
+#include "limited_model.hpp"
 #include "llava_bench_options.hpp"
 #include "llava_bench_report.hpp"
 #include "random_model.hpp"
@@ -28,6 +29,7 @@ llama<B> make_model(B& be, const options& o) {
     gguf_reader<B> reader(be, file, config, o.threads, {}, o.weights);
     return {be, config, reader};
   }
+  if (o.memory_limit) return limited_model(be, o.model, o.random_weights(), *o.memory_limit, o.threads);
   const llama_config config = read_model_config(o.model).text();
   const auto files = io::checkpoint::open(o.model);
   weight_reader<B> reader(be, files, {}, o.weights);

@@ -10,6 +10,7 @@ namespace corematching::bench {
 measurement measure_on_cuda(const options& o) {
   auto be = cuda::make_linked_backend(o.cuda_device.value());
   be.set_capturing(o.graph);
+  be.set_overlapping(o.overlap);
   device_probe probe(*o.cuda_device);
   measurement result = measure_model(be, o, [&] { return probe.rates(); });
   result.device = be.describe().device;

@@ -6,22 +6,25 @@
 #   speed   prefill, dropped tokens and 13B at the shapes of LLaVA-1.5; transformers, eager and compiled
 #   memory  compute-sanitizer over operations and a small model; where the time of a decoding step goes
 #
-#   scripts/gpu_check.sh [--parts tests,speed,memory] [--build DIR] [--out DIR] [--dependencies DIR] [--rehearse]
-#                        [-- CMAKE_OPTION...]
+#   scripts/gpu_check.sh [--parts tests,speed,memory] [--build DIR] [--programs DIR] [--out DIR] [--dependencies DIR]
+#                        [--rehearse] [-- CMAKE_OPTION...]
 #   scripts/gpu_check.sh --collect DIR
 #
-# Every step has a limit of time, and none that fails keeps the next from running. --collect copies what the build needs
-# of this machine's Debian packages, for a machine that has none: carry DIR there and name it with --dependencies.
-# --rehearse does without a GPU all that comes before the first kernel, and says what would follow.
+# Every step has a limit of time, and none that fails keeps the next from running. --rehearse does without a GPU all that
+# comes before the first kernel, and says what would follow. A machine with a GPU may have no packages, or too little
+# time. With --rehearse, --programs DIR keeps there what was built, for any processor and for compute capability 9.0;
+# carry it to the other machine, where --programs DIR takes what is there instead of building it (this checkout must
+# have the same path there, since tests read files of it). Or carry what --collect DIR copies of this machine's Debian
+# packages, which the build needs, and name it with --dependencies.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 usage() { sed -n '/^#   scripts/,/^# Every/p' "$0" | sed '$d; s/^# *//' >&2; exit 2; }
 
-parts=tests,speed,memory build=build/gpu out="" dependencies="" rehearsed=0
+parts=tests,speed,memory build=build/gpu programs="" out="" dependencies="" rehearsed=0
 while [[ $# -gt 0 ]]; do
   case "$1" in
-    --parts | --build | --out | --dependencies | --collect)
+    --parts | --build | --programs | --out | --dependencies | --collect)
       [[ $# -ge 2 ]] || usage
       declare "$(tr -d - <<<"$1")=$2"
       shift 2 ;;
@@ -83,7 +86,30 @@ ends() {
   rows=()
 }
 
-tests="$build/tests/cuda/device/cuda_tests" bench="$build/benchmarks/llava_bench"
+built=("$build/tests/cuda/device/cuda_tests" "$build/benchmarks/llava_bench" "$build/benchmarks/cuda_ops_bench")
+if [[ -n "$programs" && $rehearsed -eq 0 ]]; then built=("$programs"/{cuda_tests,llava_bench,cuda_ops_bench}); fi
+# in_shards COUNT PROGRAM: its tests in so many processes, so that a kernel that ends one of them, or takes forever, keeps
+# no other from going on; what each printed, and then which tests failed or did not end.
+in_shards() {
+  local shard failed=0 pids=()
+  for ((shard = 0; shard < $1; ++shard)); do
+    GTEST_TOTAL_SHARDS=$1 GTEST_SHARD_INDEX=$shard "$2" >"$out/shard_$shard.txt" 2>&1 &
+    pids+=($!)
+  done
+  for shard in "${!pids[@]}"; do
+    wait "${pids[$shard]}" && continue
+    failed=1
+    echo "shard $shard ended with a failure; its last lines:"
+    tail -5 "$out/shard_$shard.txt"
+    grep '^\[  FAILED  \].* ms)' "$out/shard_$shard.txt"
+  done
+  grep -h '^\[  PASSED  \]' "$out"/shard_*.txt
+  return "$failed"
+}
+export -f in_shards
+export out
+
+tests="${built[0]}" bench="${built[1]}" operations="${built[2]}"
 
 # measure SECONDS NAME OPTION...: dense and sparse in turns; the medians of the table that llava_bench prints.
 measure() {
@@ -91,20 +117,27 @@ measure() {
   shown "$limit" "$name" "$bench" --cuda 0 --weights bf16 --kv-cache bf16 --paired "$@"
 }
 
-part_tests() {
-  local architecture=native options=()
-  [[ $rehearsed -eq 0 ]] || architecture=90
+build_programs() {
+  local target=(-DCOREMATCHING_NATIVE=ON -DCMAKE_CUDA_ARCHITECTURES=native) options=()
+  [[ $rehearsed -eq 0 ]] || target=(-DCOREMATCHING_NATIVE=OFF -DCMAKE_CUDA_ARCHITECTURES=90)
   [[ -z "$dependencies" ]] || options+=("-DCMAKE_PREFIX_PATH=$(realpath "$dependencies")/usr"
     -DCMAKE_LIBRARY_ARCHITECTURE=x86_64-linux-gnu)
-  step 60 configure cmake -S . -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DCOREMATCHING_NATIVE=ON \
-    -DCOREMATCHING_CUDA=ON "-DCMAKE_CUDA_ARCHITECTURES=$architecture" -DCOREMATCHING_BUILD_EXAMPLES=OFF \
-    "-DCOREMATCHING_COMPONENTS=cpu_linked;cuda_linked;eigen_linked" "${options[@]}" "$@" || return
+  step 60 configure cmake -S . -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DCOREMATCHING_CUDA=ON \
+    -DCOREMATCHING_BUILD_EXAMPLES=OFF "-DCOREMATCHING_COMPONENTS=cpu_linked;cuda_linked;eigen_linked" \
+    -DCOREMATCHING_CPU_BODIES=baseline \
+    "${target[@]}" "${options[@]}" "$@" || return
   step 360 build cmake --build "$build" --target cuda_tests llava_bench cuda_ops_bench || return
+  [[ -z "$programs" ]] || step 30 keep_programs install --strip -D -t "$programs" "${built[@]}"
+}
+
+part_tests() {
+  if [[ -z "$programs" || $rehearsed -eq 1 ]]; then build_programs "$@" || return; fi
   step 30 programs_start bash -c "'$tests' --gtest_list_tests && '$bench' --help"
-  on_device 120 device_tests "$tests" --gtest_brief=1
+  on_device 120 device_tests bash -c "in_shards 8 '$tests'"
   measure 60 7b_decode --shape llava-1.5-7b --beta 0.4 --new-tokens 64 --repeat 5
+  measure 60 7b_decode_overlapping --shape llava-1.5-7b --beta 0.4 --new-tokens 64 --overlap --repeat 5
   measure 60 7b_decode_gate --shape llava-1.5-7b --policy gate --beta 0.4 --new-tokens 64 --repeat 5
-  shown 60 operations_of_decoding "$build/benchmarks/cuda_ops_bench"
+  shown 60 operations_of_decoding "$operations"
 }
 
 part_speed() {
@@ -116,21 +149,42 @@ part_speed() {
   else
     row transformers "not run: python3 has no torch or no transformers"
   fi
+  limited_memory
   measure 90 13b_both --shape llava-1.5-13b --beta 0.4 --keep 64 --new-tokens 64 --repeat 3
+}
+
+# The paper's card that is too small: weights, of eight layers at 7B shape, limited to 62% of what they take.
+limited_memory() {
+  local model="$build/limited_model" name=7b_limited_to_62_percent
+  python3 -c 'import numpy' 2>/dev/null || { row "$name" "not run: python3 has no numpy"; return; }
+  if [[ $rehearsed -eq 1 ]]; then
+    measure 120 "$name" --model "$model" --memory-limit 62% --beta 0.4 --image-tokens 0 --new-tokens 32 --repeat 3
+    return
+  fi
+  step 60 random_model python3 tools/make_random_llava.py --preset llava-1.5-7b --text-only --layers 8 --dtype bf16 \
+    --out "$model" || return
+  local bytes; bytes="$(cat "$model"/*.safetensors | wc -c)"
+  measure 120 "$name" --model "$model" --memory-limit "$((bytes * 62 / 100))" --beta 0.4 --image-tokens 0 --new-tokens 32 \
+    --repeat 3
+  rm -r "$model"
 }
 
 part_memory() {
   if found compute-sanitizer "memcheck, racecheck"; then
-    on_device 240 memcheck compute-sanitizer --tool memcheck --leak-check full --error-exitcode 9 "$tests" --gtest_brief=1 \
-      --gtest_filter='device_*:backend_*:kv_layers*:llamas.*'
-    # Racecheck looks at shared memory alone and is slow: the operations are enough for it.
-    on_device 180 racecheck compute-sanitizer --tool racecheck --error-exitcode 9 "$tests" --gtest_brief=1 \
-      --gtest_filter='device_*:backend_attention*:backend_selection*'
+    # Thousands of small cases would take an hour under it: the kernels' own tests, and steps of a small model.
+    on_device 150 memcheck compute-sanitizer --tool memcheck --error-exitcode 9 "$tests" \
+      --gtest_filter='device_*:backend_attention*:backend_selection*:kv_layers*'
+    # Racecheck looks at shared memory alone and is slower still.
+    on_device 120 racecheck compute-sanitizer --tool racecheck --error-exitcode 9 "$tests" \
+      --gtest_filter='device_attention*:device_select*:device_largest*:backend_selection*'
   fi
-  if found nsys "kernels of a decoding step"; then
-    on_device 90 profile nsys profile --force-overwrite true --output "$out/decode" \
-      "$bench" --cuda 0 --weights bf16 --kv-cache bf16 --shape llava-1.5-7b --new-tokens 16 --no-graph --repeat 1 &&
-      shown 60 kernels_of_decoding nsys stats --report cuda_gpu_kern_sum --format column "$out/decode.nsys-rep"
+  if found ncu "kernels of a decoding step"; then
+    # Four layers are enough to meet every kernel; a layer's kernels before the first steps are those of prompts.
+    shown 120 kernels_of_decoding ncu --clock-control none --print-summary per-kernel --kernel-name-base function \
+      --kernel-name 'regex:normalise_rows|multiply_rows|rotate_pairs|narrow_rows|decode_slices|combine_slices|gated_rows|sum_rows|add_slices|find_argmax' \
+      --launch-skip 200 --launch-count 110 --metrics \
+      gpu__time_duration.sum,dram__bytes_read.sum,dram__throughput.avg.pct_of_peak_sustained_elapsed \
+      "$bench" --cuda 0 --weights bf16 --kv-cache bf16 --shape llava-1.5-7b --layers 4 --new-tokens 16 --no-graph --repeat 1
   fi
 }
 

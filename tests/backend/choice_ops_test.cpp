@@ -3,8 +3,10 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstdint>
+#include <limits>
 #include <numeric>
 #include <random>
 #include <vector>
@@ -83,7 +85,7 @@ TYPED_TEST(choice_operations, zero_others_leaves_the_chosen_alone) {
 
 TYPED_TEST(choice_operations, top_k_is_the_selectors_on_every_backend) {
   sampled_cases cases;
-  for (const index size : {1, 33, 1000, 3000})
+  for (const index size : {1, 33, 1000, 3000, 17000})
     for (const bool weighted : {false, true})
       for (const bool ties : {false, true}) {
         real_matrix x = random_matrix(1, size, this->random), weights = random_matrix(1, size, this->random);
@@ -110,6 +112,22 @@ TYPED_TEST(choice_operations, top_k_is_the_selectors_on_every_backend) {
           });
         }
       }
+}
+
+TYPED_TEST(choice_operations, top_k_takes_any_kind_of_nan_for_the_largest) {
+  const float quiet = std::numeric_limits<float>::quiet_NaN(), all_bits = std::bit_cast<float>(0x7fffffff);
+  const std::vector<float> some{1, -quiet, 5, all_bits, 3, -all_bits, 0}, all(5, all_bits), ones(7, 1);
+  for_each_configuration<TypeParam>([&](TypeParam& be) {
+    placed_vector<TypeParam, float> mixed(be, some), only(be, all), weights(be, ones);
+    placed_vector<TypeParam, std::int32_t> four(be, {-1, -1, -1, -1}), three(be, {-1, -1, -1});
+    for (const bool weighted : {false, true}) {
+      be.top_k(four.view(), mixed.in(),
+               weighted ? weights.in() : vector_view<const float, typename TypeParam::space>{});
+      EXPECT_EQ(four.values(), (std::vector<std::int32_t>{1, 2, 3, 5}));
+    }
+    be.top_k(three.view(), only.in());
+    EXPECT_EQ(three.values(), (std::vector<std::int32_t>{0, 1, 2}));
+  });
 }
 
 TYPED_TEST(choice_operations, top_k_refuses_more_than_there_are) {

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <concepts>
 #include <cstdint>
 #include <random>
 #include <utility>
@@ -31,6 +32,16 @@ class weights_in_two_planes : public testing::Test {
 };
 TYPED_TEST_SUITE(weights_in_two_planes, backends);
 
+/// The same bits; of many tokens on a device within rounding, since cuBLAS may add in another order where
+/// memory lies otherwise.
+template <class B>
+void expect_alike(placed_matrix<B>& split, placed_matrix<B>& whole, index tokens, double error) {
+  if (std::same_as<typename B::space, device_space> && !is_emulated && tokens > exact_tokens)
+    expect_near(split.values(), whole.values(), error);
+  else
+    EXPECT_EQ(split.values().values, whole.values().values);
+}
+
 TYPED_TEST(weights_in_two_planes, are_multiplied_as_those_of_f16) {
   for (const auto& [rows, length] : shapes_of_planes)
     for (const index tokens : {index{1}, index{2}, index{7}, few_tokens, few_tokens + 1, index{37}}) {
@@ -44,7 +55,7 @@ TYPED_TEST(weights_in_two_planes, are_multiplied_as_those_of_f16) {
         be.matmul(whole.view(), placed_x.in(), placed_weight(be, w, dtype::f16).view, placed_bias.in());
         be.matmul(split.view(), placed_x.in(), placed_weight(be, w, dtype::f16_planes).view,
                   placed_bias.in());
-        EXPECT_EQ(split.values().values, whole.values().values);
+        expect_alike(split, whole, tokens, 2 * dot_error(length));
       });
     }
 }
@@ -70,7 +81,8 @@ TYPED_TEST(weights_in_two_planes, gate_as_those_of_f16_whatever_is_selected) {
           };
           product(whole, dtype::f16);
           product(split, dtype::f16_planes);
-          EXPECT_EQ(split.values().values, whole.values().values);
+          expect_alike(split, whole, tokens,
+                       2 * (gated_error(length, magnitude) + stored_gate_error(dtype::f16, tokens)));
         });
       }
     }

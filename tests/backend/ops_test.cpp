@@ -8,6 +8,7 @@
 #include <random>
 #include <vector>
 
+#include "corematching/backend/fused.hpp"
 #include "support/backend_data.hpp"
 #include "support/scalar_twin.hpp"
 
@@ -75,6 +76,36 @@ TYPED_TEST(backend_operations, matmul_without_bias_adds_none) {
     be.matmul(y.view(), placed_x.in(), placed_weight(be, w, dtype::f32).view, {});
     expect_near(y.values(), twin::matmul(x, w), dot_error(33));
   }
+}
+
+TYPED_TEST(backend_operations, projections_are_products_of_the_same_rows) {
+  const index in = 129;
+  for (const dtype type : storage_types)
+    for (const index tokens : {index{1}, index{3}, few_tokens, few_tokens + 1, index{37}}) {
+      SCOPED_TRACE(testing::Message() << name_of(type) << ", " << tokens << " tokens");
+      const real_matrix x = random_matrix(tokens, in, this->random), bias = random_matrix(1, 7, this->random);
+      const real_matrix large = this->random_weight(100, in, type, 1),
+                        small = this->random_weight(7, in, type, 1),
+                        other = random_matrix(33, in, this->random);
+      for_each_configuration<TypeParam>([&](TypeParam& be) {
+        placed_matrix<TypeParam> a(be, tokens, 100), b(be, tokens, 7, {1, 3}), c(be, tokens, 33),
+            placed_x(be, x);
+        auto placed_bias = placed_floats(be, bias);
+        const auto placed_large = placed_weight(be, large, type),
+                   placed_small = placed_weight(be, small, type),
+                   placed_other = placed_weight(be, other, dtype::f32);
+        const std::vector<projection<typename TypeParam::space>> projections = {
+            {a.view(), placed_large.view, {}},
+            {b.view(), placed_small.view, placed_bias.in()},
+            {c.view(), placed_other.view, {}}};
+        detail::project(be, projections, placed_x.in());
+        const real_matrix expected_x = as_multiplied(x, type);
+        const double error = dot_error(in) + many_tokens_error(type, tokens, in);
+        expect_near(a.values(), twin::matmul(expected_x, large), error);
+        expect_near(b.values(), twin::matmul(expected_x, small, bias), error);
+        expect_near(c.values(), twin::matmul(as_multiplied(x, dtype::f32), other), dot_error(in));
+      });
+    }
 }
 
 TYPED_TEST(backend_operations, gated_up_computes_the_selected_neurons_in_their_order) {

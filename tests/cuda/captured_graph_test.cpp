@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Decoding steps that are captured as a graph and launched: each scenario runs once so and once with every
-// operation queued by itself, and must give the same bits and the same counts of work.
+// Decoding steps that are captured as a graph and launched: each scenario runs once so, once with kernels
+// that may be started early, and once with every operation queued by itself, and must give the same bits and
+// the same counts of work.
 #include <gtest/gtest.h>
 
 #include <functional>
@@ -76,13 +77,17 @@ class device_graphs : public testing::Test {
   /// How often steps were captured and launched, once both ways of running the scenario have agreed.
   std::pair<index, index> compare(const std::function<void(steps)>& scenario, index head_dim = 6,
                                   std::optional<dtype> weights = {}) {
-    tiny plain(config_of(head_dim), 1, weights), graph(config_of(head_dim), 1, weights);
+    tiny plain(config_of(head_dim), 1, weights), graph(config_of(head_dim), 1, weights),
+        overlapping(config_of(head_dim), 1, weights);
     plain.be.set_capturing(false);
-    outcome expected, seen;
+    overlapping.be.set_overlapping(true);
+    outcome expected, seen, overlapped;
     scenario({plain, expected});
     scenario({graph, seen});
+    scenario({overlapping, overlapped});
     EXPECT_EQ(seen.logits, expected.logits);
     EXPECT_EQ(seen.work, expected.work);
+    EXPECT_EQ(overlapped, expected);
     EXPECT_EQ(plain.be.graphs().captured + plain.be.graphs().launched, 0u);
     const graph_counts made = graph.be.graphs();
     return {static_cast<index>(made.captured), static_cast<index>(made.launched)};

@@ -68,6 +68,37 @@ TEST_F(device_products, matmul_takes_any_layout_and_any_number_of_processors) {
   });
 }
 
+TEST_F(device_products, projections_of_one_type_or_several_are_what_each_is_alone) {
+  for (const index tokens : product_tokens)
+    for (const index count : {1, 2, 3, 5}) {  // one kernel takes three
+      const index in = any_of<index>({8, 31, 264});
+      SCOPED_TRACE(testing::Message() << count << " products of " << tokens << " x " << in);
+      device_matrix x(be, random_matrix(tokens, in, random), any_of(layouts));
+      std::vector<device_matrix> together, alone;
+      std::vector<weight<device_space>> weights;
+      std::vector<projection<device_space>> projections;
+      const dtype type = any_of<dtype>({dtype::f32, dtype::f16, dtype::bf16});
+      auto bias = placed_floats(be, random_matrix(1, 300, random));
+      for (index i = 0; i < count; ++i) {
+        const index out = any_of<index>({0, 1, 7, 64, 300});
+        const dtype own = random() % 3 == 0 ? dtype::bf16 : type;
+        weights.push_back(placed(random_weight(out, in, own, random, 1), own));
+        together.emplace_back(be, tokens, out, any_of(layouts));
+        alone.emplace_back(be, tokens, out);
+        const vector_view<const float, device_space> added{bias.in().data, i % 2 == 0 ? out : 0};
+        projections.push_back({together.back().view(), weights.back().view, added});
+      }
+      for (const int processors : {1, 132}) {
+        cuda::detail::project(shared_by(processors), memory, projections, x.in());
+        for (std::size_t i = 0; i < projections.size(); ++i) {
+          const auto& [y, w, added] = projections[i];
+          cuda::detail::matmul(shared_by(processors), memory, alone[i].view(), x.in(), w, added);
+          expect_near(together[i].values(), alone[i].values(), 2 * dot_error(in));
+        }
+      }
+    }
+}
+
 TEST_F(device_products, gated_up_takes_any_layout_selection_and_size_of_workspaces) {
   for_each_size([&](dtype type, index tokens, index neurons, index in) {
     const double magnitude = weight_magnitude(in);

@@ -168,8 +168,9 @@ TYPED_TEST(device_selectors_of, frequencies_are_those_of_the_host) {
 TYPED_TEST(device_selectors_of, ties_at_the_cut_go_to_the_lower_neuron_in_long_rows) {
   std::mt19937 random(33);
   for (const test::flavour kind : {test::flavour::quantised, test::flavour::equal, test::flavour::subnormal})
-    for (const double rho : {0.0003, 0.3, 0.8}) {
-      const auto a = test::make_activations<TypeParam>(1, 11008, 0, kind, random);
+    for (const auto& [rho, neurons] :
+         {std::pair(0.0003, 11008), {0.3, 11008}, {0.8, 11008}, {0.3, 13824}, {0.3, 16385}}) {
+      const auto a = test::make_activations<TypeParam>(1, neurons, 0, kind, random);
       ASSERT_EQ(this->counted(a, rho, core_count::per_token, {}),
                 counted_by_host(a, rho, core_count::per_token, {0}));
     }
@@ -184,8 +185,9 @@ TYPED_TEST(device_selectors_of, a_token_that_activates_nothing_has_no_core_neuro
 
 TEST_F(device_selectors, core_neurons_are_the_most_frequent_with_ties_to_the_lower) {
   std::mt19937 random(35);
-  for (const index neurons : {1, 2, 31, 63, 64, 65, 300, 2047, 2048, 2049, 4200, 11008})
-    for (int round = 0; round < 6; ++round) {
+  // Registers hold up to 16,384 of them.
+  for (const index neurons : {1, 2, 31, 63, 64, 65, 300, 2047, 2048, 2049, 4200, 11008, 16384, 16385, 20000})
+    for (int round = 0; round < (neurons > 11008 ? 2 : 6); ++round) {
       const integers f = random_frequencies(neurons, random);
       for (const double beta : {0.0001, 0.1, 0.4, 0.999, 1.0}) {
         const auto wanted = static_cast<index>(std::floor(beta * static_cast<double>(neurons)));

@@ -70,6 +70,30 @@ TEST_F(cuda_kernel, refuses_grids_that_a_device_refuses) {
 }
 
 template <bool Waits>
+__global__ void wait_or_not(int* to) {
+  if (Waits || threadIdx.x != 3) cudaGridDependencySynchronize();
+  to[threadIdx.x] = 1;
+}
+
+TEST_F(cuda_kernel, that_may_start_early_has_to_wait_in_every_thread) {
+  on_device<int> done(32, 0);
+  cudaLaunchAttribute early{};
+  early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  const auto start = [&](bool allowed, auto kernel) {
+    early.val.programmaticStreamSerializationAllowed = allowed ? 1 : 0;
+    cuda::detail::launch_with({&early, 1}, nullptr, dim3(1), dim3(32), kernel, done.data());
+  };
+  start(true, wait_or_not<true>);
+  start(false, wait_or_not<false>);
+  try {
+    start(true, wait_or_not<false>);
+    ADD_FAILURE() << "nothing was thrown";
+  } catch (const cuda_emulator::kernel_error& error) {
+    support::expect_parts(error.what(), "thread (3, 0, 0)", "has returned without waiting");
+  }
+}
+
+template <bool Waits>
 __global__ void reverse(const int* from, int* to) {
   __shared__ int kept[100];
   kept[threadIdx.x] = from[threadIdx.x];

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -65,6 +66,9 @@ TEST(top_k, takes_numbers_that_are_none_for_the_largest) {
   const float nan = std::numeric_limits<float>::quiet_NaN(),
               infinity = std::numeric_limits<float>::infinity();
   const std::vector<float> x{1, -nan, -infinity, 3, nan, 0};
+  const float largest_nan = std::bit_cast<float>(0x7fffffff);  // what a GPU's arithmetic leaves
+  EXPECT_EQ(chosen({1, nan, largest_nan, 3, nan, 0}, {}, 2), (places{1, 2}));
+  EXPECT_EQ(chosen({largest_nan, largest_nan, largest_nan}, {}, 2), (places{0, 1}));
   EXPECT_EQ(chosen(x, {}, 2), (places{1, 4}));
   EXPECT_EQ(chosen(x, {}, 4), (places{1, 2, 3, 4}));
   EXPECT_EQ(chosen(x, {1, 1, 0, 1, 1, 1}, 2), (places{1, 2})) << "infinity times zero";

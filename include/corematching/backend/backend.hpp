@@ -130,6 +130,15 @@ struct weight {
   std::shared_ptr<const void> owner;
 };
 
+/// One of several products of the same rows x [T, D]: y = x W^T + bias; y [T, N], w [N, D], bias [N] or
+/// empty.
+template <class Space>
+struct projection {
+  matrix_view<float, Space> y;
+  stored_view<Space> w;
+  vector_view<const float, Space> bias;
+};
+
 /// Which neurons a feed-forward block computes: those listed, ascending, or all of them when empty.
 template <class Space>
 using neuron_selection = std::optional<index_view<Space>>;
@@ -287,10 +296,12 @@ concept choosing_backend = backend<B> && detail::choice_operations<B>;
 template <class B, class V = detail::backend_types<B>>
 concept fusing_backend = backend<B> &&
     requires(B& be, typename V::out y, typename V::in x, typename V::vec v, typename V::ids ids,
-             typename V::wt w, typename V::neurons neurons, typename V::cached cached, typename V::out room) {
+             typename V::wt w, typename V::neurons neurons, typename V::cached cached, typename V::out room,
+             std::span<const projection<typename V::space>> projections) {
   // `room`, shaped like y, may be overwritten.
   be.add_matmul(y, x, w, v, room);               // y += x W^T + bias
   be.add_weighted_rows(y, x, w, neurons, room);  // y += sum over neurons of x[:, n] * Wdown^T[n]
+  be.project(projections, x);                    // each y = x W^T + bias
   be.rotary(y, y, ids, v);                       // of two matrices
   be.store_rows(cached, cached, x, x);           // likewise, into caches that are alike
 };
@@ -330,6 +341,7 @@ concept graph_backend = backend<B> &&
   { be.launch(made, count) } -> std::same_as<bool>;
   be.set_capturing(true);  // whether capture() captures, which it does unless told otherwise, or only runs
   { be.graphs() } -> std::convertible_to<graph_counts>;
+  be.set_overlapping(true);  // whether operations may be started before those before them are done
 };
 
 }  // namespace corematching

@@ -3,6 +3,8 @@
 // other.
 #pragma once
 
+#include <span>
+
 #include "corematching/backend/backend.hpp"
 
 namespace corematching::detail {
@@ -11,6 +13,16 @@ template <class B>
 using rows_view = matrix_view<float, typename B::space>;
 template <class B>
 using const_rows_view = matrix_view<const float, typename B::space>;
+
+/// y = x W^T + bias of each projection of x.
+template <backend B>
+void project(B& be, std::span<const projection<typename B::space>> projections, const_rows_view<B> x) {
+  if constexpr (fusing_backend<B>) {
+    be.project(projections, x);
+  } else {
+    for (const auto& [y, w, bias] : projections) be.matmul(y, x, w, bias);
+  }
+}
 
 /// y += x W^T + bias; `room`, shaped like y, may be overwritten.
 template <backend B>

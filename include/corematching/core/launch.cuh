@@ -5,6 +5,7 @@
 #include <cuda_runtime.h>
 
 #include <algorithm>
+#include <span>
 
 #include "corematching/core/cuda_error.cuh"
 #include "corematching/core/view.hpp"
@@ -21,17 +22,26 @@ constexpr index ceil_div(index a, index b) {
   return (a + b - 1) / b;
 }
 
-/// Starts kernel<<<grid, block, 0, stream>>>(arguments...); a grid without blocks is no work. Throws where
-/// the kernel cannot be started.
+/// As launch(), in a way that the attributes say.
 template <class... Parameters, class... Arguments>
-void launch(cudaStream_t stream, dim3 grid, dim3 block, void (*kernel)(Parameters...),
-            const Arguments&... arguments) {
+void launch_with(std::span<cudaLaunchAttribute> attributes, cudaStream_t stream, dim3 grid, dim3 block,
+                 void (*kernel)(Parameters...), const Arguments&... arguments) {
   if (grid.x == 0 || grid.y == 0 || grid.z == 0) return;
   cudaLaunchConfig_t config{};
   config.gridDim = grid;
   config.blockDim = block;
   config.stream = stream;
+  config.attrs = attributes.data();
+  config.numAttrs = static_cast<unsigned>(attributes.size());
   COREMATCHING_CUDA_CHECK(cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(arguments)...));
+}
+
+/// Starts kernel<<<grid, block, 0, stream>>>(arguments...); a grid without blocks is no work. Throws where
+/// the kernel cannot be started.
+template <class... Parameters, class... Arguments>
+void launch(cudaStream_t stream, dim3 grid, dim3 block, void (*kernel)(Parameters...),
+            const Arguments&... arguments) {
+  launch_with({}, stream, grid, block, kernel, arguments...);
 }
 
 /// Blocks of a grid whose threads step through `items` by the size of the grid: as many as there is work for,

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cassert>
 #include <cstdint>
 #include <utility>
@@ -81,9 +82,10 @@ class decoder_layer {
     const auto& w = weights_;
     const view normed = s.normed(x.rows), q = s.queries(x.rows), k = s.keys(x.rows), v = s.values(x.rows);
     be.rms_norm(normed, x, w.attention_norm.view(), eps_);
-    be.matmul(q, normed, w.query.view, w.query_bias.view());
-    be.matmul(k, normed, w.key.view, w.key_bias.view());
-    be.matmul(v, normed, w.value.view, w.value_bias.view());
+    const std::array<projection<space>, 3> products = {{{q, w.query.view, w.query_bias.view()},
+                                                        {k, w.key.view, w.key_bias.view()},
+                                                        {v, w.value.view, w.value_bias.view()}}};
+    detail::project(be, products, normed);
     normalise_heads(be, q, w.query_norm);
     normalise_heads(be, k, w.key_norm);
     detail::rotate(be, q, k, positions, frequencies);

@@ -3,6 +3,7 @@
 // token seeing every other.
 #pragma once
 
+#include <array>
 #include <utility>
 
 #include "corematching/backend/fused.hpp"
@@ -19,6 +20,11 @@ struct linear {
   void operator()(B& be, matrix_view<float, typename B::space> y,
                   matrix_view<const float, typename B::space> x) const {
     be.matmul(y, x, matrix.view, bias.view());
+  }
+
+  /// The product for `y`, as one of several of the same rows.
+  projection<typename B::space> of(matrix_view<float, typename B::space> y) const {
+    return {y, matrix.view, bias.view()};
   }
 
   /// y += x W^T + bias; `room`, shaped like y, may be overwritten.
@@ -69,9 +75,9 @@ class encoder_layer {
   void forward(B& be, encoder_scratch<B>& s, matrix_view<float, typename B::space> x) const {
     const auto& w = weights_;
     w.attention_norm(be, s.normed.view(), x, eps_);
-    w.query(be, s.q.view(), s.normed.view());
-    w.key(be, s.k.view(), s.normed.view());
-    w.value(be, s.v.view(), s.normed.view());
+    const std::array<projection<typename B::space>, 3> projections = {
+        {w.query.of(s.q.view()), w.key.of(s.k.view()), w.value.of(s.v.view())}};
+    detail::project(be, projections, s.normed.view());
     be.attention(s.attended.view(), s.q.view(), s.k.view(), s.v.view(), shape_);
     w.output.add_to(be, x, s.attended.view(), s.normed.view());
 

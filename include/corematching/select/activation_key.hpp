@@ -39,4 +39,12 @@ COREMATCHING_HOST_DEVICE constexpr std::int32_t magnitude_key(T a) {
   return activation_key(a) & mask;
 }
 
+/// The same with one key for every NaN, the largest there is: which NaN an operation leaves depends on the
+/// processor.
+COREMATCHING_HOST_DEVICE constexpr std::int32_t score_key(float a) {
+  constexpr std::int32_t nan = infinite_key<float> + 1;
+  const std::int32_t key = magnitude_key(a);
+  return key < nan ? key : nan;
+}
+
 }  // namespace corematching::select

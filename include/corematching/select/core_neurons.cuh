@@ -16,6 +16,7 @@
 #include "corematching/core/warp.cuh"
 #include "corematching/select/activation_key.hpp"
 #include "corematching/select/bitset.hpp"
+#include "corematching/select/row_keys.cuh"
 #include "corematching/select/top_cut.cuh"
 
 namespace corematching::select::device {
@@ -47,7 +48,7 @@ __global__ void __launch_bounds__(Threads) mean_size(const std::int32_t* counts,
         floor(rho * (static_cast<double>(activated) / static_cast<double>(tokens))));
 }
 
-template <class T>
+template <class T, int Reads>
 __global__ void __launch_bounds__(counting_threads)
     count_core(const T* activation, index neurons, index stride, const std::int32_t* rows,
                const std::int32_t* counts, double rho, const std::int32_t* shared_size,
@@ -57,18 +58,20 @@ __global__ void __launch_bounds__(counting_threads)
   const index size = shared_size == nullptr ? core_size(rho, counts[token]) : index{*shared_size};
   if (size <= 0) return;  // the whole block
   const T* row = activation + token * stride;
-  const auto key_at = [row](index n) { return activation_key(row[n]); };
-  const key_cut cut = finder.find(neurons, key_at, key_bits<T>, size);
-  finder.for_each_key(neurons, key_at, [&](index n, std::int32_t key) {
+  const auto keys =
+      keys_of_row<counting_threads, Reads>(neurons, [row](index n) { return activation_key(row[n]); });
+  const key_cut cut = finder.find(keys, key_bits<T>, size);
+  keys.for_each([&](index n, std::int32_t key) {
     if (cut.chooses(key, n)) atomicAdd(&frequency[n], 1);
   });
 }
 
-/// The neurons that `cut` chooses by key_at(n), ascending, as numbers and, where there is room for them, as
-/// bits, by a whole block; returns how many. Each warp takes 64 neurons at a time.
+/// The neurons that `cut` chooses, ascending, as numbers and, where there is room for them, as bits, by a
+/// whole block; returns how many. Each warp takes 64 neurons at a time.
 template <int Threads, class KeyAt>
-__device__ inline int write_chosen(const KeyAt& key_at, index neurons, key_cut cut,
+__device__ inline int write_chosen(const read_keys<Threads, KeyAt>& keys, key_cut cut,
                                    cut_finder<Threads>& finder, std::int32_t* indices, word* bits) {
+  const auto& [neurons, key_at] = keys;
   const int lane = static_cast<int>(threadIdx.x) % cuda::detail::warp_size;
   const index warp = static_cast<int>(threadIdx.x) / cuda::detail::warp_size;
   const unsigned lower_lanes = (1u << lane) - 1;
@@ -92,22 +95,55 @@ __device__ inline int write_chosen(const KeyAt& key_at, index neurons, key_cut c
   return written;
 }
 
+/// The same of keys in registers, of which all are written at once: each warp has 32 neighbours of every
+/// read.
+template <int Threads, int Reads, class KeyAt>
+__device__ inline int write_chosen(const held_keys<Threads, Reads, KeyAt>& keys, key_cut cut,
+                                   cut_finder<Threads>& finder, std::int32_t* indices, word* bits) {
+  constexpr int warps = Threads / cuda::detail::warp_size, groups = Reads * warps;
+  static_assert(groups <= Threads && groups <= digit_bins);
+  const int thread = static_cast<int>(threadIdx.x), lane = thread % cuda::detail::warp_size;
+  const int warp = thread / cuda::detail::warp_size;
+  int* const written = finder.histogram;  // by the groups of 32 before each
+  unsigned chosen[Reads];
+#pragma unroll
+  for (int i = 0; i < Reads; ++i) {
+    const index n = keys.position(i);
+    chosen[i] = __ballot_sync(cuda::detail::all_lanes, n < keys.size && cut.chooses(keys.keys[i], n));
+    if (lane > 0) continue;
+    written[i * warps + warp] = __popc(chosen[i]);
+    if (bits != nullptr && n / bits_per_word < words_for(keys.size))
+      reinterpret_cast<unsigned*>(bits)[n / cuda::detail::warp_size] = chosen[i];  // half of a word
+  }
+  __syncthreads();
+  int total = 0;
+  const int before = finder.sum_before(thread < groups ? written[thread] : 0, total);
+  if (thread < groups) written[thread] = before;
+  __syncthreads();
+#pragma unroll
+  for (int i = 0; i < Reads; ++i)
+    if ((chosen[i] >> lane & 1u) != 0)
+      indices[written[i * warps + warp] + __popc(chosen[i] & ((1u << lane) - 1))] =
+          static_cast<std::int32_t>(keys.position(i));
+  return total;
+}
+
 /// C_ρ^β out of f. One block.
-template <int Threads>
+template <int Threads, int Reads>
 __global__ void __launch_bounds__(Threads)
     choose_core(const std::int32_t* frequency, index neurons, index wanted, std::int32_t* indices, word* bits,
                 std::int32_t* size) {
   __shared__ cut_finder<Threads> finder;
-  const auto frequency_of = [frequency](index n) { return frequency[n]; };
+  const auto keys = keys_of_row<Threads, Reads>(neurons, [frequency](index n) { return frequency[n]; });
   key_cut cut{std::numeric_limits<std::int32_t>::max(), 0};
   if (wanted > 0) {
     // Counts are small: their leading digits, all zero, need no histogram.
     std::int32_t most = 0;
-    finder.for_each_key(neurons, frequency_of, [&](index, std::int32_t f) { most = f > most ? f : most; });
+    keys.for_each([&](index, std::int32_t f) { most = f > most ? f : most; });
     most = finder.largest(most);
-    cut = finder.find(neurons, frequency_of, cuda::detail::warp_size - __clz(most), wanted);
+    cut = finder.find(keys, cuda::detail::warp_size - __clz(most), wanted);
   }
-  const int written = write_chosen(frequency_of, neurons, cut, finder, indices, bits);
+  const int written = write_chosen(keys, cut, finder, indices, bits);
   if (threadIdx.x == 0) *size = written;
 }
 
@@ -129,9 +165,11 @@ template <class T>
 void count_core_neurons(cudaStream_t stream, const T* activation, index neurons, index stride,
                         const std::int32_t* rows, index tokens, const std::int32_t* counts, double rho,
                         const std::int32_t* shared_size, std::int32_t* frequency) {
-  cuda::detail::launch(stream, dim3(static_cast<unsigned>(tokens)), dim3(detail::counting_threads),
-                       detail::count_core<T>, activation, neurons, stride, rows, counts, rho, shared_size,
-                       frequency);
+  visit_reads<detail::counting_threads>(neurons, [&](auto reads) {
+    cuda::detail::launch(stream, dim3(static_cast<unsigned>(tokens)), dim3(detail::counting_threads),
+                         detail::count_core<T, reads>, activation, neurons, stride, rows, counts, rho,
+                         shared_size, frequency);
+  });
 }
 
 /// C_ρ^β: of `neurons` frequencies the `wanted` largest that are positive, fewer where fewer are; ties go to
@@ -139,9 +177,11 @@ void count_core_neurons(cudaStream_t stream, const T* activation, index neurons,
 /// into *size.
 inline void core_neurons(cudaStream_t stream, const std::int32_t* frequency, index neurons, index wanted,
                          std::int32_t* indices, word* bits, std::int32_t* size) {
-  cuda::detail::launch(stream, dim3(1), dim3(detail::choosing_threads),
-                       detail::choose_core<detail::choosing_threads>, frequency, neurons, wanted, indices,
-                       bits, size);
+  visit_reads<detail::choosing_threads>(neurons, [&](auto reads) {
+    cuda::detail::launch(stream, dim3(1), dim3(detail::choosing_threads),
+                         detail::choose_core<detail::choosing_threads, reads>, frequency, neurons, wanted,
+                         indices, bits, size);
+  });
 }
 
 }  // namespace corematching::select::device

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The k largest of a row of positive keys, found by one block without sorting: digit by digit from the top, a
 // histogram of the keys that agree with the k-th largest so far tells its next digit. Shared memory holds one
-// histogram; the row is read again for every digit (three times for binary32, from the L2 cache).
+// histogram; the row is gone through once for every digit (three times for binary32).
 #pragma once
 
 #include <cuda_runtime.h>
@@ -45,23 +45,6 @@ struct cut_finder {
   int warp_totals[warps];
   ranked_bin found;
   index ties_end;
-
-  /// Calls body(n, key) for every position of the row with `key_at(n)`, and perhaps with the key 0 for some
-  /// positions behind its end. Eight reads are in flight.
-  template <class KeyAt, class Body>
-  __device__ static void for_each_key(index size, const KeyAt& key_at, const Body& body) {
-    constexpr int reads = 8;
-    for (index first = threadIdx.x; first < size; first += reads * Threads) {
-      std::int32_t keys[reads];
-#pragma unroll
-      for (int i = 0; i < reads; ++i) {
-        const index n = first + i * Threads;
-        keys[i] = n < size ? key_at(n) : 0;
-      }
-#pragma unroll
-      for (int i = 0; i < reads; ++i) body(first + i * Threads, keys[i]);
-    }
-  }
 
   /// The sum of `value` over the threads before this one; `total` becomes that over all.
   __device__ int sum_before(int value, int& total) {
@@ -122,34 +105,34 @@ struct cut_finder {
 
   /// Position behind the `ties`-th key equal to `key`, of which there are more: a histogram of the positions
   /// says in which few of them it lies.
-  template <class KeyAt>
-  __device__ index end_of_ties(index size, const KeyAt& key_at, std::int32_t key, index ties) {
+  template <class Keys>
+  __device__ index end_of_ties(const Keys& keys, std::int32_t key, index ties) {
     int shift = 0;
-    while ((size - 1) >> shift >= digit_bins) ++shift;
+    while ((keys.size - 1) >> shift >= digit_bins) ++shift;
     clear();
-    for_each_key(size, key_at, [&](index n, std::int32_t candidate) {
+    keys.for_each([&](index n, std::int32_t candidate) {
       if (candidate == key) atomicAdd(&histogram[digit_bins - 1 - static_cast<int>(n >> shift)], 1);
     });
     const ranked_bin last = find_bin(ties);
     if (threadIdx.x == 0) {
       index n = static_cast<index>(digit_bins - 1 - last.bin) << shift;
-      for (index left = ties - last.above; left > 0; ++n) left -= key_at(n) == key ? 1 : 0;
+      for (index left = ties - last.above; left > 0; ++n) left -= keys.key_at(n) == key ? 1 : 0;
       ties_end = n;
     }
     __syncthreads();
     return ties_end;
   }
 
-  /// Cut that leaves the min(k, positives) largest positive keys of `size`, k >= 1, ties to the lower
+  /// Cut that leaves the min(k, positives) largest positive `keys` (row_keys.cuh), k >= 1, ties to the lower
   /// position. No key has more than `bits` bits.
-  template <class KeyAt>
-  __device__ key_cut find(index size, const KeyAt& key_at, int bits, index k) {
+  template <class Keys>
+  __device__ key_cut find(const Keys& keys, int bits, index k) {
     std::int32_t known = 0;  // the leading digits of the k-th largest key
     index rank = k;          // among the keys that begin with them
     for (int shift = bits; shift > 0;) {
       const int next = shift > digit_bits ? shift - digit_bits : 0;
       clear();
-      for_each_key(size, key_at, [&](index, std::int32_t key) {
+      keys.for_each([&](index, std::int32_t key) {
         if (key > 0 && key >> shift == known) atomicAdd(&histogram[key >> next & (digit_bins - 1)], 1);
       });
       const ranked_bin at = find_bin(rank);
@@ -161,7 +144,7 @@ struct cut_finder {
       if (rank == at.here) return {known == 0 ? 0 : (known << shift) - 1, 0};
     }
     if (known == 0) return {};  // no key has a bit
-    return {known, end_of_ties(size, key_at, known, rank)};
+    return {known, end_of_ties(keys, known, rank)};
   }
 };
 

@@ -11,21 +11,22 @@
 #include "corematching/core/view.hpp"
 #include "corematching/select/activation_key.hpp"
 #include "corematching/select/core_neurons.cuh"
+#include "corematching/select/row_keys.cuh"
 #include "corematching/select/top_cut.cuh"
 
 namespace corematching::select::device {
 namespace detail {
 
-template <int Threads>
+template <int Threads, int Reads>
 __global__ void __launch_bounds__(Threads)
     top_k(const float* x, const float* weights, index size, index wanted, std::int32_t* chosen) {
   __shared__ cut_finder<Threads> finder;
-  // One more than the magnitude's key: zeros are chosen too, and 0 is no key.
-  const auto key_at = [x, weights](index n) {
-    return magnitude_key(weights == nullptr ? x[n] : fabsf(x[n]) * weights[n]) + 1;
-  };
-  const key_cut cut = finder.find(size, key_at, key_bits<float>, wanted);
-  write_chosen(key_at, size, cut, finder, chosen, nullptr);
+  // One more than the key: zeros are chosen too, and 0 is no key.
+  const auto keys = keys_of_row<Threads, Reads>(size, [x, weights](index n) {
+    return score_key(weights == nullptr ? x[n] : fabsf(x[n]) * weights[n]) + 1;
+  });
+  const key_cut cut = finder.find(keys, key_bits<float>, wanted);
+  write_chosen(keys, cut, finder, chosen, nullptr);
 }
 
 }  // namespace detail
@@ -35,8 +36,10 @@ __global__ void __launch_bounds__(Threads)
 /// NaN is larger than any number.
 inline void top_k(cudaStream_t stream, const float* x, const float* weights, index size, index wanted,
                   std::int32_t* chosen) {
-  cuda::detail::launch(stream, dim3(1), dim3(detail::choosing_threads),
-                       detail::top_k<detail::choosing_threads>, x, weights, size, wanted, chosen);
+  visit_reads<detail::choosing_threads>(size, [&](auto reads) {
+    cuda::detail::launch(stream, dim3(1), dim3(detail::choosing_threads),
+                         detail::top_k<detail::choosing_threads, reads>, x, weights, size, wanted, chosen);
+  });
 }
 
 }  // namespace corematching::select::device

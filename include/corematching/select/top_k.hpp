@@ -40,8 +40,8 @@ inline void top_k(vector_view<std::int32_t> chosen, vector_view<const float> x,
   for (index n = 0; n < x.size; ++n) scores[n] = std::abs(x[n]);
   if (!weights.empty())
     for (index n = 0; n < x.size; ++n) scores[n] *= weights[n];
-  // The sign of a NaN is of no account.
-  for (index n = 0; n < x.size; ++n) scores[n] = std::bit_cast<float>(magnitude_key(scores[n]));
+  // Which NaN it is, is of no account.
+  for (index n = 0; n < x.size; ++n) scores[n] = std::bit_cast<float>(score_key(scores[n]));
 
   const top_cut cut = top_positive(scores, x.size, chosen.size, scratch.keys);
   const auto is_chosen = [&](index n) {

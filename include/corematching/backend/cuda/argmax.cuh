@@ -6,11 +6,15 @@
 #include <cuda_runtime.h>
 
 #include <cassert>
+#include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <limits>
+#include <memory>
 
 #include "corematching/backend/cuda/buffer.cuh"
 #include "corematching/backend/cuda/device.cuh"
+#include "corematching/backend/cuda/early_launch.cuh"
 #include "corematching/core/argmax.hpp"
 #include "corematching/core/launch.cuh"
 #include "corematching/core/view.hpp"
@@ -31,6 +35,7 @@ __device__ inline unsigned long long rank_of(float value, index place) {
 /// *to = the first NaN or the first of the largest values.
 template <int Threads>
 __global__ void __launch_bounds__(Threads) find_argmax(maximum* to, const float* values, index size) {
+  wait_for_earlier_kernels();
   static_assert(Threads == warp_size * warp_size);
   __shared__ unsigned long long largest[warp_size];
   const int thread = static_cast<int>(threadIdx.x);
@@ -50,15 +55,26 @@ __global__ void __launch_bounds__(Threads) find_argmax(maximum* to, const float*
   *to = {values[place], place};
 }
 
+/// Where the answer is written down: on the device, and for the host in page-locked memory, into which it is
+/// copied without a detour.
+struct argmax_places {
+  workspace device;
+  std::shared_ptr<std::byte> host;
+};
+
 /// The first NaN or the first of the largest values, of which there must be some. Waits for the stream.
-inline maximum argmax(const context& on, workspace& memory, vector_view<const float, device_space> values) {
+inline maximum argmax(const context& on, argmax_places& places,
+                      vector_view<const float, device_space> values) {
   assert(values.size > 0 && values.size <= std::numeric_limits<std::int32_t>::max());
-  auto* const found = memory.at_least<maximum>(on.stream, 1);
-  launch(on.stream, dim3(1), dim3(argmax_threads), find_argmax<argmax_threads>, found, values.data,
-         values.size);
-  maximum result;
-  COREMATCHING_CUDA_CHECK(cudaMemcpyAsync(&result, found, sizeof result, cudaMemcpyDeviceToHost, on.stream));
+  auto* const found = places.device.at_least<maximum>(on.stream, 1);
+  if (!places.host) places.host = page_locked(sizeof(maximum));
+  launch_early(on, dim3(1), dim3(argmax_threads), find_argmax<argmax_threads>, found, values.data,
+               values.size);
+  COREMATCHING_CUDA_CHECK(
+      cudaMemcpyAsync(places.host.get(), found, sizeof(maximum), cudaMemcpyDeviceToHost, on.stream));
   COREMATCHING_CUDA_CHECK(cudaStreamSynchronize(on.stream));
+  maximum result;
+  std::memcpy(&result, places.host.get(), sizeof result);
   return result;
 }
 

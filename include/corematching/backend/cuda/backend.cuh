@@ -25,6 +25,7 @@
 #include "corematching/backend/cuda/buffer.cuh"
 #include "corematching/backend/cuda/captured_graph.cuh"
 #include "corematching/backend/cuda/device.cuh"
+#include "corematching/backend/cuda/early_launch.cuh"
 #include "corematching/backend/cuda/norms.cuh"
 #include "corematching/backend/cuda/pointwise.cuh"
 #include "corematching/backend/cuda/products/each_token.cuh"
@@ -106,7 +107,7 @@ class backend {
 
   /// Waits for it, as download() does.
   maximum argmax(vec values) {
-    const maximum found = detail::argmax(on(), argmax_workspace_, values);
+    const maximum found = detail::argmax(on(), argmax_places_, values);
     detail::check_finite(on(), selection_);
     return found;
   }
@@ -131,6 +132,14 @@ class backend {
     assert(y.cols == w.cols && y.rows == x.rows);
     counters_.count_product(x.rows, x.cols, w);
     detail::weighted_rows(on(), products_, y, x, w, selection);
+  }
+  void project(std::span<const projection<space>> projections, in x) {
+    for (const auto& [y, w, bias] : projections) {
+      assert(x.cols == w.cols && y.cols == w.rows && y.rows == x.rows &&
+             (bias.empty() || bias.size == w.rows));
+      counters_.count_product(x.rows, w.rows, w);
+    }
+    detail::project(on(), products_, projections, x);
   }
   void add_matmul(out y, in x, const stored& w, vec bias, out /*room*/) {
     assert(x.cols == w.cols && y.cols == w.rows && y.rows == x.rows);
@@ -277,6 +286,11 @@ class backend {
   /// Whether capture() captures, which it does unless told otherwise, or only runs.
   void set_capturing(bool captures) { captures_ = captures; }
   const graph_counts& graphs() const { return counts_; }
+  /// Whether the kernels of few rows may be started while those before them still run, where device and
+  /// driver know how. Not unless told so: what it is worth was never measured.
+  void set_overlapping(bool overlaps) {
+    overlaps_ = overlaps && detail::can_launch_early(properties_.capability);
+  }
 
  private:
   // While operations are captured: they are told of later rows, and are not counted, since they do not run.
@@ -333,7 +347,7 @@ class backend {
   // Kernels and cuBLAS work on the device that the thread uses, which another backend may have changed.
   context on() const {
     COREMATCHING_CUDA_CHECK(cudaSetDevice(properties_.number));
-    return {stream_.get(), cublas_.get(), properties_.processors, properties_.capability};
+    return {stream_.get(), cublas_.get(), properties_.processors, properties_.capability, overlaps_};
   }
 
   template <class View>
@@ -348,12 +362,13 @@ class backend {
   detail::uploads uploads_;
   detail::product_workspaces products_;
   workspace attention_workspace_;
-  workspace argmax_workspace_;
+  detail::argmax_places argmax_places_;
   detail::selection_state selection_;
   work_counters counters_;
   later_rows later_;           // while operations are captured
   work_counters work_of_row_;  // of them
   bool captures_ = true;
+  bool overlaps_ = false;
   graph_counts counts_;
 };
 

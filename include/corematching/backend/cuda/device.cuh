@@ -5,6 +5,7 @@
 #include <cublas_v2.h>
 #include <cuda_runtime.h>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
@@ -61,6 +62,23 @@ inline device_properties use_device(int device) {
   return {properties.name, device, properties.multiProcessorCount, 10 * properties.major + properties.minor,
           properties.totalGlobalMem};
 }
+
+namespace detail {
+
+/// The capability that kernels were compiled for which a device of `compute_capability` runs: the highest
+/// that it has, of those that this program was compiled for.
+inline int compiled_capability(int compute_capability) {
+#ifdef __CUDA_ARCH_LIST__
+  int compiled = 0;
+  for (const int architecture : {__CUDA_ARCH_LIST__})
+    if (architecture / 10 <= compute_capability) compiled = std::max(compiled, architecture / 10);
+  return compiled;
+#else
+  return compute_capability;
+#endif
+}
+
+}  // namespace detail
 
 /// Memory that is given back on `device` stays with this process for later allocations. Unless told so, the
 /// driver returns it to the system whenever the host waits, and maps new memory again afterwards.
@@ -128,7 +146,8 @@ struct context {
   cudaStream_t stream = nullptr;
   cublasHandle_t cublas = nullptr;
   int processors = 1;
-  int capability = 0;  // compute capability times ten
+  int capability = 0;     // compute capability times ten
+  bool overlaps = false;  // kernels may be started early (early_launch.cuh)
 };
 
 }  // namespace corematching::cuda

@@ -6,6 +6,7 @@
 #include <cassert>
 #include <cmath>
 
+#include "corematching/backend/cuda/early_launch.cuh"
 #include "corematching/backend/cuda/pointwise.cuh"
 #include "corematching/core/warp.cuh"
 
@@ -36,6 +37,7 @@ struct norm_operands {
 
 template <int Threads, int Width, bool Centred>
 __global__ void __launch_bounds__(Threads) normalise_rows(norm_operands in) {
+  wait_for_earlier_kernels();
   const float* const x = in.x + blockIdx.x * in.x_stride;
   float* const y = in.y + blockIdx.x * in.y_stride;
   const auto size = static_cast<float>(in.cols);
@@ -60,7 +62,7 @@ __global__ void __launch_bounds__(Threads) normalise_rows(norm_operands in) {
 template <bool Centred>
 void queue_norm(const context& on, index rows, bool fours, const norm_operands& in) {
   const auto queue = [&](int threads, auto kernel) {
-    launch(on.stream, static_cast<unsigned>(rows), threads, kernel, in);
+    launch_early(on, static_cast<unsigned>(rows), threads, kernel, in);
   };
   const bool large = rows < on.processors && in.cols >= 2048;
   if (fours && large) return queue(1024, &normalise_rows<1024, 4, Centred>);

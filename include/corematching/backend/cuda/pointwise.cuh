@@ -12,6 +12,7 @@
 
 #include "corematching/backend/cuda/activations.cuh"
 #include "corematching/backend/cuda/device.cuh"
+#include "corematching/backend/cuda/early_launch.cuh"
 #include "corematching/core/elements.cuh"
 #include "corematching/core/launch.cuh"
 
@@ -52,6 +53,7 @@ inline bool takes_fours(const vector_view<const float, device_space>& v) {
 /// Calls `apply(row, column)` for every `Width`th column of every row: rows are the grid's x.
 template <int Width, class Apply>
 __global__ void __launch_bounds__(pointwise_threads) for_each_place(Apply apply, index cols) {
+  wait_for_earlier_kernels();
   const index column = (index{blockIdx.y} * pointwise_threads + threadIdx.x) * Width;
   if (column < cols) apply(index{blockIdx.x}, column);
 }
@@ -60,7 +62,7 @@ template <int Width, class Apply>
 void queue_for_each(const context& on, index rows, index cols, const Apply& apply) {
   const dim3 grid(static_cast<unsigned>(rows),
                   static_cast<unsigned>(ceil_div(cols, index{pointwise_threads} * Width)));
-  launch(on.stream, grid, pointwise_threads, for_each_place<Width, Apply>, apply, cols);
+  launch_early(on, grid, pointwise_threads, for_each_place<Width, Apply>, apply, cols);
 }
 
 template <activation Act, int Width>

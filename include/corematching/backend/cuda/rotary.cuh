@@ -11,6 +11,7 @@
 #include <cstdint>
 
 #include "corematching/backend/cuda/device.cuh"
+#include "corematching/backend/cuda/early_launch.cuh"
 #include "corematching/core/launch.cuh"
 #include "corematching/core/view.hpp"
 
@@ -31,7 +32,8 @@ template <int Threads>
 __global__ void __launch_bounds__(Threads)
     rotate_pairs(turned_rows one, turned_rows other, const std::int32_t* positions, const float* frequencies,
                  int half) {
-  const turned_rows& x = blockIdx.z == 0 ? one : other;
+  wait_for_earlier_kernels();
+  const turned_rows x = blockIdx.z == 0 ? one : other;  // a reference would be to a copy in local memory
   const int pair = static_cast<int>(blockIdx.y * Threads + threadIdx.x);
   if (pair >= x.pairs) return;
   const int i = pair % half;
@@ -56,8 +58,8 @@ inline void rotary(const context& on, matrix_view<float, device_space> x,
   const dim3 grid(static_cast<unsigned>(x.rows),
                   static_cast<unsigned>(ceil_div(std::max(x.cols, other.cols) / 2, rotary_threads)),
                   other.rows == 0 ? 1 : 2);
-  launch(on.stream, grid, rotary_threads, rotate_pairs<rotary_threads>, turned(x), turned(other),
-         positions.data, frequencies.data, frequencies.size);
+  launch_early(on, grid, rotary_threads, rotate_pairs<rotary_threads>, turned(x), turned(other),
+               positions.data, frequencies.data, frequencies.size);
 }
 
 }  // namespace corematching::cuda::detail

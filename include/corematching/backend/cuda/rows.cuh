@@ -11,6 +11,7 @@
 #include <cstdint>
 
 #include "corematching/backend/cuda/device.cuh"
+#include "corematching/backend/cuda/early_launch.cuh"
 #include "corematching/backend/cuda/later_rows.cuh"
 #include "corematching/backend/cuda/weight_rows.cuh"
 #include "corematching/core/dtype.hpp"
@@ -148,6 +149,7 @@ inline void zero_rows(const context& on, mutable_stored_view<device_space> x, in
 template <class To, class T, int Group>
 __global__ void __launch_bounds__(row_threads)
     widen_rows(To* y, index stride, stored_view<device_space> x, const std::int32_t* rows, index first) {
+  wait_for_earlier_kernels();
   const index row = blockIdx.x;
   To* target = y + row * stride;
   const weight_row<T> source(x, rows == nullptr ? first + row : rows[row]);
@@ -176,7 +178,8 @@ struct stored_rows {
 template <class T, int Group>
 __global__ void __launch_bounds__(row_threads)
     narrow_rows(stored_rows one, stored_rows other, index row_bytes, later_rows later, index cols) {
-  const stored_rows& rows = blockIdx.z == 0 ? one : other;
+  wait_for_earlier_kernels();
+  const stored_rows rows = blockIdx.z == 0 ? one : other;  // a reference would be to a copy in local memory
   T* target = reinterpret_cast<T*>(rows.to + (blockIdx.x + index{later.count()}) * row_bytes);
   const float* source = rows.from + blockIdx.x * rows.stride;
   for (index j = (blockIdx.y * index{row_threads} + threadIdx.x) * Group; j < cols;
@@ -210,8 +213,8 @@ void widen_as(const context& on, matrix_view<To, device_space> y, stored_view<de
               const std::int32_t* rows, index first) {
   constexpr int size = weight_row<T>::size;
   const bool aligned = is_aligned(y.data) && y.stride * index{sizeof(To)} % 16 == 0 && has_aligned_rows(x);
-  launch(on.stream, row_grid(y.rows, x.cols, row_threads * (aligned ? size : 1)), dim3(row_threads),
-         aligned ? widen_rows<To, T, size> : widen_rows<To, T, 1>, y.data, y.stride, x, rows, first);
+  launch_early(on, row_grid(y.rows, x.cols, row_threads * (aligned ? size : 1)), dim3(row_threads),
+               aligned ? widen_rows<To, T, size> : widen_rows<To, T, 1>, y.data, y.stride, x, rows, first);
 }
 
 /// y[i] = x[rows[i]], or x[i] where `rows` is null.
@@ -261,9 +264,9 @@ inline void store_rows(const context& on, mutable_stored_view<device_space> y,
     const index group = aligned ? per_load<T> : 1;
     dim3 grid = row_grid(x.rows, x.cols, row_threads * group);
     if (two) grid.z = 2;
-    launch(on.stream, grid, dim3(row_threads), aligned ? narrow_rows<T, per_load<T>> : narrow_rows<T, 1>,
-           stored_rows{y.data, x.data, x.stride}, stored_rows{other_y.data, other_x.data, other_x.stride},
-           y.row_bytes, later, x.cols);
+    launch_early(on, grid, dim3(row_threads), aligned ? narrow_rows<T, per_load<T>> : narrow_rows<T, 1>,
+                 stored_rows{y.data, x.data, x.stride},
+                 stored_rows{other_y.data, other_x.data, other_x.stride}, y.row_bytes, later, x.cols);
   });
 }
 

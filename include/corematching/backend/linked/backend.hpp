@@ -123,6 +123,7 @@ class linked_backend {
   using cached = typename table::cached;
   using neurons = neuron_selection<Space>;
   using neurons_of_rows = typename table::neurons_of_rows;
+  using projections = typename table::projections;
 
   /// `number`: of threads, or of a device, as the body takes it.
   explicit linked_backend(const linked::body<Space>& from, int number)
@@ -229,6 +230,7 @@ class linked_backend {
     call(table_->finish_gated_up, y, x, gate, up, coarse_gate, coarse_up, act, chosen);
   }
 
+  void project(projections which, in x) { call(table_->project, which, x); }
   void add_matmul(out y, in x, const stored& w, vec bias, out room) {
     call(table_->add_matmul, y, x, w, bias, room);
   }
@@ -291,6 +293,10 @@ class linked_backend {
     call(table_->set_capturing, captures);
   }
   graph_counts graphs() const requires std::same_as<Space, device_space> { return call(table_->graphs); }
+  /// Whether kernels of few rows may be started while those before them still run; not unless told so.
+  void set_overlapping(bool overlaps) requires std::same_as<Space, device_space> {
+    call(table_->set_overlapping, overlaps);
+  }
 
  private:
   struct destroy {

@@ -114,6 +114,7 @@ class operations_of {
   using const_counts = typename table::const_counts;
   using word_set = typename table::word_set;
   using neurons_of_rows = typename table::neurons_of_rows;
+  using projections = typename table::projections;
   using byte_buffer = typename B::template buffer<std::byte>;
   using float_buffer = typename B::template buffer<float>;
   template <class Body>
@@ -271,6 +272,7 @@ class operations_of {
 
   static constexpr void set_fused(table& t) {
     namespace fused = corematching::detail;
+    t.project = as_entry([](B& be, projections which, in x) { fused::project(be, which, x); });
     t.add_matmul = as_entry(
         [](B& be, out y, in x, stored w, vec bias, out room) { fused::add_matmul(be, y, x, w, bias, room); });
     t.add_weighted_rows = as_entry([](B& be, out y, in x, stored w, neurons which, out room) {
@@ -297,6 +299,7 @@ class operations_of {
     });
     t.set_capturing = as_entry([](B& be, bool captures) { be.set_capturing(captures); });
     t.graphs = as_entry([](B& be) { return be.graphs(); });
+    t.set_overlapping = as_entry([](B& be, bool overlaps) { be.set_overlapping(overlaps); });
   }
 
   // Nothing is kept, so every step runs.
@@ -309,6 +312,7 @@ class operations_of {
     t.launch = as_entry([](B&, const void*, std::int32_t) { return false; });
     t.set_capturing = as_entry([](B&, bool) {});
     t.graphs = as_entry([](B&) { return graph_counts(); });
+    t.set_overlapping = as_entry([](B&, bool) {});
   }
 
   static constexpr table make() {

@@ -97,6 +97,7 @@ struct operations {
   using const_counts = vector_view<const std::int32_t, Space>;
   using host_weight = const weight<host_space>&;
   using neurons_of_rows = std::span<const neuron_selection<Space>>;
+  using projections = std::span<const projection<Space>>;
   using some_rows = const std::optional<ids>&;
 
   void (*destroy)(void* backend);
@@ -149,6 +150,7 @@ struct operations {
   entry<void(out, in, stored)> coarse_matmul;
   entry<void(out, in, stored, stored, vec, vec, activation, ids)> finish_gated_up;
 
+  entry<void(projections, in)> project;
   entry<void(out, in, stored, vec, out)> add_matmul;
   entry<void(out, in, stored, neurons, out)> add_weighted_rows;
   entry<void(out, out, ids, vec)> rotary_of_two;
@@ -165,6 +167,7 @@ struct operations {
   entry<bool(const void* graph, std::int32_t)> launch;
   entry<void(bool)> set_capturing;
   entry<graph_counts()> graphs;
+  entry<void(bool)> set_overlapping;
 };
 
 /// A backend that a program can be linked with: how one is made, and its table. `make` takes a number of

@@ -104,7 +104,7 @@ class layer_stream {
   /// y[i] = embedding of ids[i], each row read from the file.
   void embed(B& be, matrix_view<float, space> y, std::span<const std::int32_t> ids) {
     const std::uint64_t row = embedding_row();
-    const auto memory = be.weight_memory(static_cast<std::size_t>(lookup_rows * row));
+    if (!looked_up_) looked_up_ = be.weight_memory(static_cast<std::size_t>(lookup_rows * row));
     std::vector<std::int32_t> places(lookup_rows);
     std::iota(places.begin(), places.end(), 0);
     for (std::size_t first = 0; first < ids.size(); first += lookup_rows) {
@@ -112,12 +112,12 @@ class layer_stream {
       const std::uint64_t table = file_.layout().embedding().first;
       for (std::size_t i = 0; i < part.size(); ++i) {
         const std::uint64_t begin = table + static_cast<std::uint64_t>(part[i]) * row;
-        read({begin, begin + row}, memory.get() + i * row);
+        read({begin, begin + row}, looked_up_.get() + i * row);
       }
       const auto table_rows =
-          be.place_weight({{memory.get(), file_.layout().embedding_type(), std::ssize(part),
+          be.place_weight({{looked_up_.get(), file_.layout().embedding_type(), std::ssize(part),
                             config_.hidden_size, static_cast<index>(row)},
-                           memory});
+                           looked_up_});
       be.embed(y.middle_rows(static_cast<index>(first), std::ssize(part)), table_rows.view,
                device_indices(be, {places.data(), std::ssize(part)}).view());
     }
@@ -227,6 +227,7 @@ class layer_stream {
   std::uint64_t peak_ = 0;
   std::atomic<std::uint64_t> streamed_{0};
   std::shared_ptr<std::atomic<std::uint64_t>> kept_ = std::make_shared<std::atomic<std::uint64_t>>(0);
+  std::shared_ptr<std::byte> looked_up_;  // rows of the embedding, once there were any
   std::vector<buffer> buffers_;
   index reading_layer_ = -1;
   buffer* reading_to_ = nullptr;

@@ -56,6 +56,10 @@ std::uint64_t meet_in_warp(collective operation, unsigned mask, std::uint64_t va
 int lane() {
   return scheduler().lane();
 }
+void wait_for_dependencies() {
+  if (!scheduler().running()) throw kernel_error("cudaGridDependencySynchronize outside of a kernel");
+  scheduler().wait_for_dependencies();
+}
 
 void block_scheduler::prepare(const launch_description& launch, uint3 index,
                               const std::function<void()>& thread) {
@@ -140,6 +144,8 @@ void block_scheduler::work(fiber& on) {
 void block_scheduler::run_thread() {
   try {
     (*body_)();
+    if (launch_->early && !threads_[current_].waited)
+      throw kernel_error(position(current_) + " has returned without waiting for the kernels before");
   } catch (const abandoned&) {
   } catch (...) {
     if (error_ == nullptr) error_ = std::current_exception();

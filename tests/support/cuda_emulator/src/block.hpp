@@ -24,6 +24,7 @@ struct thread_state {
   unsigned mask = 0;
   int source = 0;
   bool vote = false;
+  bool waited = false;  // for the kernels before
   std::uint64_t value = 0, result = 0;
   where at;
   fiber* runs_on = nullptr;
@@ -34,6 +35,7 @@ struct launch_description {
   dim3 grid, block;
   thread_order order = thread_order::ascending;
   std::uint32_t seed = 0;
+  bool early = false;  // may be started before the kernels queued before it are done
 };
 
 class block_scheduler {
@@ -44,6 +46,7 @@ class block_scheduler {
   block_votes meet_in_block(bool vote, const where& at);
   std::uint64_t meet_in_warp(collective operation, unsigned mask, std::uint64_t value, int source,
                              const where& at);
+  void wait_for_dependencies() { threads_[current_].waited = true; }
   int lane() const { return static_cast<int>(current_ % 32); }
   bool running() const { return running_; }
 

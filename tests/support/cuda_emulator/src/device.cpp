@@ -51,7 +51,7 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
   properties->maxThreadsPerBlock = 1024;
   std::copy_n(std::begin({1024, 1024, 64}), 3, properties->maxThreadsDim);
   std::copy_n(std::begin({2147483647, 65535, 65535}), 3, properties->maxGridSize);
-  properties->major = 8;
+  properties->major = 9;
   properties->multiProcessorCount = processors;
   properties->maxThreadsPerMultiProcessor = 2048;
   properties->l2CacheSize = 4 << 20;
@@ -67,7 +67,7 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int dev
     case cudaDevAttrMaxSharedMemoryPerBlock: *value = 48 * 1024; break;
     case cudaDevAttrWarpSize: *value = 32; break;
     case cudaDevAttrMultiProcessorCount: *value = processors; break;
-    case cudaDevAttrComputeCapabilityMajor: *value = 8; break;
+    case cudaDevAttrComputeCapabilityMajor: *value = 9; break;
     case cudaDevAttrComputeCapabilityMinor: *value = 0; break;
     case cudaDevAttrMemoryPoolsSupported: *value = 1; break;
     default: return call.ends(cudaErrorInvalidValue);

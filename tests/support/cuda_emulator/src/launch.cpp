@@ -44,13 +44,14 @@ bool within_limits(const cudaLaunchConfig_t& config) {
          grid.z <= 65535;
 }
 
-launch_description describe(const cudaLaunchConfig_t& config, const void* kernel) {
+launch_description in_some_order(launch_description launch) {
   settings& asked = state().asked;
   const std::size_t number = asked.launches++;
   constexpr thread_order orders[] = {thread_order::ascending, thread_order::descending,
                                      thread_order::shuffled};
-  const thread_order order = asked.order == thread_order::alternating ? orders[number % 3] : asked.order;
-  return {kernel, config.gridDim, config.blockDim, order, asked.seed + static_cast<std::uint32_t>(number)};
+  launch.order = asked.order == thread_order::alternating ? orders[number % 3] : asked.order;
+  launch.seed = asked.seed + static_cast<std::uint32_t>(number);
+  return launch;
 }
 
 void run_kernel(const launch_description& launch, const std::function<void()>& thread) {
@@ -72,10 +73,15 @@ cudaError_t start(const cudaLaunchConfig_t& config, const void* kernel, std::fun
   api_call call("cudaLaunchKernelEx");
   if (call.fails()) return call.ends();
   if (!within_limits(config)) return call.ends(cudaErrorInvalidConfiguration);
-  if (config.dynamicSmemBytes != 0 || config.numAttrs != 0) return call.ends(cudaErrorNotSupported);
-  return call.ends(
-      submit(config.stream, operation_kind::kernel,
-             [config, kernel, thread = std::move(thread)] { run_kernel(describe(config, kernel), thread); }));
+  const bool known =
+      config.numAttrs == 0 ||
+      (config.numAttrs == 1 && config.attrs->id == cudaLaunchAttributeProgrammaticStreamSerialization);
+  if (config.dynamicSmemBytes != 0 || !known) return call.ends(cudaErrorNotSupported);
+  launch_description launch{kernel, config.gridDim, config.blockDim};
+  launch.early = config.numAttrs == 1 && config.attrs->val.programmaticStreamSerializationAllowed != 0;
+  return call.ends(submit(config.stream, operation_kind::kernel, [launch, thread = std::move(thread)] {
+    run_kernel(in_some_order(launch), thread);
+  }));
 }
 
 }  // namespace cuda_emulator::detail

@@ -12,13 +12,14 @@
 #include "corematching/backend/cuda/attention/decode_teams.cuh"
 #include "corematching/backend/cuda/buffer.cuh"
 #include "corematching/backend/cuda/device.cuh"
+#include "corematching/backend/cuda/early_launch.cuh"
 #include "corematching/backend/cuda/later_rows.cuh"
 
 namespace corematching::cuda::detail {
 
 inline constexpr int decode_threads = 128;
 inline constexpr int keys_in_flight = 4;  // of a team
-inline constexpr index fewest_keys_per_slice = 64;
+inline constexpr int fewest_keys_per_slice = 64;
 inline constexpr index most_slices = 128;
 inline constexpr index decode_blocks_per_processor = 4;
 
@@ -29,13 +30,14 @@ struct key_slices {
   later_rows later;
 
   __host__ __device__ int keys_of_one(int keys) const {
-    const int most = static_cast<int>(ceil_div(keys, fewest_keys_per_slice));
-    const int per_slice = static_cast<int>(ceil_div(keys, wanted < most ? wanted : most));
-    return static_cast<int>(ceil_div(per_slice, round)) * round;
+    const int most = parts(keys, fewest_keys_per_slice);
+    return parts(parts(keys, wanted < most ? wanted : most), round) * round;
   }
-  __host__ __device__ int count(int keys) const {
-    return static_cast<int>(ceil_div(keys, keys_of_one(keys)));
-  }
+  __host__ __device__ int count(int keys) const { return parts(keys, keys_of_one(keys)); }
+
+ private:
+  // In 32 bits, in which dividing takes a fraction of the time.
+  __host__ __device__ static int parts(int all, int one) { return (all + one - 1) / one; }
 };
 
 /// Where the slices leave their results: softmax state of slice s of head h of query i at
@@ -135,6 +137,7 @@ __device__ void write_slice(const running_softmax<Heads, Share::elements>& state
 template <class T, int Lanes, int Heads, bool Aligned>
 __global__ void __launch_bounds__(decode_threads)
     decode_slices(attention_operands<T> in, key_slices cut, slice_results to, float* y, index y_stride) {
+  wait_for_earlier_kernels();
   using share = lane_share<T, Lanes, Aligned>;
   in.key_count += cut.later.count();
   const int slice_keys = cut.keys_of_one(in.key_count), slices = cut.count(in.key_count);
@@ -158,6 +161,7 @@ __global__ void __launch_bounds__(decode_threads)
 template <class T>
 __global__ void __launch_bounds__(decode_threads)
     combine_slices(attention_operands<T> in, key_slices cut, slice_results from, float* y, index y_stride) {
+  wait_for_earlier_kernels();
   const int slices = cut.count(in.key_count + cut.later.count());
   if (slices == 1) return;
   const int head = static_cast<int>(blockIdx.x), row = static_cast<int>(blockIdx.y);
@@ -193,11 +197,11 @@ void queue_decode(const context& on, workspace& results, matrix_view<float, devi
   }
   const dim3 grid(static_cast<unsigned>(slices), static_cast<unsigned>(tasks),
                   static_cast<unsigned>(in.query_count));
-  launch(on.stream, grid, decode_threads, decode_slices<T, Lanes, Heads, Aligned>, in, cut, to, y.data,
-         y.stride);
+  launch_early(on, grid, decode_threads, decode_slices<T, Lanes, Heads, Aligned>, in, cut, to, y.data,
+               y.stride);
   if (slices == 1) return;
-  launch(on.stream, dim3(static_cast<unsigned>(in.heads), static_cast<unsigned>(in.query_count)),
-         decode_threads, combine_slices<T>, in, cut, to, y.data, y.stride);
+  launch_early(on, dim3(static_cast<unsigned>(in.heads), static_cast<unsigned>(in.query_count)),
+               decode_threads, combine_slices<T>, in, cut, to, y.data, y.stride);
 }
 
 template <class T, int Lanes>

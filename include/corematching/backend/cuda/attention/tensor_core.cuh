@@ -8,7 +8,6 @@
 
 #include <mma.h>
 
-#include <algorithm>
 #include <type_traits>
 
 #include "corematching/backend/cuda/attention/tensor_tiles.cuh"
@@ -177,19 +176,6 @@ __global__ void __launch_bounds__(tensor_threads)
     const int count = min(fragment_side, last_query + 1 - warp_query);
     fragments.write(y + warp_query * y_stride + index{head} * HeadDim, y_stride, count, scores);
   }
-}
-
-/// The capability that kernels were compiled for which a device of `compute_capability` runs: the highest
-/// that it has, of those that this program was compiled for.
-inline int compiled_capability(int compute_capability) {
-#ifdef __CUDA_ARCH_LIST__
-  int compiled = 0;
-  for (const int architecture : {__CUDA_ARCH_LIST__})
-    if (architecture / 10 <= compute_capability) compiled = std::max(compiled, architecture / 10);
-  return compiled;
-#else
-  return compute_capability;
-#endif
 }
 
 /// Whether tensor_core_attention takes this: compute capability as major * 10 + minor.

@@ -14,6 +14,7 @@
 #include <cstdint>
 #include <span>
 
+#include "corematching/backend/cuda/early_launch.cuh"
 #include "corematching/backend/cuda/products/products.cuh"
 #include "corematching/backend/cuda/products/row_products.cuh"
 #include "corematching/backend/cuda/products/row_sums.cuh"
@@ -58,6 +59,7 @@ template <class T, int Pairs>
 __global__ void __launch_bounds__(product_threads, product_blocks<1>)
     gated_each_kernel(rows_of_tokens of, device_rows y, const_device_rows x, stored_view<device_space> gate,
                       stored_view<device_space> up, activation act, index loadable) {
+  wait_for_earlier_kernels();
   const warp_of_token at(of.tokens);
   gate_rows_of_warp<T, 1, Pairs>(at.warp, row_of_token(y, at.token), row_of_token(x, at.token),
                                  of.of(at.token, gate), of.of(at.token, up), act, loadable);
@@ -67,6 +69,7 @@ template <class T, int Rows>
 __global__ void __launch_bounds__(product_threads, product_blocks<1>)
     scaled_each_kernel(rows_of_tokens of, device_rows y, const_device_rows x, stored_view<device_space> w,
                        const_device_rows factors, index loadable) {
+  wait_for_earlier_kernels();
   const warp_of_token at(of.tokens);
   scale_rows_of_warp<T, Rows>(at.warp, row_of_token(y, at.token), row_of_token(x, at.token),
                               of.of(at.token, w), factors.data + at.token * factors.stride, loadable);
@@ -94,8 +97,8 @@ inline void gated_each(const context& on, device_rows y, const_device_rows x,
     constexpr int pairs = rows_of_warp<1> / 2;
     const index loadable = std::min(loadable_columns<T>(x, gate), loadable_columns<T>(x, up));
     for_token_parts(of_rows, gate.rows, [&](index first, index count, const rows_of_tokens& of) {
-      launch(on.stream, each_grid(of, pairs), dim3(product_threads), gated_each_kernel<T, pairs>, of,
-             y.middle_rows(first, count), x.middle_rows(first, count), gate, up, act, loadable);
+      launch_early(on, each_grid(of, pairs), dim3(product_threads), gated_each_kernel<T, pairs>, of,
+                   y.middle_rows(first, count), x.middle_rows(first, count), gate, up, act, loadable);
     });
   });
 }
@@ -107,9 +110,9 @@ inline void scaled_each(const context& on, device_rows y, const_device_rows x,
   visit_on_device(w.type, [&]<class T>() {
     constexpr int rows = rows_of_warp<1>;
     for_token_parts(of_rows, w.rows, [&](index first, index count, const rows_of_tokens& of) {
-      launch(on.stream, each_grid(of, rows), dim3(product_threads), scaled_each_kernel<T, rows>, of,
-             y.middle_rows(first, count), x.middle_rows(first, count), w, factors.middle_rows(first, count),
-             loadable_columns<T>(x, w));
+      launch_early(on, each_grid(of, rows), dim3(product_threads), scaled_each_kernel<T, rows>, of,
+                   y.middle_rows(first, count), x.middle_rows(first, count), w,
+                   factors.middle_rows(first, count), loadable_columns<T>(x, w));
     });
   });
 }
@@ -124,6 +127,7 @@ template <class T>
 __global__ void __launch_bounds__(sum_threads, sum_blocks<1>)
     sum_each_kernel(rows_of_tokens of, slices_of_tokens slices, device_rows y, float* partial,
                     const_device_rows x, stored_view<device_space> w, bool whole) {
+  wait_for_earlier_kernels();
   const index token = blockIdx.x % of.tokens;
   const int own = slices.of[token];
   if (static_cast<int>(blockIdx.y) >= own) return;
@@ -137,6 +141,7 @@ __global__ void __launch_bounds__(sum_threads, sum_blocks<1>)
 template <int Threads>
 __global__ void __launch_bounds__(Threads)
     add_slices_of_each_kernel(device_rows y, const float* partial, slices_of_tokens slices, index most) {
+  wait_for_earlier_kernels();
   const index element = index{blockIdx.x} * Threads + threadIdx.x;
   if (element >= y.rows * y.cols) return;
   const index token = element / y.cols, column = element % y.cols;
@@ -163,12 +168,12 @@ inline void add_weighted_each(const context& on, workspace& memory, device_rows 
       const auto rows = y.middle_rows(first, count);
       const dim3 grid(static_cast<unsigned>(ceil_div(cols, sum_columns<T>) * count),
                       static_cast<unsigned>(most));
-      launch(on.stream, grid, dim3(sum_threads), sum_each_kernel<T>, of, slices, rows, partial,
-             x.middle_rows(first, count), w, whole);
+      launch_early(on, grid, dim3(sum_threads), sum_each_kernel<T>, of, slices, rows, partial,
+                   x.middle_rows(first, count), w, whole);
       if (most == 1) return;
-      launch(on.stream, dim3(static_cast<unsigned>(ceil_div(count * cols, add_slices_threads))),
-             dim3(add_slices_threads), add_slices_of_each_kernel<add_slices_threads>, rows, partial, slices,
-             most);
+      launch_early(on, dim3(static_cast<unsigned>(ceil_div(count * cols, add_slices_threads))),
+                   dim3(add_slices_threads), add_slices_of_each_kernel<add_slices_threads>, rows, partial,
+                   slices, most);
     });
   });
 }

@@ -82,12 +82,6 @@ inline stored_view<device_space> tokens_as(const context& on, workspace& memory,
   return rounded;
 }
 
-/// y = x W^T, or added to it; y [T, N], x [T, D], w [N, D], D at least 1. `memory` holds the rounded x.
-inline void multiply(const context& on, workspace& memory, device_rows y, const_device_rows x,
-                     const stored_view<device_space>& w, product_mode mode) {
-  multiply_stored(on, y, tokens_as(on, memory, x, w.type), w, false, mode);
-}
-
 /// y = x W, or added to it; y [T, D], x [T, N], w [N, D], N at least 1. `memory` holds the rounded x.
 inline void multiply_transposed(const context& on, workspace& memory, device_rows y, const_device_rows x,
                                 const stored_view<device_space>& w, product_mode mode) {

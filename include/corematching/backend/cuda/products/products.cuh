@@ -8,8 +8,10 @@
 #include <cuda_runtime.h>
 
 #include <algorithm>
+#include <array>
 #include <cassert>
 #include <concepts>
+#include <cstddef>
 
 #include "corematching/backend/cuda/products/gemm.cuh"
 #include "corematching/backend/cuda/products/row_products.cuh"
@@ -99,32 +101,65 @@ matrix_view<T, device_space> middle_cols(const matrix_view<T, device_space>& m, 
   return {m.data + first, m.rows, count, m.stride};
 }
 
-/// y = x W^T + bias, or added to it; y [T, N], x [T, D], w [N, D], bias [N] or empty.
-inline void matmul(const context& on, product_workspaces& memory, device_rows y, const_device_rows x,
-                   const stored_view<device_space>& w, vector_view<const float, device_space> bias,
-                   product_mode mode = product_mode::replace) {
-  assert(y.rows == x.rows && y.cols == w.rows && x.cols == w.cols && (bias.empty() || bias.size == w.rows));
-  if (y.rows == 0 || y.cols == 0) return;
-  if (x.rows <= largest_decode_batch || x.cols == 0) {  // cuBLAS is asked for no product of length 0
-    for_parts(x.rows, largest_decode_batch, [&](index first, index count) {
-      multiply_rows(on, y.middle_rows(first, count), x.middle_rows(first, count), w, bias, mode);
-    });
-    return;
-  }
+/// The product of many tokens, which are as the weight is stored, by cuBLAS.
+inline void multiply_many(const context& on, product_workspaces& memory,
+                          const projection<device_space>& which, const stored_view<device_space>& tokens,
+                          product_mode mode) {
+  const auto& [y, w, bias] = which;
+  if (y.cols == 0) return;
   if (has_planes(w.type)) {
-    const auto tokens = tokens_as(on, memory.tokens, x, whole_of(w.type));
     const index most = rows_within(memory.most_bytes, aligned_row_bytes(whole_of(w.type), w.cols));
-    for_parts(w.rows, most, [&](index first, index count) {
+    for_parts(w.rows, most, [&, &y = y, &w = w](index first, index count) {
       const auto room = rows_in(on, memory.weights, whole_of(w.type), count, w.cols);
       multiply_stored(on, middle_cols(y, first, count), tokens, gathered(on, room, w, {}, first), false,
                       mode);
     });
   } else {
-    multiply(on, memory.tokens, y, x, w, mode);
+    multiply_stored(on, y, tokens, w, false, mode);
   }
   if (!bias.empty())
     launch(on.stream, column_grid(y.rows, y.cols), dim3(column_threads), add_bias_kernel<column_threads>, y,
            bias.data);
+}
+
+/// As project(), of weights of one type, row_products::most of them at most.
+inline void project_alike(const context& on, product_workspaces& memory, projections which,
+                          const_device_rows x, product_mode mode) {
+  if (x.rows <= largest_decode_batch || x.cols == 0) {  // cuBLAS is asked for no product of length 0
+    for_parts(x.rows, largest_decode_batch, [&](index first, index count) {
+      std::array<projection<device_space>, row_products::most> part;
+      for (std::size_t i = 0; i < which.size(); ++i)
+        part[i] = {which[i].y.middle_rows(first, count), which[i].w, which[i].bias};
+      multiply_rows(on, projections(part).first(which.size()), x.middle_rows(first, count), mode);
+    });
+    return;
+  }
+  const auto tokens = tokens_as(on, memory.tokens, x, whole_of(which.front().w.type));
+  for (const auto& each : which) multiply_many(on, memory, each, tokens, mode);
+}
+
+/// Of each projection y = x W^T + bias, or added to it. Neighbours whose weights are of one type have one
+/// kernel for a few rows, and many rows rounded once.
+inline void project(const context& on, product_workspaces& memory, projections which, const_device_rows x,
+                    product_mode mode = product_mode::replace) {
+  if (x.rows == 0) return;
+  const auto alike = [](const auto& a, const auto& b) { return a.w.type == b.w.type; };
+  while (!which.empty()) {
+    std::size_t count = 1;
+    while (count < std::min<std::size_t>(which.size(), row_products::most) && alike(which[0], which[count]))
+      ++count;
+    project_alike(on, memory, which.first(count), x, mode);
+    which = which.subspan(count);
+  }
+}
+
+/// y = x W^T + bias, or added to it; y [T, N], x [T, D], w [N, D], bias [N] or empty.
+inline void matmul(const context& on, product_workspaces& memory, device_rows y, const_device_rows x,
+                   const stored_view<device_space>& w, vector_view<const float, device_space> bias,
+                   product_mode mode = product_mode::replace) {
+  assert(y.rows == x.rows && y.cols == w.rows && x.cols == w.cols && (bias.empty() || bias.size == w.rows));
+  const projection<device_space> one{y, w, bias};
+  project(on, memory, {&one, 1}, x, mode);
 }
 
 /// y = x W^T by the upper plane of w alone; y [T, N], x [T, D], w [N, D].

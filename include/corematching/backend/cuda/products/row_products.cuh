@@ -9,10 +9,13 @@
 
 #include <algorithm>
 #include <cassert>
+#include <cstddef>
+#include <span>
 #include <type_traits>
 
 #include "corematching/backend/cuda/activations.cuh"
 #include "corematching/backend/cuda/device.cuh"
+#include "corematching/backend/cuda/early_launch.cuh"
 #include "corematching/backend/cuda/products/restriction.cuh"
 #include "corematching/backend/cuda/weight_rows.cuh"
 #include "corematching/core/elements.cuh"
@@ -145,23 +148,37 @@ __device__ inline index warp_of_grid() {
   return index{blockIdx.x} * product_warps + static_cast<int>(threadIdx.x) / warp_size;
 }
 
-/// y[t, i] = x[t] . w[i] + bias[i], or added to it; a warp for each `Rows` rows.
+/// Whole weights that one kernel multiplies the same tokens with, each with where its product goes.
+struct row_products {
+  static constexpr index most = 3;  // queries, keys and values
+  struct product {
+    device_rows y;
+    stored_view<device_space> w;
+    const float* bias;
+    index loadable;
+  };
+  product of[most];
+};
+
+/// y[t, i] = x[t] . w[i] + bias[i], or added to it, for product blockIdx.y; a warp for each `Rows` rows.
 template <class T, int Tokens, int Rows>
 __global__ void __launch_bounds__(product_threads, product_blocks<Tokens>)
-    multiply_rows_kernel(device_rows y, const_device_rows x, restricted_weight w, const float* bias,
-                         product_mode mode, index loadable) {
+    multiply_rows_kernel(const __grid_constant__ row_products products, const_device_rows x,
+                         product_mode mode) {
+  wait_for_earlier_kernels();
   static_assert(Rows * Tokens <= warp_size);
+  const auto& [y, w, bias, loadable] = products.of[blockIdx.y];
   const index first = warp_of_grid() * Rows;
-  if (first >= w.count) return;  // the whole warp, and no block waits for it
+  if (first >= w.rows) return;  // the whole warp, and no block waits for it
   dot_products<T, Tokens, Rows> dots(x);
 #pragma unroll
   for (int r = 0; r < Rows; ++r)  // a row too many repeats the last one
-    dots.rows[r] = {w.weight, w.row_at(first + r < w.count ? first + r : w.count - 1)};
+    dots.rows[r] = {w, first + r < w.rows ? first + r : w.rows - 1};
   dots.form(loadable, x.cols);
   const int lane = static_cast<int>(threadIdx.x) % warp_size;
   const index place = first + lane / Tokens, token = lane % Tokens;
   const float sum = dots.sum_of_lane(lane);
-  if (lane >= Rows * Tokens || place >= w.count || token >= x.rows) return;
+  if (lane >= Rows * Tokens || place >= w.rows || token >= x.rows) return;
   store_product(mode, y.data + token * y.stride + place, sum + (bias ? bias[place] : 0.0f));
 }
 
@@ -193,6 +210,7 @@ template <class T, int Tokens, int Pairs>
 __global__ void __launch_bounds__(product_threads, product_blocks<Tokens>)
     gated_rows_kernel(device_rows y, const_device_rows x, restricted_weight gate, restricted_weight up,
                       activation act, index loadable) {
+  wait_for_earlier_kernels();
   gate_rows_of_warp<T, Tokens, Pairs>(warp_of_grid(), y, x, gate, up, act, loadable);
 }
 
@@ -218,6 +236,7 @@ template <class T, int Rows>
 __global__ void __launch_bounds__(product_threads, product_blocks<1>)
     scaled_rows_kernel(device_rows y, const_device_rows x, restricted_weight w, const float* factors,
                        index loadable) {
+  wait_for_earlier_kernels();
   scale_rows_of_warp<T, Rows>(warp_of_grid(), y, x, w, factors, loadable);
 }
 
@@ -243,41 +262,48 @@ inline dim3 product_grid(index rows, index rows_of_one_warp) {
   return dim3(static_cast<unsigned>(ceil_div(rows, rows_of_one_warp * product_warps)));
 }
 
+using projections = std::span<const projection<device_space>>;
+
 /// As multiply_rows(), of rows read as weight_row<T> reads them.
 template <class T>
-void multiply_rows_of(const context& on, device_rows y, const_device_rows x,
-                      const stored_view<device_space>& w, vector_view<const float, device_space> bias,
-                      product_mode mode) {
-  assert(y.rows == x.rows && y.cols == w.rows && x.cols == w.cols);
-  if (y.rows == 0 || y.cols == 0) return;
+void multiply_rows_of(const context& on, projections which, const_device_rows x, product_mode mode) {
+  assert(std::ssize(which) <= row_products::most);
+  row_products products{};
+  index longest = 0, all = 0;  // rows of weights
+  for (std::size_t i = 0; i < which.size(); ++i) {
+    const auto& [y, w, bias] = which[i];
+    assert(y.rows == x.rows && y.cols == w.rows && x.cols == w.cols);
+    products.of[i] = {y, w, bias.data, loadable_columns<T>(x, w)};
+    longest = std::max(longest, w.rows);
+    all += w.rows;
+  }
+  if (x.rows == 0) return;
   constexpr index enough_warps = 8;  // of each processor, to keep the memory busy
   visit_tokens(x.rows, [&](auto tokens) {
     constexpr int many = rows_of_warp<tokens>;
-    const index loadable = loadable_columns<T>(x, w);
-    if (w.rows < many * enough_warps * on.processors) {
-      launch(on.stream, product_grid(w.rows, 1), dim3(product_threads), multiply_rows_kernel<T, tokens, 1>, y,
-             x, restricted_weight(w, {}), bias.data, mode, loadable);
-    } else {
-      launch(on.stream, product_grid(w.rows, many), dim3(product_threads),
-             multiply_rows_kernel<T, tokens, many>, y, x, restricted_weight(w, {}), bias.data, mode,
-             loadable);
-    }
+    const bool few = all < many * enough_warps * on.processors;
+    dim3 grid = product_grid(longest, few ? 1 : many);
+    grid.y = static_cast<unsigned>(which.size());
+    launch_early(on, grid, dim3(product_threads),
+                 few ? multiply_rows_kernel<T, tokens, 1> : multiply_rows_kernel<T, tokens, many>, products,
+                 x, mode);
   });
 }
 
-/// y[t, i] = x[t] . w[i] + bias[i], or added to it, y [T, N], x [T, D], w [N, D], bias [N] or empty, T at
-/// most largest_decode_batch.
-inline void multiply_rows(const context& on, device_rows y, const_device_rows x,
-                          const stored_view<device_space>& w, vector_view<const float, device_space> bias,
+/// Of each projection y[t, i] = x[t] . w[i] + bias[i], or added to it; row_products::most of them at most,
+/// whose weights are of one type, of at most largest_decode_batch rows x.
+inline void multiply_rows(const context& on, projections which, const_device_rows x,
                           product_mode mode = product_mode::replace) {
-  visit_on_device(w.type, [&]<class T>() { multiply_rows_of<T>(on, y, x, w, bias, mode); });
+  visit_on_device(which.front().w.type, [&]<class T>() { multiply_rows_of<T>(on, which, x, mode); });
 }
 
-/// The same by the upper plane of w alone.
+/// y = x W^T by the upper plane of w alone.
 inline void multiply_coarse_rows(const context& on, device_rows y, const_device_rows x,
                                  const stored_view<device_space>& w) {
-  visit_planes_on_device(
-      w.type, [&]<class Q>() { multiply_rows_of<coarse<Q>>(on, y, x, w, {}, product_mode::replace); });
+  const projection<device_space> one{y, w, {}};
+  visit_planes_on_device(w.type, [&]<class Q>() {
+    multiply_rows_of<coarse<Q>>(on, {&one, 1}, x, product_mode::replace);
+  });
 }
 
 /// y[t, i] = act(x[t] . gate[n]) * (x[t] . up[n]) for the i-th selected neuron n; y [T, selected], x [T, D],
@@ -292,9 +318,9 @@ inline void gated_rows(const context& on, device_rows y, const_device_rows x,
     visit_tokens(x.rows, [&](auto tokens) {
       constexpr int pairs = rows_of_warp<tokens> / 2;
       const index loadable = std::min(loadable_columns<T>(x, gate), loadable_columns<T>(x, up));
-      launch(on.stream, product_grid(y.cols, pairs), dim3(product_threads),
-             gated_rows_kernel<T, tokens, pairs>, y, x, restricted_weight(gate, selection),
-             restricted_weight(up, selection), act, loadable);
+      launch_early(on, product_grid(y.cols, pairs), dim3(product_threads),
+                   gated_rows_kernel<T, tokens, pairs>, y, x, restricted_weight(gate, selection),
+                   restricted_weight(up, selection), act, loadable);
     });
   });
 }
@@ -306,8 +332,8 @@ inline void scaled_rows(const context& on, device_rows y, const_device_rows x,
   if (chosen.size == 0) return;
   visit_on_device(w.type, [&]<class T>() {
     constexpr int rows = rows_of_warp<1>;
-    launch(on.stream, product_grid(chosen.size, rows), dim3(product_threads), scaled_rows_kernel<T, rows>, y,
-           x, restricted_weight(w, chosen), factors.data, loadable_columns<T>(x, w));
+    launch_early(on, product_grid(chosen.size, rows), dim3(product_threads), scaled_rows_kernel<T, rows>, y,
+                 x, restricted_weight(w, chosen), factors.data, loadable_columns<T>(x, w));
   });
 }
 

@@ -12,6 +12,7 @@
 
 #include "corematching/backend/cuda/buffer.cuh"
 #include "corematching/backend/cuda/device.cuh"
+#include "corematching/backend/cuda/early_launch.cuh"
 #include "corematching/backend/cuda/products/restriction.cuh"
 #include "corematching/backend/cuda/products/row_products.cuh"
 #include "corematching/backend/cuda/weight_rows.cuh"
@@ -22,8 +23,10 @@ namespace corematching::cuda::detail {
 
 inline constexpr int sum_warps = 8;
 inline constexpr int sum_threads = sum_warps * warp_size;
-/// Rows that a warp has under way at once; divides the size of a warp.
-inline constexpr int rows_under_way = 4;
+/// Rows that a warp has under way at once; divides the size of a warp. More would not leave the registers
+/// that the sums of many tokens need.
+template <int Tokens>
+inline constexpr int rows_under_way = Tokens <= 4 ? 4 : 2;
 /// Columns of one block.
 template <class T>
 inline constexpr int sum_columns = warp_size* per_load<T>;
@@ -66,16 +69,17 @@ __device__ void add_rows(float (&sums)[Tokens][per_load<T>], const const_device_
     float factors[Tokens];
 #pragma unroll
     for (int t = 0; t < Tokens; ++t) factors[t] = inside && t < x.rows ? x.data[t * x.stride + place] : 0.0f;
+    constexpr int at_once = rows_under_way<Tokens>;
     const int batch = last - begin < warp_size ? static_cast<int>(last - begin) : warp_size;
 #pragma unroll 1
-    for (int j = 0; j < batch; j += rows_under_way) {
-      uint4 loaded[rows_under_way];
+    for (int j = 0; j < batch; j += at_once) {
+      uint4 loaded[at_once];
 #pragma unroll
-      for (int u = 0; u < rows_under_way; ++u)
+      for (int u = 0; u < at_once; ++u)
         loaded[u] =
             load_columns<T, Whole>(w.row<T>(__shfl_sync(all_lanes, row, j + u)), column, w.weight.cols);
 #pragma unroll
-      for (int u = 0; u < rows_under_way; ++u) {
+      for (int u = 0; u < at_once; ++u) {
         float weights[per_load<T>];
         widen_loaded<T>(loaded[u], weights);
 #pragma unroll
@@ -120,8 +124,11 @@ __device__ void sum_rows_of_slice(index slice, index slices, index block, const 
                                   const const_device_rows& x, const restricted_weight& w, bool whole) {
   const int warp = static_cast<int>(threadIdx.x) / warp_size,
             lane = static_cast<int>(threadIdx.x) % warp_size;
-  const index part = slice * sum_warps + warp, parts = slices * sum_warps;
-  const index first = w.count * part / parts, last = w.count * (part + 1) / parts;
+  // In 32 bits, in which dividing takes a fraction of the time.
+  const unsigned part = static_cast<unsigned>(slice) * sum_warps + static_cast<unsigned>(warp);
+  const unsigned parts = static_cast<unsigned>(slices) * sum_warps;
+  const unsigned rows = static_cast<unsigned>(w.count) / parts, more = static_cast<unsigned>(w.count) % parts;
+  const index first = part * rows + (part < more ? part : more), last = first + rows + (part < more ? 1 : 0);
   const index block_column = block * sum_columns<T>, cols = w.weight.cols;
   const index column = block_column + lane * per_load<T>;
   float sums[Tokens][per_load<T>] = {};
@@ -139,6 +146,7 @@ __device__ void sum_rows_of_slice(index slice, index slices, index block, const 
 template <class T, int Tokens>
 __global__ void __launch_bounds__(sum_threads, sum_blocks<Tokens>)
     sum_rows_kernel(slice_sums to, const_device_rows x, restricted_weight w, bool whole) {
+  wait_for_earlier_kernels();
   sum_rows_of_slice<T, Tokens>(blockIdx.y, gridDim.y, blockIdx.x, to, x, w, whole);
 }
 
@@ -148,6 +156,7 @@ inline constexpr int add_slices_threads = 64;
 template <int Threads>
 __global__ void __launch_bounds__(Threads)
     add_slices_kernel(device_rows y, const float* partial, int slices, product_mode mode) {
+  wait_for_earlier_kernels();
   const index elements = y.rows * y.cols;
   const index element = index{blockIdx.x} * Threads + threadIdx.x;
   if (element >= elements) return;
@@ -176,11 +185,11 @@ void sum_weighted_rows_of(const context& on, workspace& memory, device_rows y, c
   if (slices > 1)
     to = {memory.at_least<float>(on.stream, slices * y.rows * y.cols), y.cols, y.rows * y.cols,
           product_mode::replace};
-  launch(on.stream, grid, dim3(sum_threads), sum_rows_kernel<T, Tokens>, to, x, w, whole);
+  launch_early(on, grid, dim3(sum_threads), sum_rows_kernel<T, Tokens>, to, x, w, whole);
   if (slices == 1) return;
   const dim3 adding(static_cast<unsigned>(ceil_div(y.rows * y.cols, add_slices_threads)));
-  launch(on.stream, adding, dim3(add_slices_threads), add_slices_kernel<add_slices_threads>, y, to.data,
-         static_cast<int>(slices), mode);
+  launch_early(on, adding, dim3(add_slices_threads), add_slices_kernel<add_slices_threads>, y, to.data,
+               static_cast<int>(slices), mode);
 }
 
 /// y[t] = sum over i of x[t, i] * w[n], n the i-th selected neuron; y [T, D], x [T, selected], w [N, D], T at

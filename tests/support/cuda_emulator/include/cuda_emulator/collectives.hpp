@@ -29,6 +29,9 @@ std::uint64_t meet_in_warp(collective operation, unsigned mask, std::uint64_t va
 
 int lane();
 
+/// Notes that the thread has waited for the kernels before its own.
+void wait_for_dependencies();
+
 template <class T>
 T shuffle(unsigned mask, T value, int source, const where& at) {
   static_assert(std::is_trivially_copyable_v<T> && sizeof(T) <= 8);
@@ -45,6 +48,13 @@ inline int segment(int width) {
 }
 
 }  // namespace cuda_emulator::detail
+
+/// Kernels run one after another, so there is nothing to wait for; a thread that ends without it, in a kernel
+/// that could have been started early, is an error.
+inline void cudaGridDependencySynchronize() {
+  cuda_emulator::detail::wait_for_dependencies();
+}
+inline void cudaTriggerProgrammaticLaunchCompletion() {}
 
 inline void __syncthreads(const std::source_location& at = std::source_location::current()) {
   cuda_emulator::detail::meet_in_block(false, at);
