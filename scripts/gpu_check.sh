@@ -12,10 +12,11 @@
 #
 # Every step has a limit of time, and none that fails keeps the next from running. --rehearse does without a GPU all that
 # comes before the first kernel, and says what would follow. A machine with a GPU may have no packages, or too little
-# time. With --rehearse, --programs DIR keeps there what was built, for any processor and for compute capability 9.0;
-# carry it to the other machine, where --programs DIR takes what is there instead of building it (this checkout must
-# have the same path there, since tests read files of it). Or carry what --collect DIR copies of this machine's Debian
-# packages, which the build needs, and name it with --dependencies.
+# time. With --rehearse, --programs DIR keeps there what was built, for any processor and for compute capability 9.0,
+# and the libraries that it needs; carry it to the other machine, where --programs DIR takes what is there instead of
+# building it (this checkout must have the same path there, since tests read files of it). Or carry what --collect DIR
+# copies of this machine's Debian packages, which the build needs, and name it with --dependencies: all but the driver
+# and the stored runs of transformers, which begin with pictures, are then built.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -56,7 +57,9 @@ step() {
   local limit="$1" name="$2" began=$SECONDS; shift 2
   [[ $rehearsed -eq 0 ]] || limit=3600  # no GPU is waiting
   echo "=== $name ($SECONDS s)"
-  timeout --kill-after=5 "$limit" "$@" >"$out/$name.txt" 2>&1
+  local command=("$@")
+  ! declare -F "$1" >/dev/null || command=(bash -c "$(declare -f "$1"); \"\$@\"" "$1" "$@")  # timeout knows no functions
+  timeout --kill-after=5 "$limit" "${command[@]}" >"$out/$name.txt" 2>&1
   local status=$?
   if [[ $status -eq 0 ]]; then
     row "$name" "passed in $((SECONDS - began)) s"
@@ -86,8 +89,15 @@ ends() {
   rows=()
 }
 
-built=("$build/tests/cuda/device/cuda_tests" "$build/benchmarks/llava_bench" "$build/benchmarks/cuda_ops_bench")
-if [[ -n "$programs" && $rehearsed -eq 0 ]]; then built=("$programs"/{cuda_tests,llava_bench,cuda_ops_bench}); fi
+built=("$build/tests/cuda/device/cuda_tests" "$build/benchmarks/llava_bench" "$build/benchmarks/cuda_ops_bench"
+  "$build/examples/llava/llava")
+if [[ -n "$programs" && $rehearsed -eq 0 ]]; then
+  built=("$programs"/{cuda_tests,llava_bench,cuda_ops_bench,llava})
+  # CUDA's libraries are those of the toolkit, or of Python's packages.
+  wheels=$(python3 -c 'import glob, site
+print(":".join(d for s in site.getsitepackages() for d in glob.glob(s + "/nvidia/*/lib")))' 2>/dev/null)
+  export LD_LIBRARY_PATH="$(realpath "$programs")/lib:/usr/local/cuda/lib64:$wheels:${LD_LIBRARY_PATH:-}"
+fi
 # in_shards COUNT PROGRAM: its tests in so many processes, so that a kernel that ends one of them, or takes forever, keeps
 # no other from going on; what each printed, and then which tests failed or did not end.
 in_shards() {
@@ -106,10 +116,8 @@ in_shards() {
   grep -h '^\[  PASSED  \]' "$out"/shard_*.txt
   return "$failed"
 }
-export -f in_shards
-export out
-
-tests="${built[0]}" bench="${built[1]}" operations="${built[2]}"
+tests="${built[0]}" bench="${built[1]}" operations="${built[2]}" llava="${built[3]}"
+export out programs llava  # for functions that are steps
 
 # measure SECONDS NAME OPTION...: dense and sparse in turns; the medians of the table that llava_bench prints.
 measure() {
@@ -118,22 +126,53 @@ measure() {
 }
 
 build_programs() {
-  local target=(-DCOREMATCHING_NATIVE=ON -DCMAKE_CUDA_ARCHITECTURES=native) options=()
+  local target=(-DCOREMATCHING_NATIVE=ON -DCMAKE_CUDA_ARCHITECTURES=native) options=() driver=llava
   [[ $rehearsed -eq 0 ]] || target=(-DCOREMATCHING_NATIVE=OFF -DCMAKE_CUDA_ARCHITECTURES=90)
+  if ! pkg-config --exists sentencepiece libedit cpp-httplib; then
+    row "the driver, stored runs of transformers" "not built: no packages of the driver"
+    options+=(-DCOREMATCHING_BUILD_EXAMPLES=OFF) driver="" built=("${built[@]:0:3}")
+  fi
   [[ -z "$dependencies" ]] || options+=("-DCMAKE_PREFIX_PATH=$(realpath "$dependencies")/usr"
     -DCMAKE_LIBRARY_ARCHITECTURE=x86_64-linux-gnu)
   step 60 configure cmake -S . -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DCOREMATCHING_CUDA=ON \
-    -DCOREMATCHING_BUILD_EXAMPLES=OFF "-DCOREMATCHING_COMPONENTS=cpu_linked;cuda_linked;eigen_linked" \
-    -DCOREMATCHING_CPU_BODIES=baseline \
+    "-DCOREMATCHING_COMPONENTS=cpu_linked;cuda_linked;eigen_linked" -DCOREMATCHING_CPU_BODIES=baseline \
     "${target[@]}" "${options[@]}" "$@" || return
-  step 360 build cmake --build "$build" --target cuda_tests llava_bench cuda_ops_bench || return
-  [[ -z "$programs" ]] || step 30 keep_programs install --strip -D -t "$programs" "${built[@]}"
+  step 360 build cmake --build "$build" --target cuda_tests llava_bench cuda_ops_bench $driver || return
+  [[ -z "$programs" ]] || step 30 keep_programs keep_programs "${built[@]}"
+}
+
+# The programs, and what they need of this machine's packages: not what every system has, nor CUDA's.
+keep_programs() {
+  install --strip -D -t "$programs" "$@"
+  ldd "$@" | awk '$3 ~ "^/(usr/)?lib/" { print $3 }' | sort -u |
+    grep -vE '/(libc|libm|libdl|librt|libpthread|libstdc\+\+|libgcc_s)\.so' | xargs install -D -t "$programs/lib"
+}
+
+# What the small model in models/demo says of its pictures on the device, which must be what it says on the CPU.
+demo_answers() {
+  local picture preset device answers=() differing=0
+  for picture in models/demo/pictures/*.png; do
+    for preset in dense default paper; do
+      answers=()
+      for device in cpu cuda; do
+        answers+=("$("$llava" --model models/demo --image "$picture" --prompt "Describe the image." --preset "$preset" \
+          --weights f32 --device "$device" 2>&1)")
+      done
+      if [[ "${answers[0]}" == "${answers[1]}" ]]; then continue; fi
+      differing=1
+      echo "$picture, $preset: on the CPU ${answers[0]}"
+      echo "  on the device ${answers[1]}"
+    done
+  done
+  [[ $differing -eq 1 ]] || echo "the same answers as on the CPU"
+  return "$differing"
 }
 
 part_tests() {
   if [[ -z "$programs" || $rehearsed -eq 1 ]]; then build_programs "$@" || return; fi
   step 30 programs_start bash -c "'$tests' --gtest_list_tests && '$bench' --help"
-  on_device 120 device_tests bash -c "in_shards 8 '$tests'"
+  on_device 120 device_tests in_shards 8 "$tests"
+  if [[ -x "$llava" ]]; then shown 60 demo_answers demo_answers; fi
   measure 60 7b_decode --shape llava-1.5-7b --beta 0.4 --new-tokens 64 --repeat 5
   measure 60 7b_decode_overlapping --shape llava-1.5-7b --beta 0.4 --new-tokens 64 --overlap --repeat 5
   measure 60 7b_decode_gate --shape llava-1.5-7b --policy gate --beta 0.4 --new-tokens 64 --repeat 5
