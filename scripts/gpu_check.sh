@@ -126,16 +126,17 @@ measure() {
 }
 
 build_programs() {
-  local target=(-DCOREMATCHING_NATIVE=ON -DCMAKE_CUDA_ARCHITECTURES=native) options=() driver=llava
+  local target=(-DCOREMATCHING_NATIVE=ON -DCMAKE_CUDA_ARCHITECTURES=native) options=() driver=llava examples=ON
   [[ $rehearsed -eq 0 ]] || target=(-DCOREMATCHING_NATIVE=OFF -DCMAKE_CUDA_ARCHITECTURES=90)
   if ! pkg-config --exists sentencepiece libedit cpp-httplib; then
     row "the driver, stored runs of transformers" "not built: no packages of the driver"
-    options+=(-DCOREMATCHING_BUILD_EXAMPLES=OFF) driver="" built=("${built[@]:0:3}")
+    examples=OFF driver="" built=("${built[@]:0:3}")
   fi
   [[ -z "$dependencies" ]] || options+=("-DCMAKE_PREFIX_PATH=$(realpath "$dependencies")/usr"
     -DCMAKE_LIBRARY_ARCHITECTURE=x86_64-linux-gnu)
   step 60 configure cmake -S . -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DCOREMATCHING_CUDA=ON \
     "-DCOREMATCHING_COMPONENTS=cpu_linked;cuda_linked;eigen_linked" -DCOREMATCHING_CPU_BODIES=baseline \
+    -DCOREMATCHING_BUILD_EXAMPLES="$examples" \
     "${target[@]}" "${options[@]}" "$@" || return
   step 360 build cmake --build "$build" --target cuda_tests llava_bench cuda_ops_bench $driver || return
   [[ -z "$programs" ]] || step 30 keep_programs keep_programs "${built[@]}"
