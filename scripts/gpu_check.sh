@@ -127,16 +127,16 @@ measure() {
 
 build_programs() {
   local target=(-DCOREMATCHING_NATIVE=ON -DCMAKE_CUDA_ARCHITECTURES=native) options=() driver=llava examples=ON
+  local components="cpu_linked;cuda_linked;eigen_linked;text;chat"
   [[ $rehearsed -eq 0 ]] || target=(-DCOREMATCHING_NATIVE=OFF -DCMAKE_CUDA_ARCHITECTURES=90)
   if ! pkg-config --exists sentencepiece libedit cpp-httplib; then
     row "the driver, stored runs of transformers" "not built: no packages of the driver"
-    examples=OFF driver="" built=("${built[@]:0:3}")
+    components="${components%;text*}" examples=OFF driver="" built=("${built[@]:0:3}")
   fi
   [[ -z "$dependencies" ]] || options+=("-DCMAKE_PREFIX_PATH=$(realpath "$dependencies")/usr"
     -DCMAKE_LIBRARY_ARCHITECTURE=x86_64-linux-gnu)
   step 60 configure cmake -S . -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DCOREMATCHING_CUDA=ON \
-    "-DCOREMATCHING_COMPONENTS=cpu_linked;cuda_linked;eigen_linked" -DCOREMATCHING_CPU_BODIES=baseline \
-    -DCOREMATCHING_BUILD_EXAMPLES="$examples" \
+    "-DCOREMATCHING_COMPONENTS=$components" -DCOREMATCHING_BUILD_EXAMPLES="$examples" -DCOREMATCHING_CPU_BODIES=baseline \
     "${target[@]}" "${options[@]}" "$@" || return
   step 360 build cmake --build "$build" --target cuda_tests llava_bench cuda_ops_bench $driver || return
   [[ -z "$programs" ]] || step 30 keep_programs keep_programs "${built[@]}"
