@@ -153,6 +153,28 @@ TEST(llama_config, tells_a_window_of_null_from_none_given) {
                "config.json: use_sliding_window is true, expected false");
 }
 
+TEST(llama_config, refuses_windows_in_some_layers) {
+  const json sliding = "sliding_attention", full = "full_attention";
+  json mistral{{"model_type", "mistral"}, {"sliding_window", 7}, {"num_hidden_layers", 2}};
+  const auto listed = [](json config, const json& types) {
+    config["layer_types"] = types;
+    return config;
+  };
+  EXPECT_EQ(parse_text(listed(mistral, nullptr)).sliding_window, 7);
+  EXPECT_EQ(parse_text(listed(mistral, {sliding, sliding})).sliding_window, 7);
+  for (const json& types : {json{sliding, full}, json{full, full}, json{1, 2}, sliding})
+    expect_parts(refusal(listed(mistral, types)), "config.json: layer_types is ",
+                 "expected sliding_attention for every layer");
+  mistral["sliding_window"] = nullptr;
+  EXPECT_EQ(parse_text(listed(mistral, {full, full})).sliding_window, std::nullopt);
+  for (const char* type : {"mistral", "qwen2", "qwen3"}) {
+    mistral["model_type"] = type;
+    expect_parts(refusal(listed(mistral, {full, sliding})),
+                 "config.json: layer_types is a list of 2 values, expected full_attention for every layer");
+  }
+  EXPECT_EQ(parse_text(listed({{"model_type", "llama"}}, {sliding})).sliding_window, std::nullopt);
+}
+
 TEST(llama_config, accepts_models_without_begin_or_end_tokens) {
   const auto config =
       parse_text({{"model_type", "llama"}, {"bos_token_id", nullptr}, {"eos_token_id", nullptr}});

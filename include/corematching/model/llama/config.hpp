@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <iterator>
 #include <optional>
 #include <span>
 #include <string>
@@ -207,6 +208,20 @@ inline void read_sliding_window(const io::json_object& fields, std::string_view 
     config.sliding_window = read_size(fields, "sliding_window", 0, max_length);
 }
 
+// What each layer attends to. LLaMA has no such key, and transformers takes a Mistral that has it for a
+// Ministral, which windows some of its layers.
+inline void check_layer_types(const io::json_object& fields, std::string_view family,
+                              const llama_config& config) {
+  if (family == "llama" || !fields.has("layer_types")) return;
+  const io::json& types = *fields.find("layer_types");
+  const io::json type = config.sliding_window ? "sliding_attention" : "full_attention";
+  if (types.is_array() && std::ranges::count(types, type) == std::ssize(types)) return;
+  if (config.sliding_window)
+    fields.refuse("layer_types", "sliding_attention for every layer, as sliding_window is set");
+  fields.refuse("layer_types",
+                "full_attention for every layer: windows in some layers only are not supported");
+}
+
 inline void read_biases(const io::json_object& fields, std::string_view family, llama_config& config) {
   if (family == "mistral" || family == "qwen2") return;  // they have no such keys
   config.qkv_bias = config.o_bias = fields.boolean_or("attention_bias", false);
@@ -255,6 +270,7 @@ inline llama_config parse_llama_config(const io::json_object& fields, std::strin
   read_heads(fields, family, config);
   read_biases(fields, family, config);
   read_sliding_window(fields, family, config);
+  check_layer_types(fields, family, config);
   read_special_tokens(fields, config);
   return config;
 }
