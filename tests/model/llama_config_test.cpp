@@ -201,6 +201,35 @@ TEST(rope_config, reads_the_classic_and_the_new_keys_alike) {
   EXPECT_EQ(parse_text(current).rope, rope);
 }
 
+TEST(rope_config, reads_the_new_key_where_the_classic_one_is_empty) {
+  const json linear{{"rope_type", "linear"}, {"factor", 4.0}, {"rope_theta", 900.0}};
+  const auto rope = parse_text({{"model_type", "llama"}, {"rope_parameters", linear}}).rope;
+  EXPECT_EQ(rope.factor, 4);
+  for (const json& empty : {json(nullptr), json::object()})
+    EXPECT_EQ(
+        parse_text({{"model_type", "llama"}, {"rope_scaling", empty}, {"rope_parameters", linear}}).rope,
+        rope);
+}
+
+TEST(rope_config, takes_the_trained_length_that_stands_beside_the_scaling) {
+  json config{{"model_type", "llama"}, {"max_position_embeddings", 64}};
+  config["rope_scaling"] = {
+      {"rope_type", "llama3"}, {"factor", 8.0}, {"low_freq_factor", 1.0}, {"high_freq_factor", 4.0}};
+  EXPECT_EQ(parse_text(config).rope.original_max_positions, 64);
+  config["original_max_position_embeddings"] = 16;
+  EXPECT_EQ(parse_text(config).rope.original_max_positions, 16);
+  config["rope_scaling"]["original_max_position_embeddings"] = 32;
+  EXPECT_EQ(parse_text(config).rope.original_max_positions, 16);
+  config["original_max_position_embeddings"] = nullptr;
+  EXPECT_EQ(parse_text(config).rope.original_max_positions, 32);
+}
+
+TEST(rope_config, refuses_parameters_of_single_kinds_of_layers) {
+  const json one{{"rope_type", "default"}, {"rope_theta", 900.0}};
+  expect_parts(refusal({{"model_type", "qwen3"}, {"rope_parameters", {{"full_attention", one}}}}),
+               "config.json: rope_parameters.full_attention is an object, expected one rotary embedding");
+}
+
 TEST(rope_config, reads_linear_scaling_under_both_names_of_its_type) {
   for (const char* key : {"type", "rope_type"}) {
     const auto rope =

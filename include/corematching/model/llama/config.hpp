@@ -122,6 +122,8 @@ inline void refuse_partial_rotation(const io::json_object& fields) {
 // `fields` is rope_scaling or rope_parameters; its type is "rope_type", in older files "type".
 inline void read_rope_scaling(const io::json_object& fields, index max_positions, rope_config& rope) {
   refuse_partial_rotation(fields);
+  for (const char* kind : {"full_attention", "sliding_attention"})
+    if (fields.has(kind)) fields.refuse(kind, "one rotary embedding for all layers");
   rope.theta = fields.number_or("rope_theta", rope.theta, 1, 1e12);
   const char* key = fields.has("rope_type") ? "rope_type" : "type";
   const std::string type = fields.string_or(key, "default");
@@ -138,13 +140,18 @@ inline void read_rope_scaling(const io::json_object& fields, index max_positions
       read_size(fields, "original_max_position_embeddings", max_positions, max_length);
 }
 
-// rope_theta and rope_scaling before transformers 5, rope_parameters since.
+// rope_theta and rope_scaling before transformers 5, rope_parameters since; an empty rope_scaling is none.
+// The trained length may stand beside them, and then counts whatever they say.
 inline rope_config read_rope(const io::json_object& fields, index max_positions) {
   rope_config rope;
   refuse_partial_rotation(fields);
   rope.theta = fields.number_or("rope_theta", rope.theta, 1, 1e12);
-  const char* key = fields.has("rope_scaling") ? "rope_scaling" : "rope_parameters";
+  const io::json* scaling = fields.find("rope_scaling");
+  const char* key = scaling != nullptr && !scaling->empty() ? "rope_scaling" : "rope_parameters";
   if (fields.has(key)) read_rope_scaling(fields.object(key), max_positions, rope);
+  if (rope.scaling == rope_scaling::llama3)
+    rope.original_max_positions =
+        read_size(fields, "original_max_position_embeddings", rope.original_max_positions, max_length);
   return rope;
 }
 
