@@ -56,6 +56,13 @@ TEST(image_processor, takes_defaults_plain_sizes_and_padding) {
   EXPECT_EQ(plain.fit, image_fit::pad);
 }
 
+TEST(image_processor, pads_for_llava_and_not_for_clip) {
+  for (const char* type : {"LlavaImageProcessor", "LlavaImageProcessorFast"})
+    EXPECT_EQ(parse_image({{"image_processor_type", type}, {"do_pad", true}}).fit, image_fit::pad);
+  for (const char* type : {"CLIPImageProcessor", "CLIPImageProcessorFast"})
+    EXPECT_EQ(parse_image({{"image_processor_type", type}, {"do_pad", true}}).fit, image_fit::crop);
+}
+
 TEST(image_processor, refuses_what_it_would_not_reproduce) {
   const auto refused = [](const json& config) { return error_text([&] { parse_image(config); }); };
   const std::string file = "preprocessor_config.json: ";
@@ -66,6 +73,10 @@ TEST(image_processor, refuses_what_it_would_not_reproduce) {
   expect_parts(refused({{"do_normalize", false}}), file + "do_normalize is false");
   expect_parts(refused({{"size", {{"height", 336}, {"width", 336}}}}),
                file + "size.shortest_edge is missing");
+  expect_parts(refused({{"size", {{"shortest_edge", 336}, {"longest_edge", 400}}}}),
+               file + "size.longest_edge is 400, expected none");
+  // What transformers writes of a step that was switched off by None.
+  expect_parts(refused({{"do_resize", nullptr}}), file + "do_resize is null, expected true");
   expect_parts(refused({{"size", 0}}), file + "size is 0");
   expect_parts(refused({{"crop_size", {{"height", 336}}}}), file + "crop_size.width is missing");
   expect_parts(refused({{"image_mean", {0.5, 0.5}}}),
@@ -127,9 +138,18 @@ TEST_F(model_directory, finds_the_image_processor_in_either_file) {
   processor["do_pad"] = true;
   write("processor_config.json", {{"image_processor", processor}});
   EXPECT_EQ(read().image.fit, image_fit::pad);
-  processor["do_pad"] = false;
-  write("preprocessor_config.json", processor);
+  write("processor_config.json", {{"patch_size", 14}});
   EXPECT_EQ(read().image.fit, image_fit::crop);
+  write("preprocessor_config.json", processor);
+  EXPECT_EQ(read().image.fit, image_fit::pad);
+}
+
+TEST_F(model_directory, prefers_the_image_processor_inside_the_processor) {
+  write("config.json", llava_7b);
+  write("preprocessor_config.json", processor);
+  processor["image_mean"] = {0.5, 0.5, 0.5};
+  write("processor_config.json", {{"image_processor", processor}});
+  EXPECT_EQ(read().image.mean, (std::array<float, 3>{0.5f, 0.5f, 0.5f}));
 }
 
 TEST_F(model_directory, takes_null_in_an_image_processor_for_what_is_absent) {
@@ -137,8 +157,7 @@ TEST_F(model_directory, takes_null_in_an_image_processor_for_what_is_absent) {
   const auto complete = processor;
   write("preprocessor_config.json", complete);
   const image_fit fit = read().image.fit;
-  for (const char* key : {"do_pad", "do_resize", "do_center_crop", "do_rescale", "do_normalize", "resample",
-                          "rescale_factor", "image_mean", "image_std"}) {
+  for (const char* key : {"do_pad", "resample", "rescale_factor", "image_mean", "image_std"}) {
     processor = complete;
     processor[key] = nullptr;
     write("preprocessor_config.json", processor);

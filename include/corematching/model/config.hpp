@@ -52,8 +52,10 @@ namespace detail {
 inline int read_shortest_edge(const io::json_object& fields) {
   if (!fields.has("size")) return 224;
   if (!fields.find("size")->is_object()) return static_cast<int>(fields.integer("size", 1, max_picture));
+  const auto edges = fields.object("size");
+  if (edges.has("longest_edge")) edges.refuse("longest_edge", "none: only the shortest edge is made to fit");
   // Exact sizes distort pictures; no LLaVA-1.5 does that.
-  return static_cast<int>(fields.object("size").integer("shortest_edge", 1, max_picture));
+  return static_cast<int>(edges.integer("shortest_edge", 1, max_picture));
 }
 
 // {"height": n, "width": m} or n.
@@ -83,6 +85,12 @@ inline image_fit original_fit(const io::json_object& fields) {
   return image_fit::crop;
 }
 
+// LLaVA's image processor pads; a file of CLIP's may say so, too, but that one does not.
+inline bool pads(const io::json_object& fields) {
+  return fields.boolean_or("do_pad", false) &&
+         !fields.string_or("image_processor_type", "LlavaImageProcessor").starts_with("CLIP");
+}
+
 inline void check_crop(const std::string& file, const image_processor_options& image,
                        const clip_vision_config& vision) {
   require(image.crop_height == vision.image_size && image.crop_width == vision.image_size, file,
@@ -93,12 +101,14 @@ inline void check_crop(const std::string& file, const image_processor_options& i
 }  // namespace detail
 
 /// Reads the options of a CLIP or LLaVA image processor; absent keys are those of transformers'
-/// CLIPImageProcessor. Throws `error` naming file and key for steps that are switched off and for resampling
-/// other than bicubic.
+/// CLIPImageProcessor. Throws `error` naming file and key for steps that are switched off, as null does, and
+/// for resampling other than bicubic.
 inline image_processor_options parse_image_processor(const io::json_object& fields) {
   constexpr int bicubic = 3;  // PIL.Image.Resampling.BICUBIC
   for (const char* step : {"do_resize", "do_center_crop", "do_rescale", "do_normalize"})
-    if (!fields.boolean_or(step, true)) fields.refuse(step, "true");
+    if (const auto* on = fields.find(step);
+        on != nullptr && (on->is_null() || !fields.boolean_or(step, true)))
+      fields.refuse(step, "true");
   if (fields.integer_or("resample", bicubic, 0, 5) != bicubic) fields.refuse("resample", "3 (bicubic)");
   image_processor_options options;
   options.resize_shortest_edge = detail::read_shortest_edge(fields);
@@ -106,7 +116,7 @@ inline image_processor_options parse_image_processor(const io::json_object& fiel
   options.rescale = fields.number_or("rescale_factor", options.rescale, 1e-9, 1e3);
   detail::read_channels(fields, "image_mean", -1e3, options.mean);
   detail::read_channels(fields, "image_std", 1e-6, options.std);
-  options.fit = fields.boolean_or("do_pad", false) ? image_fit::pad : image_fit::crop;
+  options.fit = detail::pads(fields) ? image_fit::pad : image_fit::crop;
   return options;
 }
 
@@ -134,21 +144,22 @@ inline model_config parse_model_config(std::span<const std::byte> text, const st
 
 namespace detail {
 
-// Since transformers 5 a processor's files may be one, with the image processor inside.
+// Since transformers 5 a processor's files may be one, with the image processor inside; that one counts,
+// where an older file is still beside it.
 inline void read_image_processor(const std::filesystem::path& directory, const clip_vision_config& vision,
                                  image_processor_options& image) {
-  auto path = directory / "preprocessor_config.json";
-  auto document = io::read_optional_json(path);
-  if (!document) {
-    path = directory / "processor_config.json";
-    document = io::read_optional_json(path);
-    if (!document || !document->is_object() || !document->contains("image_processor")) return;
-    const io::json_object processor(*document, path.string());
-    image = parse_image_processor(processor.object("image_processor"));
-  } else {
-    image = parse_image_processor(io::json_object(*document, path.string()));
+  const auto whole = directory / "processor_config.json", part = directory / "preprocessor_config.json";
+  if (const auto document = io::read_optional_json(whole)) {
+    const io::json_object processor(*document, whole.string());
+    if (processor.has("image_processor")) {
+      image = parse_image_processor(processor.object("image_processor"));
+      return check_crop(whole.string(), image, vision);
+    }
   }
-  check_crop(path.string(), image, vision);
+  if (const auto document = io::read_optional_json(part)) {
+    image = parse_image_processor(io::json_object(*document, part.string()));
+    check_crop(part.string(), image, vision);
+  }
 }
 
 /// Throws `error` for what does not exist, and for a directory that holds GGUF files and no checkpoint: one
