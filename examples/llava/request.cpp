@@ -99,8 +99,8 @@ multimodal_prompt expanded(const options& o, const request& r, const std::vector
   multimodal_prompt prompt = expanded_images(o, r, ids, pictures);
   const index context = context_of(o, r);
   require(position + prompt.size() <= context, "the prompt of ", prompt.size(), " tokens",
-          position > 0 ? " behind " + std::to_string(position) + " others" : "",
-          " does not fit the model's context of ", context);
+          position > 0 ? " behind " + std::to_string(position) + " others" : "", " does not fit ",
+          context_text(r.config, context));
   return prompt;
 }
 
@@ -214,6 +214,12 @@ index context_of(const options& o, const request& r) {
 index context_of(const options& o, const model_config& config, index pictures) {
   const bool drops = drops_tokens(o) && pictures > 0;
   return drops ? config.text().context_when_dropping() : config.text().context();
+}
+
+std::string context_text(const model_config& config, index context) {
+  const std::string length = std::to_string(context);
+  if (context == config.text().context()) return "the model's context of " + length;
+  return "the model's sliding window of " + length + ", beyond which no image tokens can be dropped";
 }
 
 answer_stops stops_of(const options& o, const request& r) {

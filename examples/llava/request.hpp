@@ -68,6 +68,9 @@ answered_question first_question_with_answer(const options& o, const request& r,
 index context_of(const options& o, const request& r);
 index context_of(const options& o, const model_config& config, index pictures);
 
+/// What such a context is, for messages: of a model with a sliding window it may be less than the model's.
+std::string context_text(const model_config& config, index context);
+
 /// What ends an answer in the request's format: ids of tokens, and texts that the tokenizer has no token for.
 struct answer_stops {
   std::vector<std::int32_t> ids;

@@ -206,5 +206,14 @@ TEST(llava, refuses_a_prompt_over_the_context) {
                  {std::to_string(context + 1), "context of " + std::to_string(context)});
 }
 
+TEST(llava, says_that_a_sliding_window_limits_a_prompt_of_which_tokens_are_dropped) {
+  const model_copy model("tiny_original");
+  model.replace_in_config("\"sliding_window\": null", "\"sliding_window\": 7");
+  EXPECT_EQ(ask(model.path(), picture_path(), {"--sparsity", "none"}).exit_code, 0);
+  expect_refused(
+      ask(model.path(), picture_path(), {"--sparsity", "tokens"}),
+      {"does not fit the model's sliding window of 7, beyond which no image tokens can be dropped"});
+}
+
 }  // namespace
 }  // namespace corematching

@@ -78,11 +78,10 @@ std::vector<picture> seen_pictures(const std::vector<const chat::picture*>& show
   return seen;
 }
 
-void check_room(const taken_question& taken, const engine_limits& limits) {
+void check_room(const taken_question& taken, const model_config& config, const engine_limits& limits) {
   if (taken.prompt.size() > taken.context)
     refuse(refusal::too_large, "the prompt of " + std::to_string(taken.prompt.size()) +
-                                   " tokens does not fit the model's context of " +
-                                   std::to_string(taken.context));
+                                   " tokens does not fit " + context_text(config, taken.context));
   if (taken.cache_bytes > limits.cache_bytes)
     refuse(refusal::too_large, "keys and values of " + std::to_string(taken.prompt.size()) +
                                    " tokens and an answer of " + std::to_string(taken.max_new_tokens) +
@@ -125,7 +124,7 @@ taken_question take_question(question asked, const request& r, dtype cache_type,
         std::min(asked.how.max_new_tokens, std::max<index>(taken.context - taken.prompt.size() + 1, 0));
     taken.cache_bytes =
         cache_bytes_of(r.config.text(), taken.prompt.size() + taken.max_new_tokens, cache_type);
-    check_room(taken, limits);
+    check_room(taken, r.config, limits);
     taken.seen = seen_pictures(shown, asked, r, limits.picture_pixels);
     taken.with_logprobs = asked.with_logprobs;
     taken.top_logprobs = asked.top_logprobs;
