@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Pictures in files: PNG, JPEG, GIF and WebP are read, PNG is written. What is read equals Pillow's
-// `ImageOps.exif_transpose(Image.open(path)).convert("RGB")`, which is how transformers loads a picture:
-// turned upright (exif_orientation.hpp), of several pictures the first, an alpha channel dropped and the
-// colour under it kept, no colour management. One exception: of 16-bit grey samples the high byte is taken,
-// as Pillow does for 16-bit colour, where its conversion of 16-bit grey clips and shows a white picture.
+// `ImageOps.exif_transpose(Image.open(path)).convert("RGB")`, which is how the original LLaVA and
+// transformers before 5 load a picture: turned upright (exif_orientation.hpp), of several pictures the first,
+// an alpha channel dropped and the colour under it kept (transformers 5 puts it on white), no colour
+// management. One exception: of 16-bit grey samples the high byte is taken, as Pillow does for 16-bit colour,
+// where its conversion of 16-bit grey clips and shows a white picture.
 #pragma once
 
 #include <cstddef>
