@@ -66,6 +66,8 @@ TEST(image_processor, pads_for_llava_and_not_for_clip) {
 TEST(image_processor, refuses_what_it_would_not_reproduce) {
   const auto refused = [](const json& config) { return error_text([&] { parse_image(config); }); };
   const std::string file = "preprocessor_config.json: ";
+  expect_parts(refused({{"image_processor_type", "LlavaNextImageProcessor"}}),
+               file + "image_processor_type is \"LlavaNextImageProcessor\", expected CLIPImageProcessor or");
   expect_parts(refused({{"resample", 2}}), file + "resample is 2, expected 3 (bicubic)");
   expect_parts(refused({{"do_resize", false}}), file + "do_resize is false, expected true");
   expect_parts(refused({{"do_center_crop", false}}), file + "do_center_crop is false");

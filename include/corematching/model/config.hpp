@@ -85,10 +85,14 @@ inline image_fit original_fit(const io::json_object& fields) {
   return image_fit::crop;
 }
 
-// LLaVA's image processor pads; a file of CLIP's may say so, too, but that one does not.
+// LLaVA's image processor pads; a file of CLIP's may say so, too, but that one does not. Others cut pictures
+// into tiles, or scale them otherwise.
 inline bool pads(const io::json_object& fields) {
-  return fields.boolean_or("do_pad", false) &&
-         !fields.string_or("image_processor_type", "LlavaImageProcessor").starts_with("CLIP");
+  const std::string type = fields.string_or("image_processor_type", "LlavaImageProcessor");
+  const bool of_clip = type.starts_with("CLIP");
+  if (!of_clip && !type.starts_with("LlavaImageProcessor"))
+    fields.refuse("image_processor_type", "CLIPImageProcessor or LlavaImageProcessor");
+  return !of_clip && fields.boolean_or("do_pad", false);
 }
 
 inline void check_crop(const std::string& file, const image_processor_options& image,
