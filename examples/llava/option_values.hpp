@@ -53,8 +53,10 @@ inline std::vector<index> layer_list(std::string_view text) {
     const auto dash = item.find('-', 1);
     const auto first = number<index>(item.substr(0, dash), "match-layers");
     const auto last = dash == item.npos ? first : number<index>(item.substr(dash + 1), "match-layers");
-    if (last < first || last - first > 4096) fail("--match-layers: \"", item, "\" is not an ascending range");
-    for (index layer = first; layer <= last; ++layer) layers.push_back(layer);
+    // Without a sign: the numbers may be as far apart as any, and the last one may have no successor.
+    const std::uint64_t further = static_cast<std::uint64_t>(last) - static_cast<std::uint64_t>(first);
+    if (last < first || further > 4096) fail("--match-layers: \"", item, "\" is not an ascending range");
+    for (index i = 0; i <= static_cast<index>(further); ++i) layers.push_back(first + i);
   }
   return layers;
 }

@@ -5,11 +5,13 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <limits>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "llava/option_checks.hpp"
+#include "llava/option_values.hpp"
 #include "llava/sparse_settings.hpp"
 #include "support/error_text.hpp"
 
@@ -298,6 +300,15 @@ TEST(options, of_core_tokens_are_refused_where_no_tokens_are_dropped) {
                             {seen({"--sparsity", "neurons"}), false},
                             {seen({"--sparsity", "none"}), false},
                             {unseen({}), false}});
+}
+
+// Beside the ends of the type, where a range has no number behind it, or more than the type counts.
+TEST(options, hold_layers_of_any_number) {
+  constexpr index least = std::numeric_limits<index>::min(), most = std::numeric_limits<index>::max();
+  EXPECT_EQ(layer_list("9223372036854775806-9223372036854775807"), (std::vector<index>{most - 1, most}));
+  EXPECT_EQ(layer_list("-9223372036854775808"), (std::vector<index>{least}));
+  for (const char* range : {"-9223372036854775808-5", "-5-9223372036854775807", "0-4097", "5-4"})
+    support::expect_parts(support::error_text([&] { layer_list(range); }), "is not an ascending range");
 }
 
 TEST(options, with_empty_values_are_refused) {
