@@ -33,6 +33,10 @@ void cmyk_row_to_rgb(const std::uint8_t* cmyk, int width, std::uint8_t* rgb) {
       rgb[c] = static_cast<std::uint8_t>(cmyk[3] - multiply_255(255 - cmyk[c], cmyk[3]));
 }
 
+/// A progressive picture has some ten scans. Each may be a few bytes and goes over all pixels, so that a file
+/// of many would take hours.
+constexpr int most_scans = 100;
+
 class jpeg_decoder {
  public:
   explicit jpeg_decoder(std::span<const std::byte> bytes) : bytes_(bytes) {
@@ -40,6 +44,7 @@ class jpeg_decoder {
     jpeg_.client_data = this;
     errors_.error_exit = on_error;
     errors_.emit_message = on_warning;
+    progress_.progress_monitor = on_progress;
   }
   jpeg_decoder(const jpeg_decoder&) = delete;
   jpeg_decoder& operator=(const jpeg_decoder&) = delete;
@@ -54,6 +59,7 @@ class jpeg_decoder {
   bool read_header() {
     if (setjmp(jump_) != 0) return false;
     jpeg_create_decompress(&jpeg_);
+    jpeg_.progress = &progress_;
     jpeg_mem_src(&jpeg_, reinterpret_cast<const unsigned char*>(bytes_.data()), bytes_.size());
     jpeg_save_markers(&jpeg_, JPEG_APP0 + 1, 0xffff);
     jpeg_read_header(&jpeg_, TRUE);
@@ -92,11 +98,23 @@ class jpeg_decoder {
 
  private:
   [[noreturn]] static void on_error(j_common_ptr jpeg) {
-    auto* self = static_cast<jpeg_decoder*>(jpeg->client_data);
     char text[JMSG_LENGTH_MAX];
     jpeg->err->format_message(jpeg, text);
-    std::snprintf(self->message_, sizeof self->message_, "%s", text);
+    give_up(jpeg, text);
+  }
+  [[noreturn]] static void give_up(j_common_ptr jpeg, const char* why) {
+    auto* self = static_cast<jpeg_decoder*>(jpeg->client_data);
+    std::snprintf(self->message_, sizeof self->message_, "%s", why);
     std::longjmp(self->jump_, 1);
+  }
+
+  // After every few rows of a scan.
+  static void on_progress(j_common_ptr jpeg) {
+    const auto* self = static_cast<const jpeg_decoder*>(jpeg->client_data);
+    if (self->jpeg_.input_scan_number <= most_scans) return;
+    char text[JMSG_LENGTH_MAX];
+    std::snprintf(text, sizeof text, "it has more than %d scans", most_scans);
+    give_up(jpeg, text);
   }
 
   // libjpeg only warns where the data end early, and paints the rest grey.
@@ -106,6 +124,7 @@ class jpeg_decoder {
 
   jpeg_decompress_struct jpeg_{};
   jpeg_error_mgr errors_{};
+  jpeg_progress_mgr progress_{};
   std::jmp_buf jump_;
   char message_[JMSG_LENGTH_MAX] = "";
   std::span<const std::byte> bytes_;

@@ -169,6 +169,22 @@ TEST_F(picture_file, refuses_more_pixels_than_the_limit) {
   }
 }
 
+// Each goes over all pixels, however few bytes it has.
+TEST_F(picture_file, refuses_a_jpeg_of_many_scans) {
+  const std::string start = "\xff\xda", whole = content_of(reference_file("progressive.jpg"));
+  const std::size_t last = whole.rfind(start), end = whole.rfind("\xff\xd9");
+  std::size_t scans = 0;
+  for (auto at = whole.find(start); at != whole.npos; at = whole.find(start, at + 1)) ++scans;
+  const auto with_scans = [&](std::size_t wanted) {
+    std::string more = whole.substr(0, end);
+    for (std::size_t i = scans; i < wanted; ++i) more += whole.substr(last, end - last);
+    return more + whole.substr(end);
+  };
+  EXPECT_NO_THROW(read_picture(write("some.jpg", with_scans(100))));
+  EXPECT_EQ(message_without_directory(write("many.jpg", with_scans(101))),
+            "many.jpg: not a readable JPEG picture: it has more than 100 scans");
+}
+
 TEST_F(picture_file, refuses_a_png_chunk_that_claims_more_than_the_file_has) {
   std::string png = content_of(reference_file("one_pixel.png"));
   const std::size_t behind_header = 33;
