@@ -85,6 +85,7 @@ TEST(serve_request, reads_every_field_of_generation) {
   EXPECT_TRUE(request.asked.with_logprobs && request.is_streamed && request.includes_usage);
   EXPECT_EQ(request.asked.top_logprobs, 3);
   EXPECT_EQ(parse_served(with_field("stop", "end")).asked.how.stops, std::vector<std::string>{"end"});
+  EXPECT_EQ(parse_served(with_field("stop", std::string(1024, 'a'))).asked.how.stops.size(), 1u);
   body["max_completion_tokens"] = 6;
   EXPECT_EQ(parse_served(body).asked.how.max_new_tokens, 6);
 }
@@ -109,6 +110,7 @@ TEST(serve_request, names_the_field_that_it_refuses) {
                                                             {"seed", 1.5},
                                                             {"stop", ""},
                                                             {"stop", {1}},
+                                                            {"stop", std::string(1025, 'a')},
                                                             {"stop", {"a", "b", "c", "d", "e"}},
                                                             {"logprobs", 1},
                                                             {"top_logprobs", 2},

@@ -148,13 +148,16 @@ std::vector<chat::message> messages_of_request(io::json& body, const request_rul
 }
 
 std::vector<std::string> stops_of_request(const io::json_object& in) {
-  constexpr std::size_t most = 4;  // as many as the API takes
+  constexpr std::size_t most = 4;        // as many as the API takes
+  constexpr std::size_t longest = 1024;  // bytes, which are kept for as long as the question is
   const io::json* value = in.find("stop");
   if (value == nullptr || value->is_null()) return {};
   std::vector<std::string> stops;
   for (const io::json& stop : value->is_array() ? *value : io::json::array({*value})) {
     if (!stop.is_string() || stop.get_ref<const std::string&>().empty())
       refuse_value("stop", "expected a text that is not empty, or a list of such");
+    if (stop.get_ref<const std::string&>().size() > longest)
+      refuse_value("stop", "one is longer than " + std::to_string(longest) + " bytes");
     stops.push_back(stop.get<std::string>());
   }
   if (stops.size() > most) refuse_value("stop", "there are more than " + std::to_string(most));
