@@ -390,6 +390,7 @@ TEST(engine, refuses_at_once_what_cannot_be_asked) {
   std::string words;
   for (int i = 0; i < 2000; ++i) words += "many objects ";
   expect(asked(words, 0, o), refusal::too_large, "context");
+  expect(asked(std::string(1024 * 129, ' '), 0, o), refusal::too_large, "a text of 132096 bytes");
   question not_decoded = asked(words, 0, o);
   not_decoded.messages.back().content.emplace_back(chat::picture{.bytes = {std::byte{1}, std::byte{2}}});
   expect(not_decoded, refusal::too_large, "context");

@@ -78,6 +78,18 @@ std::vector<picture> seen_pictures(const std::vector<const chat::picture*>& show
   return seen;
 }
 
+/// Refuses texts that cannot fit before they are made tokens, which takes some thirty times their memory.
+void check_text(const question& asked, const model_config& config, index context) {
+  constexpr std::size_t longest_token = 128;  // bytes, of the vocabularies that there are
+  std::size_t bytes = 0;
+  for (const chat::message& message : asked.messages)
+    for (const chat::part& part : message.content)
+      if (const auto* text = std::get_if<std::string>(&part)) bytes += text->size();
+  if (bytes / longest_token > static_cast<std::size_t>(context))
+    refuse(refusal::too_large,
+           "a text of " + std::to_string(bytes) + " bytes does not fit " + context_text(config, context));
+}
+
 void check_room(const taken_question& taken, const model_config& config, const engine_limits& limits) {
   if (taken.prompt.size() > taken.context)
     refuse(refusal::too_large, "the prompt of " + std::to_string(taken.prompt.size()) +
@@ -117,8 +129,9 @@ taken_question take_question(question asked, const request& r, dtype cache_type,
     const std::vector<const chat::picture*> shown = shown_pictures(asked, r, limits);
     const auto pictures = std::ssize(shown);
     taken_question taken{.how = {}, .prompt = {}};
-    taken.prompt = prompt_of(asked.how, r, asked.messages, pictures);
     taken.context = context_of(asked.how, r.config, pictures);
+    check_text(asked, r.config, taken.context);
+    taken.prompt = prompt_of(asked.how, r, asked.messages, pictures);
     // The last token of an answer is never read, so it needs no place.
     taken.max_new_tokens =
         std::min(asked.how.max_new_tokens, std::max<index>(taken.context - taken.prompt.size() + 1, 0));
