@@ -368,6 +368,22 @@ TEST(serve, says_so_when_all_connections_are_answered) {
   for (const auto& client : clients) EXPECT_EQ(client->response().status, 200);
 }
 
+// The thread that refuses is the one that all others are waiting for.
+TEST(serve, hears_no_more_than_a_little_of_whom_it_refuses) {
+  running_server server({.words = std::vector<std::string>(1000, "x"), .step = 5ms}, {.connections = 1});
+  http_client answered(server.port());
+  answered.send(post_request(asked_text()));
+  ASSERT_TRUE(comes_true([&] { return server.model.running() == 1; }));
+  const std::string more(std::size_t{1} << 20, 'x');
+  for (int attempt = 0; attempt < 50; ++attempt) {
+    http_client refused(server.port());
+    int taken = 0;  // MiB, by the server and the system
+    while (taken < 32 && refused.send(more)) ++taken;
+    EXPECT_LT(taken, 32);
+  }
+  answered.leave();
+}
+
 TEST(serve, closes_connections_that_say_nothing) {
   running_server server({}, {.receiving = 200ms, .idle = 200ms});
   http_client silent(server.port()), late(server.port());

@@ -302,7 +302,8 @@ class http_server::library_server final : public httplib::Server {
     to_.count(503);
     client.write(reply.data(), reply.size());
     char unread[4096];  // what is not read makes the system tell the client of an error instead
-    while (::recv(client.socket(), unread, sizeof unread, MSG_DONTWAIT) > 0) {
+    int reads = 256;    // but others wait for this thread
+    while (::recv(client.socket(), unread, sizeof unread, MSG_DONTWAIT) > 0 && --reads > 0) {
     }
   }
 
