@@ -52,7 +52,7 @@ picture decode_picture(std::span<const std::byte> bytes, const std::string& name
 picture read_picture(const std::filesystem::path& path) {
   if (is_standard_input(path)) {
     const std::string name = standard_input_name;
-    return decode_picture(read_to_end(STDIN_FILENO, name, max_piped_picture), name);
+    return decode_picture(read_to_end(STDIN_FILENO, name, max_picture_bytes), name);
   }
   const io::mapped_file file = io::mapped_file::open(path);
   return decode_picture(file.bytes(), path.string());

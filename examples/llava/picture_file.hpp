@@ -21,8 +21,8 @@ namespace corematching::driver {
 /// Pillow's own limit against decompression bombs: twice a quarter of a gigabyte of RGB.
 inline constexpr std::int64_t max_picture_pixels = 178'956'970;
 
-/// Bytes that are read of a picture whose size nobody knows before: as many as the largest has samples.
-inline constexpr std::size_t max_piped_picture = 3 * std::size_t{max_picture_pixels};
+/// Bytes of a file that are held as a picture: as many as the largest has samples.
+inline constexpr std::size_t max_picture_bytes = 3 * std::size_t{max_picture_pixels};
 
 /// Decodes the bytes of a file. Throws `error`, starting with `name`, for any other kind of file, for a
 /// truncated or damaged one and for one of more than `max_pixels` pixels.

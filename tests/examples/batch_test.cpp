@@ -20,6 +20,7 @@
 #include "corematching/core/error.hpp"
 #include "corematching/io/json.hpp"
 #include "llava/batch/command.hpp"
+#include "llava/picture_file.hpp"
 #include "support/driver_program.hpp"
 #include "support/error_text.hpp"
 #include "support/fake_answering.hpp"
@@ -142,6 +143,25 @@ TEST(batch, writes_what_is_wrong_with_a_line) {
   EXPECT_NE(found.at("missing").at("error").at("message").get<std::string>().find("not_here.png"),
             std::string::npos);
   EXPECT_EQ(found.at("there").at("error").at("message"), "is no picture");
+}
+
+// Files that a request names are held in memory, all of its pictures at once.
+TEST(batch, takes_no_file_that_is_longer_than_a_picture) {
+  const batch_files files;
+  files.directory.write("long.png", "");
+  std::filesystem::resize_file(files.directory.path() / "long.png", max_picture_bytes + 1);
+  const std::string part = R"({"type":"image","path":"long.png"})",
+                    start = R"(,"messages":[{"role":"user","content":[)";
+  std::string many = part;
+  for (int i = 1; i < 100; ++i) many += "," + part;
+  files.ask(R"({"id":"long")" + start + part + "]}]}\n" + R"({"id":"many")" + start + many + "]}]}\n");
+  int asked = 0;
+  EXPECT_FALSE(files.run(asked));
+  EXPECT_EQ(asked, 0);
+  const auto found = files.lines();
+  support::expect_parts(found.at("long").at("error").at("message").get<std::string>(),
+                        "long.png: is longer than 536870910 bytes");
+  EXPECT_EQ(found.at("many").at("error").at("code"), "too_many_pictures");
 }
 
 TEST(batch, waits_where_the_queue_is_full) {

@@ -19,6 +19,7 @@
 #include "corematching/core/error.hpp"
 #include "corematching/io/json.hpp"
 #include "corematching/io/mapped_file.hpp"
+#include "llava/picture_file.hpp"
 #include "llava/serve/api_error.hpp"
 #include "llava/serve/core_matching_field.hpp"
 
@@ -106,13 +107,27 @@ void take_picture(chat::picture& shown, const std::string& place, const request_
     refuse_value(place, io::in_quotes(shown.path) + " is not read: pictures are data: URLs here");
   read_field(place, [&] {
     const auto file = io::mapped_file::open(*rules.files / shown.path);
+    require(file.bytes().size() <= max_picture_bytes, file.path().string(), ": is longer than ",
+            max_picture_bytes, " bytes");
     shown = {.path = {}, .bytes = {file.bytes().begin(), file.bytes().end()}};
   });
 }
 
+void require_few_pictures(const std::vector<chat::message>& messages, std::size_t most) {
+  std::ptrdiff_t pictures = 0;
+  for (const chat::message& message : messages)
+    pictures += std::ranges::count_if(
+        message.content, [](const chat::part& part) { return std::holds_alternative<chat::picture>(part); });
+  if (static_cast<std::size_t>(pictures) > most)
+    throw api_error(413, "too_many_pictures",
+                    "messages: " + std::to_string(pictures) + " pictures are more than the limit of " +
+                        std::to_string(most),
+                    "messages");
+}
+
 /// Makes every picture that is shown one of bytes; refuses those that there are not.
 void take_pictures(std::vector<chat::message>& messages, const request_rules& rules) {
-  std::size_t pictures = 0;
+  require_few_pictures(messages, rules.most_pictures);
   for (std::size_t m = 0; m < messages.size(); ++m)
     for (std::size_t p = 0; p < messages[m].content.size(); ++p) {
       auto* shown = std::get_if<chat::picture>(&messages[m].content[p]);
@@ -121,13 +136,7 @@ void take_pictures(std::vector<chat::message>& messages, const request_rules& ru
       take_picture(*shown, place, rules);
       if (shown->bytes.empty()) refuse_value(place, "shows a picture and gives none");
       if (!rules.model.sees_pictures) refuse_value(place, rules.model.name + " cannot look at pictures");
-      ++pictures;
     }
-  if (pictures > rules.most_pictures)
-    throw api_error(413, "too_many_pictures",
-                    "messages: " + std::to_string(pictures) + " pictures are more than the limit of " +
-                        std::to_string(rules.most_pictures),
-                    "messages");
 }
 
 std::vector<chat::message> messages_of_request(io::json& body, const request_rules& rules) {
