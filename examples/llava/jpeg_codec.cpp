@@ -37,13 +37,16 @@ void cmyk_row_to_rgb(const std::uint8_t* cmyk, int width, std::uint8_t* rgb) {
 /// of many would take hours.
 constexpr int most_scans = 100;
 
+/// Segments of metadata, of up to 64 KB each. Behind each that it keeps libjpeg goes through all before it.
+constexpr int most_segments = 4096;
+
 class jpeg_decoder {
  public:
   explicit jpeg_decoder(std::span<const std::byte> bytes) : bytes_(bytes) {
     jpeg_.err = jpeg_std_error(&errors_);
     jpeg_.client_data = this;
     errors_.error_exit = on_error;
-    errors_.emit_message = on_warning;
+    errors_.emit_message = on_message;
     progress_.progress_monitor = on_progress;
   }
   jpeg_decoder(const jpeg_decoder&) = delete;
@@ -107,24 +110,30 @@ class jpeg_decoder {
     std::snprintf(self->message_, sizeof self->message_, "%s", why);
     std::longjmp(self->jump_, 1);
   }
+  [[noreturn]] static void give_up_at(j_common_ptr jpeg, int most, const char* of_what) {
+    char text[JMSG_LENGTH_MAX];
+    std::snprintf(text, sizeof text, "it has more than %d %s", most, of_what);
+    give_up(jpeg, text);
+  }
 
   // After every few rows of a scan.
   static void on_progress(j_common_ptr jpeg) {
     const auto* self = static_cast<const jpeg_decoder*>(jpeg->client_data);
-    if (self->jpeg_.input_scan_number <= most_scans) return;
-    char text[JMSG_LENGTH_MAX];
-    std::snprintf(text, sizeof text, "it has more than %d scans", most_scans);
-    give_up(jpeg, text);
+    if (self->jpeg_.input_scan_number > most_scans) give_up_at(jpeg, most_scans, "scans");
   }
 
-  // libjpeg only warns where the data end early, and paints the rest grey.
-  static void on_warning(j_common_ptr jpeg, int level) {
+  // libjpeg only warns where the data end early, and paints the rest grey. It tells of every segment, too.
+  static void on_message(j_common_ptr jpeg, int level) {
+    auto* self = static_cast<jpeg_decoder*>(jpeg->client_data);
     if (level < 0 && jpeg->err->msg_code == JWRN_JPEG_EOF) on_error(jpeg);
+    if (jpeg->err->msg_code == JTRC_MISC_MARKER && ++self->segments_ > most_segments)
+      give_up_at(jpeg, most_segments, "segments of metadata");
   }
 
   jpeg_decompress_struct jpeg_{};
   jpeg_error_mgr errors_{};
   jpeg_progress_mgr progress_{};
+  int segments_ = 0;
   std::jmp_buf jump_;
   char message_[JMSG_LENGTH_MAX] = "";
   std::span<const std::byte> bytes_;

@@ -185,6 +185,17 @@ TEST_F(picture_file, refuses_a_jpeg_of_many_scans) {
             "many.jpg: not a readable JPEG picture: it has more than 100 scans");
 }
 
+TEST_F(picture_file, refuses_a_jpeg_of_many_segments) {
+  const auto with_segments = [&](int count) {
+    std::string more;
+    for (int i = 0; i < count; ++i) more += std::string("\xff\xe1\0\x02", 4);
+    return content_of(reference_file("baseline.jpg")).insert(2, more);
+  };
+  EXPECT_NO_THROW(read_picture(write("some.jpg", with_segments(4000))));
+  EXPECT_EQ(message_without_directory(write("many.jpg", with_segments(4097))),
+            "many.jpg: not a readable JPEG picture: it has more than 4096 segments of metadata");
+}
+
 TEST_F(picture_file, refuses_a_png_chunk_that_claims_more_than_the_file_has) {
   std::string png = content_of(reference_file("one_pixel.png"));
   const std::size_t behind_header = 33;
