@@ -2,6 +2,7 @@
 // llava serve and llava batch as processes, with the demo model.
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -11,6 +12,7 @@
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
@@ -30,13 +32,19 @@ using namespace std::chrono_literals;
 
 class served_model {
  public:
-  served_model() {
+  /// `files`: how many the process may have open unless it asks for more, as a shell sets it; 0: as this one.
+  explicit served_model(rlim_t files = 0) {
     const std::string program = support::llava_program(), model = test::driver::demo().string(),
                       log = log_.string();
     process_ = ::fork();
     if (process_ == 0) {
       const int to = ::open(log.c_str(), O_WRONLY | O_CREAT, 0600);
       ::dup2(to, STDERR_FILENO);
+      rlimit open_files{};
+      if (files > 0 && ::getrlimit(RLIMIT_NOFILE, &open_files) == 0) {
+        open_files.rlim_cur = files;
+        ::setrlimit(RLIMIT_NOFILE, &open_files);
+      }
       ::execl(program.c_str(), program.c_str(), "serve", "--model", model.c_str(), "--port", "0", nullptr);
       std::_Exit(127);
     }
@@ -153,6 +161,23 @@ TEST(llava_serve, ends_while_it_is_told_to_without_a_pause) {
     return server.ended();
   }));
   EXPECT_EQ(server.wait(), 0) << server.said();
+}
+
+TEST(llava_serve, has_files_for_all_connections_or_says_that_it_has_not) {
+  const auto refused =
+      test::run_program("/bin/sh", {"-c", "ulimit -n 64; exec \"$0\" \"$@\"", support::llava_program(),
+                                    "serve", "--model", test::driver::demo().string(), "--port", "0"});
+  EXPECT_EQ(refused.exit_code, 1);
+  EXPECT_NE(refused.err.find("--max-connections: 256 take 320 open files, and the system allows 64"),
+            std::string::npos)
+      << refused.err;
+
+  const served_model server(64);
+  std::vector<std::unique_ptr<support::http_client>> idle;
+  for (int i = 0; i < 100; ++i) idle.push_back(std::make_unique<support::http_client>(server.port()));
+  support::http_client asks(server.port());
+  asks.send("GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+  EXPECT_EQ(asks.response(true, 60s).status, 200);
 }
 
 TEST(llava_batch, answers_as_the_driver_does) {

@@ -1,8 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "llava/serve/command.hpp"
 
+#include <sys/resource.h>
+
 #include <atomic>
+#include <cerrno>
 #include <csignal>
+#include <cstddef>
+#include <cstring>
 #include <memory>
 #include <semaphore>
 #include <string>
@@ -80,10 +85,25 @@ bool is_this_machine(const std::string& host) {
   return host == "localhost" || host == "::1" || host.starts_with("127.");
 }
 
+/// Lets the process have as many files open as so many connections take beside all else. Throws `error` where
+/// the system allows fewer: clients without one would wait until others leave.
+void allow_connections(std::size_t connections) {
+  constexpr rlim_t others = 64;
+  const rlim_t needed = connections + others;
+  rlimit files{};
+  if (::getrlimit(RLIMIT_NOFILE, &files) != 0 || files.rlim_cur >= needed) return;
+  require(files.rlim_max >= needed, "--max-connections: ", connections, " take ", needed,
+          " open files, and the system allows ", files.rlim_max, " (ulimit -n)");
+  files.rlim_cur = needed;
+  require(::setrlimit(RLIMIT_NOFILE, &files) == 0, "--max-connections: ", needed,
+          " open files are not allowed: ", std::strerror(errno));
+}
+
 }  // namespace
 
 void run_serve(int argc, const char* const* argv, console& terminal, const engine_maker& make_engine) {
   const serve_options o = parse_serve_options(argc, argv);
+  allow_connections(o.limits.connections);
   const std::string fit = fit_of(o.base);
   connections clients;
   const std::unique_ptr<answering> engine = make_engine(o.base, o.engine, terminal);
