@@ -9,6 +9,7 @@
 #include "corematching/io/safetensors.hpp"
 #include "corematching/model/config.hpp"
 #include "corematching/model/llama/streamed_layers.hpp"
+#include "corematching/model/llama/word_embeddings.hpp"
 #include "corematching/model/packed/identity.hpp"
 #include "corematching/model/packed/pack.hpp"
 
@@ -19,8 +20,10 @@ namespace corematching::bench {
 template <backend B>
 llama<B> limited_model(B& be, const std::filesystem::path& directory, dtype type, std::uint64_t memory_limit,
                        int threads) {
-  const llama_config config = read_model_config(directory).text();
+  llama_config config = read_model_config(directory).text();
   const auto files = io::checkpoint::open(directory);
+  config.tie_word_embeddings =
+      stored_word_embeddings(config, files).tied();  // packed files are laid out by it
   const auto path = directory / ("bench." + std::string(name_of(type)) + ".packed");
   if (!std::filesystem::exists(path)) {
     auto packing = cpu::make_linked_backend(threads);

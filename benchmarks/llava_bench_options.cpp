@@ -40,8 +40,10 @@ void add_model(CLI::App& app, options& o) {
          "--weights", [&o](const std::string& name) { o.weights = *dtype_named(name); },
          "storage type of random weights (default: f16), or of a model's (default: as stored)")
       ->check(CLI::IsMember(type_names()));
-  app.add_option("--memory-limit", o.memory_limit,
-                 "bytes of a checkpoint's weights in memory at a time, as 2300M; a packed file is made of it")
+  app.add_option(
+         "--memory-limit", o.memory_limit,
+         "bytes of a checkpoint's weights in memory at a time, as 2300M; a packed file is made of it, with "
+         "weights of --weights (default then: f16)")
       ->transform(CLI::AsSizeValue(true))
       ->needs(model);
   auto* cuda =

@@ -80,7 +80,7 @@ class device_graphs : public testing::Test {
     tiny plain(config_of(head_dim), 1, weights), graph(config_of(head_dim), 1, weights),
         overlapping(config_of(head_dim), 1, weights);
     plain.be.set_capturing(false);
-    overlapping.be.set_overlapping(true);
+    EXPECT_TRUE(overlapping.be.set_overlapping(true) || !support::is_emulated);  // not every device can
     outcome expected, seen, overlapped;
     scenario({plain, expected});
     scenario({graph, seen});

@@ -10,6 +10,7 @@
 #include <set>
 #include <string>
 
+#include "corematching/backend/cuda/early_launch.cuh"
 #include "corematching/core/elements.cuh"
 #include "corematching/core/warp.cuh"
 #include "on_device.hpp"
@@ -91,6 +92,19 @@ TEST_F(cuda_kernel, that_may_start_early_has_to_wait_in_every_thread) {
   } catch (const cuda_emulator::kernel_error& error) {
     support::expect_parts(error.what(), "thread (3, 0, 0)", "has returned without waiting");
   }
+}
+
+TEST_F(cuda_kernel, started_by_the_library_may_start_early_where_kernels_overlap) {
+  on_device<int> done(32, 0);
+  const auto start = [&](bool overlaps) {
+    cuda::context on;
+    on.overlaps = overlaps;
+    cuda::detail::launch_early(on, dim3(1), dim3(32), wait_or_not<false>, done.data());
+  };
+  EXPECT_NO_THROW(start(false));
+  EXPECT_THROW(start(true), cuda_emulator::kernel_error);
+  EXPECT_TRUE(cuda::detail::can_launch_early(90));
+  EXPECT_FALSE(cuda::detail::can_launch_early(89));
 }
 
 template <bool Waits>

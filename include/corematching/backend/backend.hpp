@@ -341,7 +341,8 @@ concept graph_backend = backend<B> &&
   { be.launch(made, count) } -> std::same_as<bool>;
   be.set_capturing(true);  // whether capture() captures, which it does unless told otherwise, or only runs
   { be.graphs() } -> std::convertible_to<graph_counts>;
-  be.set_overlapping(true);  // whether operations may be started before those before them are done
+  // Whether operations may be started before those before them are done; returns whether they will be.
+  { be.set_overlapping(true) } -> std::same_as<bool>;
 };
 
 }  // namespace corematching

@@ -287,9 +287,10 @@ class backend {
   void set_capturing(bool captures) { captures_ = captures; }
   const graph_counts& graphs() const { return counts_; }
   /// Whether the kernels of few rows may be started while those before them still run, where device and
-  /// driver know how. Not unless told so: what it is worth was never measured.
-  void set_overlapping(bool overlaps) {
+  /// driver know how; returns whether they will be. Not unless told so: what it is worth was never measured.
+  bool set_overlapping(bool overlaps) {
     overlaps_ = overlaps && detail::can_launch_early(properties_.capability);
+    return overlaps_;
   }
 
  private:

@@ -294,8 +294,9 @@ class linked_backend {
   }
   graph_counts graphs() const requires std::same_as<Space, device_space> { return call(table_->graphs); }
   /// Whether kernels of few rows may be started while those before them still run; not unless told so.
-  void set_overlapping(bool overlaps) requires std::same_as<Space, device_space> {
-    call(table_->set_overlapping, overlaps);
+  /// Returns whether they will be.
+  bool set_overlapping(bool overlaps) requires std::same_as<Space, device_space> {
+    return call(table_->set_overlapping, overlaps);
   }
 
  private:

@@ -299,7 +299,7 @@ class operations_of {
     });
     t.set_capturing = as_entry([](B& be, bool captures) { be.set_capturing(captures); });
     t.graphs = as_entry([](B& be) { return be.graphs(); });
-    t.set_overlapping = as_entry([](B& be, bool overlaps) { be.set_overlapping(overlaps); });
+    t.set_overlapping = as_entry([](B& be, bool overlaps) { return be.set_overlapping(overlaps); });
   }
 
   // Nothing is kept, so every step runs.
@@ -312,7 +312,7 @@ class operations_of {
     t.launch = as_entry([](B&, const void*, std::int32_t) { return false; });
     t.set_capturing = as_entry([](B&, bool) {});
     t.graphs = as_entry([](B&) { return graph_counts(); });
-    t.set_overlapping = as_entry([](B&, bool) {});
+    t.set_overlapping = as_entry([](B&, bool) { return false; });
   }
 
   static constexpr table make() {

@@ -167,7 +167,7 @@ struct operations {
   entry<bool(const void* graph, std::int32_t)> launch;
   entry<void(bool)> set_capturing;
   entry<graph_counts()> graphs;
-  entry<void(bool)> set_overlapping;
+  entry<bool(bool)> set_overlapping;
 };
 
 /// A backend that a program can be linked with: how one is made, and its table. `make` takes a number of
